@@ -1,0 +1,46 @@
+// Every bound of the product, with its unit. A queue, batch, cache or retry without a line here does not exist.
+
+/** Bytes of one record batch as a client may send it, records and framing together. */
+export const BATCH_BYTES_MAX = 4 * 1024 * 1024 - 64 * 1024;
+/** Records of one batch. */
+export const BATCH_RECORDS_MAX = 65_536;
+/** Batches of one PublishStream frame. */
+export const FRAME_BATCHES_MAX = 1_024;
+/** Bytes of one gRPC request; the default limit of every stock client for a response as well. */
+export const GRPC_MESSAGE_BYTES_MAX = 4 * 1024 * 1024;
+/** Bytes of one Fetch answer unless the client asks for less. */
+export const FETCH_BYTES_DEFAULT = 1024 * 1024;
+export const FETCH_BYTES_MAX = 4 * 1024 * 1024 - 64 * 1024;
+export const FETCH_WAIT_MS_MAX = 30_000;
+/** Positions of one Fetch, partitions of one CommitOffsets or GetOffsets. */
+export const REQUEST_PARTITIONS_MAX = 1_024;
+/** Characters of a topic, subscription or vhost name: `^[A-Za-z0-9._-]{1,200}$` (the default vhost "/" aside). */
+export const NAME_LENGTH_MAX = 200;
+export const PARTITIONS_PER_TOPIC_MAX = 1_000;
+export const REPLICAS_MAX = 7;
+/** Bytes that a group may have proposed and not yet committed (research/raft point 28). */
+export const UNCOMMITTED_BYTES_MAX = 32 * 1024 * 1024;
+/** Append messages, and their bytes, in flight to one follower of one group. */
+export const INFLIGHT_MESSAGES_MAX = 256;
+export const INFLIGHT_BYTES_MAX = 8 * 1024 * 1024;
+/** Payload bytes of one append message; a larger single entry travels alone. */
+export const APPEND_BYTES_MAX = 1024 * 1024;
+/** Bytes waiting in user space for one peer connection before it counts as not draining. */
+export const PEER_SEND_BYTES_MAX = 32 * 1024 * 1024;
+/** Bytes of one frame between nodes. */
+export const PEER_FRAME_BYTES_MAX = 16 * 1024 * 1024;
+/** Forwarded requests that wait for their answer, per peer. */
+export const FORWARDED_REQUESTS_MAX = 65_536;
+/** Bytes of one write to the segment log. */
+export const LOG_WRITE_BYTES_MAX = 16 * 1024 * 1024;
+export const SEGMENT_BYTES_DEFAULT = 64 * 1024 * 1024;
+/** Bytes of recent entries that one node keeps in memory for followers and consumers at the tail. */
+export const TAIL_CACHE_BYTES_MAX = 64 * 1024 * 1024;
+/** Producers that one stream remembers for deduplication; the one idle for longest goes first. */
+export const PRODUCERS_PER_STREAM_MAX = 4_096;
+/** Cursor subscriptions of one stream. */
+export const CURSORS_PER_STREAM_MAX = 10_000;
+/** Characters of the metadata of one committed offset. */
+export const COMMIT_METADATA_LENGTH_MAX = 4_096;
+/** Rows of the sparse offset index of one stream; at the bound every second row goes and the stride doubles. */
+export const OFFSET_INDEX_ROWS_MAX = 4_096;

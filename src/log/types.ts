@@ -1,0 +1,58 @@
+import type { GroupId } from "../base/ids.ts";
+import type { Entry, HardState } from "../raft/types.ts";
+
+/** One group's part of a write. Entries are contiguous; the first may overwrite a suffix of what the log holds. */
+export type GroupWrite = {
+  readonly group: GroupId;
+  readonly hardState: HardState | null;
+  readonly entries: readonly Entry[];
+};
+
+/** What the log knows of a group after recovery, and keeps up to date. */
+export type GroupLogState = {
+  readonly hardState: HardState;
+  /** The last entry that was trimmed away: (0, 0) for a whole log. */
+  readonly trimmed: { readonly index: number; readonly term: number };
+  readonly termRuns: readonly { readonly term: number; readonly firstIndex: number }[];
+  /** trimmed.index when the log is empty. */
+  readonly lastIndex: number;
+};
+
+/** The shared log of one node, as the host uses it. */
+export interface SharedLog {
+  /** State of every group found on disk. */
+  groups(): ReadonlyMap<GroupId, GroupLogState>;
+  /**
+   * Writes all groups' parts in one write, in order, and calls back when they are durable (`sync`) or written (`!sync`).
+   * One append at a time: the caller waits for the callback before the next. A callback error is fatal for the node.
+   * From the call on, `read` may be asked for these entries only after the callback.
+   */
+  append(writes: readonly GroupWrite[], sync: boolean, done: (error: Error | null) => void): void;
+  /** Makes everything written so far durable (durability `interval` and `os`). */
+  sync(done: (error: Error | null) => void): void;
+  /**
+   * Reads entries first..last, at least one and at most about `bytesMax` payload bytes, CRCs checked. Calls back with
+   * LogReadError code CORRUPT when a record is damaged and TRIMMED when `first` is no longer held.
+   */
+  read(group: GroupId, first: number, last: number, bytesMax: number, done: (error: Error | null, entries: readonly Entry[]) => void): void;
+  /** Payload bytes of an entry, or the average of its segment when its index block is not in memory. */
+  entryBytes(group: GroupId, index: number): number;
+  /** Logical cut: entries up to `index` are not needed. Recorded with the next append; space comes back per segment. */
+  trim(group: GroupId, index: number, term: number): void;
+  /** A snapshot replaces the group's log: it restarts empty after (index, term). Recorded durably with the next append. */
+  reset(group: GroupId, index: number, term: number): void;
+  /** The group is deleted by a committed command: its records are dead. Recorded with the next append. */
+  destroy(group: GroupId): void;
+  /** For operators, metrics and the watermark. */
+  stats(): LogStats;
+  close(): Promise<void>;
+}
+
+export type LogStats = {
+  readonly segments: number;
+  readonly segmentsFree: number;
+  readonly bytesOnDisk: number;
+  readonly bytesLive: number;
+  readonly bytesAppended: number;
+  readonly syncs: number;
+};

@@ -1,0 +1,31 @@
+// The contract between a replicated state machine and its host. A machine is synchronous and deterministic: the same
+// entries in the same order give the same state, byte for byte, on every replica, after a restart and after a restore.
+
+/** Where an entry stands. `timeMs` is the group's clock: the largest leader stamp so far, so it never goes back. */
+export type ApplyMeta = { index: number; term: number; timeMs: number };
+
+/** What applying an entry asks of the host. Filled during `apply`, run after it; lost effects must do no harm. */
+export interface Effects {
+  /** Answers whoever proposed this entry, if that was this node. Runs on the leader only. `detail` is owned by the callee. */
+  reply(code: number, value: number, detail: Uint8Array | null): void;
+  /** New records can be read up to here (exclusive offset). Every replica. */
+  advanced(endOffset: number): void;
+  /** Nothing at or below this log index is needed any more (trim). Every replica. */
+  releaseTo(index: number): void;
+  /** The machine's description of the world changed (catalog). Every replica. */
+  changed(): void;
+}
+
+export interface Machine {
+  /** The version of the rules; raised only by a replicated command. */
+  readonly version: number;
+  /**
+   * `kind` is ENTRY_RECORDS (1) or ENTRY_COMMAND (2). Never throws on what a user sent: replies a code. Must not keep
+   * `payload`: it is the host's buffer and is reused or released after the call.
+   */
+  apply(meta: ApplyMeta, kind: number, payload: Uint8Array, effects: Effects): void;
+  /** The whole state as bytes with a format version in front. Equal states give equal bytes. */
+  snapshot(): Uint8Array;
+  /** Replaces the state. Throws DecodeError on bytes that are damaged or newer than known. */
+  restore(snapshot: Uint8Array): void;
+}
