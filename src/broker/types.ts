@@ -1,0 +1,147 @@
+// The use cases, free of any wire protocol. Plain data in, plain data out: `api/` adapts gRPC to this.
+
+import type { BrokerError } from "../base/errors.ts";
+import type { GroupId, NodeId } from "../base/ids.ts";
+
+export type TopicConfig = {
+  /** 1 fsync, 2 interval, 3 os (types.proto Durability). */
+  readonly durability: 1 | 2 | 3;
+  /** 0: for ever. */
+  readonly retentionMs: number;
+  /** 0: no bound. */
+  readonly retentionBytes: number;
+  readonly flushIntervalMs: number;
+  readonly flushMessages: number;
+};
+
+export type TopicInfo = {
+  readonly vhost: string;
+  readonly name: string;
+  readonly partitions: number;
+  readonly replicas: number;
+  readonly config: TopicConfig;
+  readonly createdMs: number;
+};
+
+export type PublishCall = {
+  readonly vhost: string;
+  readonly topic: string;
+  /** -1: by `partitionKey`, or in turn. */
+  readonly partition: number;
+  readonly partitionKey: Uint8Array | null;
+  /** An encoded RecordBatch. The broker copies what it keeps before `publish` returns. */
+  readonly records: Uint8Array;
+  /** 0: the broker counts. */
+  readonly count: number;
+  /** 0: no deduplication. */
+  readonly producerId: number;
+  readonly producerEpoch: number;
+  readonly sequence: number;
+  /** Fail with NOT_LEADER instead of forwarding. */
+  readonly direct: boolean;
+};
+
+/** `duplicate` with baseOffset -1: stored by an earlier try so long ago that its offset is no longer known. */
+export type PublishDone = (error: BrokerError | null, partition: number, baseOffset: number, count: number, duplicate: boolean) => void;
+
+export const FROM_OFFSET = 0;
+export const FROM_TIME = 1;
+export const FROM_EARLIEST = 2;
+export const FROM_LATEST = 3;
+export type FetchPosition = { readonly partition: number; readonly from: 0 | 1 | 2 | 3; /** Offset or ms. */ readonly value: number };
+
+export type FetchCall = {
+  readonly vhost: string;
+  readonly topic: string;
+  readonly positions: readonly FetchPosition[];
+  readonly maxBytes: number;
+  readonly maxWaitMs: number;
+  readonly direct: boolean;
+};
+
+export type FetchedBatch = { readonly baseOffset: number; readonly count: number; readonly timeMs: number; /** Encoded RecordBatch. */ readonly records: Uint8Array };
+export type FetchedPartition = {
+  readonly partition: number;
+  readonly batches: readonly FetchedBatch[];
+  readonly startOffset: number;
+  readonly endOffset: number;
+  readonly nextOffset: number;
+  readonly error: BrokerError | null;
+};
+
+export type OffsetCommit = { readonly partition: number; readonly offset: number; readonly metadata: string; readonly reset: boolean };
+export type PartitionOutcome = { readonly partition: number; readonly error: BrokerError | null };
+export type PartitionOffsets = {
+  readonly partition: number;
+  readonly startOffset: number;
+  readonly endOffset: number;
+  /** -1: nothing committed. */
+  readonly committedOffset: number;
+  readonly metadata: string;
+  /** -1: not asked for. */
+  readonly timeOffset: number;
+  readonly error: BrokerError | null;
+};
+
+export type NodeInfo = {
+  readonly id: NodeId;
+  readonly endpoint: string;
+  readonly peerEndpoint: string;
+  readonly alive: boolean;
+  readonly dc: string;
+  readonly zone: string;
+  readonly leaders: number;
+  readonly replicas: number;
+  readonly version: string;
+};
+export type PartitionInfo = { readonly partition: number; readonly group: GroupId; readonly leader: number; readonly term: number; readonly replicas: readonly NodeId[] };
+export type Topology = { readonly nodes: readonly NodeInfo[]; readonly partitions: readonly PartitionInfo[] };
+export type PartitionDescription = { readonly info: PartitionInfo; readonly startOffset: number; readonly endOffset: number; readonly bytes: number; readonly error: BrokerError | null };
+export type ClusterInfo = {
+  readonly clusterId: string;
+  readonly nodeId: NodeId;
+  readonly controllerId: number;
+  readonly nodes: readonly NodeInfo[];
+  readonly topics: number;
+  readonly groups: number;
+  readonly leaderlessGroups: number;
+};
+export type SubscriptionInfo = {
+  readonly name: string;
+  readonly partitions: readonly { readonly partition: number; readonly committedOffset: number; readonly endOffset: number; readonly committedMs: number }[];
+};
+
+export type CreateTopicCall = { readonly vhost: string; readonly name: string; readonly partitions: number; readonly replicas: number; readonly config: Partial<TopicConfig> };
+
+/**
+ * Everything rejects or calls back with BrokerError only; anything else thrown is a bug. vhost "" is "/". `signal` ends
+ * the wait, not the work: the outcome is then unknown.
+ */
+export interface Broker {
+  publish(call: PublishCall, done: PublishDone): void;
+  /** Long poll: at most `maxWaitMs`; `signal` of a caller who left frees the wait. */
+  fetch(call: FetchCall, signal: AbortSignal): Promise<readonly FetchedPartition[]>;
+  commitOffsets(call: { vhost: string; topic: string; subscription: string; offsets: readonly OffsetCommit[]; direct: boolean }, signal: AbortSignal): Promise<readonly PartitionOutcome[]>;
+  getOffsets(
+    call: { vhost: string; topic: string; subscription: string; partitions: readonly number[]; /** -1: not asked for. */ timeMs: number; direct: boolean },
+    signal: AbortSignal,
+  ): Promise<readonly PartitionOffsets[]>;
+
+  describeCluster(): ClusterInfo;
+  resolve(vhost: string, topic: string): Topology;
+  /** Calls `changed` whenever `resolve` of some topic may answer differently; returns the way to stop. */
+  watch(changed: () => void): () => void;
+  transferLeader(call: { vhost: string; topic: string; partition: number; toNode: number }, signal: AbortSignal): Promise<number>;
+
+  createTopic(call: CreateTopicCall, signal: AbortSignal): Promise<{ topic: TopicInfo; created: boolean }>;
+  listTopics(vhost: string | null): readonly TopicInfo[];
+  describeTopic(vhost: string, name: string, signal: AbortSignal): Promise<{ topic: TopicInfo; partitions: readonly PartitionDescription[] }>;
+  updateTopic(vhost: string, name: string, config: Partial<TopicConfig>, signal: AbortSignal): Promise<TopicInfo>;
+  expandTopic(vhost: string, name: string, partitions: number, signal: AbortSignal): Promise<TopicInfo>;
+  deleteTopic(vhost: string, name: string, signal: AbortSignal): Promise<void>;
+  listSubscriptions(vhost: string, topic: string, signal: AbortSignal): Promise<readonly SubscriptionInfo[]>;
+  deleteSubscription(vhost: string, topic: string, name: string, signal: AbortSignal): Promise<void>;
+
+  /** Group 0 is applied and led: calls can be served. */
+  readonly ready: boolean;
+}
