@@ -198,6 +198,8 @@ export type RaftSettings = {
   /** Payload bytes of one APPEND; a larger entry travels alone. */
   readonly appendBytesMax: number;
   readonly uncommittedBytesMax: number;
+  /** A leader that is no longer a voter steps down when the change is applied; default true. */
+  readonly stepDownOnRemoval?: boolean;
 };
 
 export type RaftComponents = {

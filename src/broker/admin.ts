@@ -1,0 +1,205 @@
+// Topics and subscriptions: what exists, made and changed by commands of the catalog.
+
+import { BrokerError, type ErrorCode } from "../base/errors.ts";
+import { utf8Decode } from "../base/bytes.ts";
+import type { Clock } from "../base/clock.ts";
+import { nodeOfReplica, type NodeId } from "../base/ids.ts";
+import { NAME_LENGTH_MAX, PARTITIONS_PER_TOPIC_MAX, REPLICAS_MAX } from "../base/limits.ts";
+import type { CatalogMachine, TopicRow } from "../machine/catalog/catalog.ts";
+import {
+  CATALOG_CONFLICT,
+  CATALOG_EXISTS_DIFFERENT,
+  CATALOG_EXISTS_SAME,
+  CATALOG_INVALID_NAME,
+  CATALOG_OK,
+  CATALOG_TOO_MANY,
+  CATALOG_UNKNOWN_NODE,
+  CATALOG_UNKNOWN_TOPIC,
+  encodeCreateTopic,
+  encodeDeleteTopic,
+  encodeExpandTopic,
+  encodeUpdateTopic,
+} from "../machine/catalog/commands.ts";
+import { place, type PlacementNode } from "../machine/catalog/placement.ts";
+import type { Router } from "./router.ts";
+import type { CreateTopicCall, TopicConfig, TopicInfo } from "./types.ts";
+
+export const CONFIG_DEFAULTS: TopicConfig = { durability: 1, retentionMs: 0, retentionBytes: 0, flushIntervalMs: 0, flushMessages: 0 };
+const REPLICAS_DEFAULT = 3;
+/** How long create and expand wait for the new partitions' leaders. */
+const LEADERS_WAIT_MS = 15_000;
+
+export type AdminComponents = {
+  readonly router: Router;
+  readonly catalog: CatalogMachine;
+  readonly clock: Clock;
+  readonly isAlive: (node: NodeId) => boolean;
+  /** Resolves when this node's catalog has applied up to what the command's reply saw. */
+  readonly caughtUp: (condition: () => boolean, signal: AbortSignal) => Promise<void>;
+};
+
+export class Admin {
+  private readonly components: AdminComponents;
+
+  constructor(components: AdminComponents) {
+    this.components = components;
+  }
+
+  topicOf(vhost: string, name: string): TopicRow | BrokerError {
+    const topic = this.components.catalog.topic(vhostOf(vhost), name);
+    return topic ?? new BrokerError("UNKNOWN_TOPIC", `there is no topic ${JSON.stringify(name)}; create it with "flotilla topic create"`, { topic: name });
+  }
+
+  async create(call: CreateTopicCall, signal: AbortSignal): Promise<{ topic: TopicInfo; created: boolean }> {
+    const vhost = vhostOf(call.vhost);
+    checkName("topic", call.name);
+    const config = completeConfig(CONFIG_DEFAULTS, call.config);
+    const partitions = call.partitions || 1;
+    if (!Number.isInteger(partitions) || partitions < 1 || partitions > PARTITIONS_PER_TOPIC_MAX) {
+      throw new BrokerError("INVALID_ARGUMENT", `partitions must be 1..${PARTITIONS_PER_TOPIC_MAX}, not ${call.partitions}`);
+    }
+    const nodes = this.placementNodes();
+    const replicas = call.replicas || Math.min(REPLICAS_DEFAULT, nodes.length);
+    if (!Number.isInteger(replicas) || replicas < 1 || replicas > REPLICAS_MAX) {
+      throw new BrokerError("INVALID_ARGUMENT", `replicas must be 1..${REPLICAS_MAX}, not ${call.replicas}`);
+    }
+    const existing = this.components.catalog.topic(vhost, call.name);
+    if (existing === undefined && replicas > nodes.length) {
+      throw new BrokerError("NOT_ENOUGH_NODES", `${replicas} replicas need as many live nodes; there are ${nodes.length}`);
+    }
+    const placement = place({ nodes, partitions, replicas: Math.min(replicas, nodes.length), start: this.components.catalog.viewVersion });
+    const command = encodeCreateTopic({ vhost, name: call.name, replicas, config, placement, createdMs: this.components.clock.wallMs() });
+    const { code, detail } = await this.propose(command, signal);
+    if (code !== CATALOG_OK && code !== CATALOG_EXISTS_SAME) throw catalogError(code, detail);
+    const topic = await this.settled(vhost, call.name, partitions, signal);
+    return { topic: infoOf(topic), created: code === CATALOG_OK };
+  }
+
+  list(vhost: string | null): TopicInfo[] {
+    const infos: TopicInfo[] = [];
+    for (const topic of this.components.catalog.topics()) if (vhost === null || topic.vhost === vhostOf(vhost)) infos.push(infoOf(topic));
+    return infos.sort((a, b) => compare(a.vhost, b.vhost) || compare(a.name, b.name));
+  }
+
+  async update(vhost: string, name: string, changes: Partial<TopicConfig>, signal: AbortSignal): Promise<TopicInfo> {
+    const topic = this.existing(vhost, name);
+    const config = completeConfig(topic.config, changes);
+    const { code, detail } = await this.propose(encodeUpdateTopic({ vhost: topic.vhost, name, config }), signal);
+    if (code !== CATALOG_OK) throw catalogError(code, detail);
+    return { ...infoOf(topic), config };
+  }
+
+  async expand(vhost: string, name: string, partitions: number, signal: AbortSignal): Promise<TopicInfo> {
+    const topic = this.existing(vhost, name);
+    const now = topic.partitions.length;
+    if (!Number.isInteger(partitions) || partitions > PARTITIONS_PER_TOPIC_MAX) {
+      throw new BrokerError("INVALID_ARGUMENT", `partitions must be ${now}..${PARTITIONS_PER_TOPIC_MAX}, not ${partitions}`);
+    }
+    if (partitions < now) throw new BrokerError("FEWER_PARTITIONS", `the topic has ${now} partitions; it cannot get fewer`);
+    if (partitions === now) return infoOf(topic);
+    const nodes = this.placementNodes();
+    if (topic.replicas > nodes.length) throw new BrokerError("NOT_ENOUGH_NODES", `${topic.replicas} replicas need as many live nodes; there are ${nodes.length}`);
+    const placement = place({ nodes, partitions: partitions - now, replicas: topic.replicas, start: this.components.catalog.viewVersion });
+    const { code, detail } = await this.propose(encodeExpandTopic({ vhost: topic.vhost, name, expected: now, placement }), signal);
+    if (code !== CATALOG_OK) throw catalogError(code, detail);
+    return infoOf(await this.settled(topic.vhost, name, partitions, signal));
+  }
+
+  async delete(vhost: string, name: string, signal: AbortSignal): Promise<void> {
+    const topic = this.existing(vhost, name);
+    const { code, detail } = await this.propose(encodeDeleteTopic({ vhost: topic.vhost, name }), signal);
+    if (code !== CATALOG_OK) throw catalogError(code, detail);
+    await this.components.caughtUp(() => this.components.catalog.topic(topic.vhost, name) !== topic, signal);
+  }
+
+  existing(vhost: string, name: string): TopicRow {
+    const topic = this.topicOf(vhost, name);
+    if (topic instanceof BrokerError) throw topic;
+    return topic;
+  }
+
+  /** Waits until this node's catalog shows the topic and all its partitions are led. */
+  private async settled(vhost: string, name: string, partitions: number, signal: AbortSignal): Promise<TopicRow> {
+    const { catalog, router } = this.components;
+    await this.components.caughtUp(() => (catalog.topic(vhost, name)?.partitions.length ?? 0) >= partitions, signal);
+    const topic = catalog.topic(vhost, name)!;
+    await Promise.all(topic.partitions.map(({ group }) => router.leader(group, LEADERS_WAIT_MS)));
+    return topic;
+  }
+
+  private placementNodes(): PlacementNode[] {
+    const { catalog, isAlive } = this.components;
+    const counts = new Map<NodeId, { replicas: number; leaders: number }>();
+    for (const { id } of catalog.nodes()) if (isAlive(id)) counts.set(id, { replicas: 0, leaders: 0 });
+    for (const topic of catalog.topics()) {
+      for (const { replicas } of topic.partitions) {
+        replicas.forEach((replica, at) => {
+          const count = counts.get(nodeOfReplica(replica));
+          if (count === undefined) return;
+          count.replicas += 1;
+          if (at === 0) count.leaders += 1;
+        });
+      }
+    }
+    const nodes = [...catalog.nodes()].filter(({ id }) => counts.has(id));
+    return nodes.map(({ id, dc, zone }) => ({ id, dc, zone, ...counts.get(id)! }));
+  }
+
+  private propose(command: Uint8Array, signal: AbortSignal): Promise<{ code: number; detail: string }> {
+    return new Promise((resolve, reject) => {
+      const abort = (): void => reject(new BrokerError("TIMEOUT", "the deadline passed before the catalog answered; the change may still be made"));
+      if (signal.aborted) {
+        abort();
+        return;
+      }
+      signal.addEventListener("abort", abort, { once: true });
+      this.components.router.catalog(command, (error, code, _value, detail) => {
+        signal.removeEventListener("abort", abort);
+        if (error === null) resolve({ code, detail: detail === null ? "" : utf8Decode(detail) });
+        else reject(error);
+      });
+    });
+  }
+}
+
+export function vhostOf(vhost: string): string {
+  return vhost === "" ? "/" : vhost;
+}
+
+export function checkName(what: string, name: string): void {
+  if (name.length === 0 || name.length > NAME_LENGTH_MAX || !/^[A-Za-z0-9._-]+$/.test(name)) {
+    throw new BrokerError("INVALID_NAME", `the ${what} name ${JSON.stringify(name.slice(0, 64))} must be 1 to ${NAME_LENGTH_MAX} of A-Z a-z 0-9 . _ -`);
+  }
+}
+
+export function infoOf(topic: TopicRow): TopicInfo {
+  return { vhost: topic.vhost, name: topic.name, partitions: topic.partitions.length, replicas: topic.replicas, config: topic.config, createdMs: topic.createdMs };
+}
+
+function completeConfig(base: TopicConfig, changes: Partial<TopicConfig>): TopicConfig {
+  const config = { ...base, ...changes };
+  if (![1, 2, 3].includes(config.durability)) throw new BrokerError("INVALID_ARGUMENT", "durability must be fsync, interval or os");
+  const whole: (keyof TopicConfig)[] = ["retentionMs", "retentionBytes", "flushIntervalMs", "flushMessages"];
+  for (const field of whole) {
+    if (!Number.isSafeInteger(config[field]) || config[field] < 0) throw new BrokerError("INVALID_ARGUMENT", `${field} must be a whole number of at least 0, not ${config[field]}`);
+  }
+  if (config.flushIntervalMs > 60_000) throw new BrokerError("INVALID_ARGUMENT", `flushIntervalMs must be at most 60000, not ${config.flushIntervalMs}`);
+  if (config.flushMessages > 0xffff_ffff) throw new BrokerError("INVALID_ARGUMENT", `flushMessages must be below 2^32, not ${config.flushMessages}`);
+  return config;
+}
+
+function catalogError(code: number, detail: string): BrokerError {
+  const known: Record<number, ErrorCode> = {
+    [CATALOG_EXISTS_DIFFERENT]: "TOPIC_EXISTS",
+    [CATALOG_INVALID_NAME]: "INVALID_NAME",
+    [CATALOG_UNKNOWN_TOPIC]: "UNKNOWN_TOPIC",
+    [CATALOG_UNKNOWN_NODE]: "CONFLICT",
+    [CATALOG_TOO_MANY]: "TOO_MANY",
+    [CATALOG_CONFLICT]: "CONFLICT",
+  };
+  return new BrokerError(known[code] ?? "INTERNAL", detail || `the catalog refused the change (${code})`);
+}
+
+function compare(a: string, b: string): number {
+  return a < b ? -1 : a > b ? 1 : 0;
+}

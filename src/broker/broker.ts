@@ -1,0 +1,412 @@
+// The use cases of one node, put together: every call works on any node, because what belongs to a leader elsewhere is
+// forwarded to it.
+
+import { BrokerError } from "../base/errors.ts";
+import type { Clock } from "../base/clock.ts";
+import { CATALOG_GROUP, nodeOfReplica, type GroupId, type NodeId } from "../base/ids.ts";
+import { COMMIT_METADATA_LENGTH_MAX, REQUEST_PARTITIONS_MAX } from "../base/limits.ts";
+import type { Logger } from "../base/logger.ts";
+import { ByteReader, ByteWriter } from "../base/bytes.ts";
+import type { CatalogMachine, TopicRow } from "../machine/catalog/catalog.ts";
+import { CATALOG_OK, CATALOG_STORE_MISMATCH, encodeInitialize, encodeRegisterNode, type NodeRegistration } from "../machine/catalog/commands.ts";
+import { encodeCommitOffset, encodeDeleteCursor } from "../machine/stream/commands.ts";
+import { STREAM_OFFSET_OUT_OF_RANGE, STREAM_OK, STREAM_TOO_MANY_CURSORS, STREAM_WOULD_GO_BACK } from "../machine/stream/stream.ts";
+import { LANE_FORWARD, type PeerTransport } from "../peer/transport.ts";
+import { ENTRY_COMMAND } from "../raft/types.ts";
+import type { ReplicaHost } from "../replica/host.ts";
+import { Admin, checkName, infoOf } from "./admin.ts";
+import { Controller } from "./controller.ts";
+import { Fetcher, OP_FETCH, OP_OFFSETS, asBrokerError } from "./fetcher.ts";
+import { Forwarder, type Serve } from "./forwarder.ts";
+import { Leaders, decodeLeading, encodeLeading } from "./leaders.ts";
+import { LocalGroups } from "./local-groups.ts";
+import { Publisher } from "./publisher.ts";
+import { OP_PROPOSE, Router } from "./router.ts";
+import type * as types from "./types.ts";
+
+const OP_TRANSFER = 4;
+const NOTICE_LEADING = 1;
+const REGISTER_RETRY_MS = 200;
+
+export type BrokerSettings = { readonly clusterId: string; readonly registration: NodeRegistration };
+export type BrokerComponents = {
+  readonly host: ReplicaHost;
+  readonly transport: PeerTransport;
+  readonly clock: Clock;
+  readonly logger: Logger;
+  readonly fatal: (error: Error) => void;
+};
+
+export class NodeBroker implements types.Broker {
+  private readonly settings: BrokerSettings;
+  private readonly components: BrokerComponents;
+  private readonly nodeId: NodeId;
+  private readonly catalog: CatalogMachine;
+  private readonly leaders = new Leaders();
+  private readonly router: Router;
+  private readonly forwarder: Forwarder;
+  private readonly local: LocalGroups;
+  private readonly publisher: Publisher;
+  private readonly fetcher: Fetcher;
+  private readonly admin: Admin;
+  private readonly controller: Controller;
+  private readonly watchers = new Set<() => void>();
+  private readonly catalogWaits = new Set<() => void>();
+  private registered = false;
+  private stopped = false;
+
+  constructor(settings: BrokerSettings, components: BrokerComponents) {
+    this.settings = settings;
+    this.components = components;
+    const { host, transport, clock, logger, fatal } = components;
+    this.nodeId = settings.registration.id;
+    this.catalog = host.get(CATALOG_GROUP)!.machine as CatalogMachine;
+    this.router = new Router({ nodeId: this.nodeId, host, leaders: this.leaders, clock });
+    this.local = new LocalGroups(host, clock);
+    this.fetcher = new Fetcher(this.nodeId, this.router, this.local);
+    this.forwarder = new Forwarder({
+      send: (to, parts) => transport.send(to, LANE_FORWARD, parts),
+      operations: new Map<number, Serve>([
+        [OP_PROPOSE, this.router.servePropose],
+        [OP_FETCH, this.fetcher.serveFetch],
+        [OP_OFFSETS, this.fetcher.serveOffsets],
+        [OP_TRANSFER, (_from, body, reply) => this.serveTransfer(body, reply)],
+      ]),
+      notices: new Map([[NOTICE_LEADING, (from, body) => this.heardLeading(from, body)]]),
+    });
+    this.router.attach(this.forwarder);
+    this.publisher = new Publisher(this.router, (vhost, name) => this.admin.topicOf(vhost, name));
+    this.admin = new Admin({ router: this.router, catalog: this.catalog, clock, isAlive: (node) => this.isAlive(node), caughtUp: (condition, signal) => this.caughtUp(condition, signal) });
+    this.controller = new Controller({ nodeId: this.nodeId, host, catalog: this.catalog, clock, logger, isUp: (node) => transport.isUp(node), fatal });
+    this.leaders.watch(() => this.notifyWatchers());
+  }
+
+  /** Opens the groups that the local catalog knows, and announces this node to the cluster. */
+  start(): void {
+    for (const replica of this.components.host.groups()) this.leaderChanged(replica.group, replica.leaderNode, replica.raft.term);
+    this.controller.start();
+    this.register();
+  }
+
+  stop(): void {
+    this.stopped = true;
+    this.controller.stop();
+  }
+
+  get ready(): boolean {
+    return this.registered && !this.stopped && this.leaders.of(CATALOG_GROUP) !== 0;
+  }
+
+  // What the host tells (HostEvents).
+
+  advanced(group: GroupId): void {
+    this.local.advanced(group);
+  }
+
+  catalogChanged(): void {
+    this.controller.reconcile();
+    for (const wait of [...this.catalogWaits]) wait();
+    this.notifyWatchers();
+  }
+
+  leaderChanged(group: GroupId, leader: NodeId | 0, term: number): void {
+    this.leaders.set(group, leader, term);
+    if (group === CATALOG_GROUP && leader === this.nodeId) this.initializeCluster();
+    if (leader !== this.nodeId) return;
+    const notice = encodeLeading([{ group, term }]);
+    for (const { id } of this.catalog.nodes()) if (id !== this.nodeId && this.components.transport.isUp(id)) this.forwarder.notify(id, NOTICE_LEADING, notice);
+  }
+
+  forwarded(from: NodeId, frame: Uint8Array): void {
+    this.forwarder.onFrame(from, frame);
+  }
+
+  peerUp(peer: NodeId): void {
+    const leading = [];
+    for (const replica of this.components.host.groups()) if (replica.isLeader) leading.push({ group: replica.group, term: replica.raft.term });
+    if (leading.length > 0) this.forwarder.notify(peer, NOTICE_LEADING, encodeLeading(leading));
+    this.notifyWatchers();
+  }
+
+  peerDown(peer: NodeId): void {
+    this.forwarder.peerDown(peer);
+    this.leaders.nodeLost(peer);
+    this.notifyWatchers();
+  }
+
+  // Messaging.
+
+  publish(call: types.PublishCall, done: types.PublishDone): void {
+    this.publisher.publish(call, done);
+  }
+
+  async fetch(call: types.FetchCall, signal: AbortSignal): Promise<readonly types.FetchedPartition[]> {
+    const topic = this.admin.existing(call.vhost, call.topic);
+    if (call.positions.length === 0 || call.positions.length > REQUEST_PARTITIONS_MAX) {
+      throw new BrokerError("INVALID_ARGUMENT", `positions must name 1..${REQUEST_PARTITIONS_MAX} partitions, not ${call.positions.length}`);
+    }
+    const fetches = call.positions.map(({ partition, from, value }) => ({ group: groupOf(topic, partition), from, value }));
+    const fetched = await this.fetcher.fetch(fetches, call, signal);
+    return fetched.map((part, at) => ({ partition: call.positions[at]!.partition, ...part }));
+  }
+
+  async commitOffsets(
+    call: { vhost: string; topic: string; subscription: string; offsets: readonly types.OffsetCommit[]; direct: boolean },
+    signal: AbortSignal,
+  ): Promise<readonly types.PartitionOutcome[]> {
+    const topic = this.admin.existing(call.vhost, call.topic);
+    checkName("subscription", call.subscription);
+    if (call.offsets.length === 0 || call.offsets.length > REQUEST_PARTITIONS_MAX) {
+      throw new BrokerError("INVALID_ARGUMENT", `offsets must name 1..${REQUEST_PARTITIONS_MAX} partitions, not ${call.offsets.length}`);
+    }
+    const commits = call.offsets.map((commit) => ({ commit, group: groupOf(topic, commit.partition) }));
+    return Promise.all(commits.map(async ({ commit, group }) => ({ partition: commit.partition, error: await this.commit(group, call.subscription, commit, call.direct, signal) })));
+  }
+
+  async getOffsets(
+    call: { vhost: string; topic: string; subscription: string; partitions: readonly number[]; timeMs: number; direct: boolean },
+    signal: AbortSignal,
+  ): Promise<readonly types.PartitionOffsets[]> {
+    const topic = this.admin.existing(call.vhost, call.topic);
+    const partitions = call.partitions.length > 0 ? call.partitions : topic.partitions.map((_, partition) => partition);
+    const groups = partitions.map((partition) => groupOf(topic, partition));
+    const answers = await this.fetcher.offsets(groups, call.subscription, call.timeMs, call.direct, signal);
+    return answers.map((answer, at) => ({ partition: partitions[at]!, ...answer }));
+  }
+
+  // Cluster.
+
+  describeCluster(): types.ClusterInfo {
+    const topics = [...this.catalog.topics()];
+    let groups = 1;
+    let leaderless = this.leaders.of(CATALOG_GROUP) === 0 ? 1 : 0;
+    for (const topic of topics) {
+      groups += topic.partitions.length;
+      for (const { group } of topic.partitions) if (this.leaders.of(group) === 0) leaderless += 1;
+    }
+    return { clusterId: this.settings.clusterId, nodeId: this.nodeId, controllerId: this.leaders.of(CATALOG_GROUP), nodes: this.nodes(), topics: topics.length, groups, leaderlessGroups: leaderless };
+  }
+
+  resolve(vhost: string, name: string): types.Topology {
+    const topic = this.admin.existing(vhost, name);
+    return { nodes: this.nodes(), partitions: topic.partitions.map((_, partition) => this.partitionInfo(topic, partition)) };
+  }
+
+  watch(changed: () => void): () => void {
+    this.watchers.add(changed);
+    return () => this.watchers.delete(changed);
+  }
+
+  async transferLeader(call: { vhost: string; topic: string; partition: number; toNode: number }, signal: AbortSignal): Promise<number> {
+    const group = call.topic === "" ? CATALOG_GROUP : groupOf(this.admin.existing(call.vhost, call.topic), call.partition);
+    const leader = await this.router.leader(group);
+    const replicas = group === CATALOG_GROUP ? [...this.catalog.nodes()].map(({ id }) => id) : this.catalog.group(group)!.topic.partitions[call.partition]!.replicas.map(nodeOfReplica);
+    const to = call.toNode === 0 ? replicas.find((node) => node !== leader && this.isAlive(node)) : replicas.find((node) => node === call.toNode);
+    if (to === undefined) throw new BrokerError("INVALID_ARGUMENT", call.toNode === 0 ? "no other replica of the partition is alive" : `node ${call.toNode} has no replica of the partition`);
+    if (to === leader) return leader;
+    const body = new ByteWriter(8).u32(group).u16(to).finish();
+    if (leader === this.nodeId) this.components.host.transferLeadership(group, to);
+    else await this.router.ask(leader, OP_TRANSFER, [body], signal);
+    await this.ledBy(group, to, signal);
+    return to;
+  }
+
+  // Admin.
+
+  createTopic(call: types.CreateTopicCall, signal: AbortSignal): Promise<{ topic: types.TopicInfo; created: boolean }> {
+    return this.admin.create(call, signal);
+  }
+
+  listTopics(vhost: string | null): readonly types.TopicInfo[] {
+    return this.admin.list(vhost);
+  }
+
+  async describeTopic(vhost: string, name: string, signal: AbortSignal): Promise<{ topic: types.TopicInfo; partitions: readonly types.PartitionDescription[] }> {
+    const topic = this.admin.existing(vhost, name);
+    const offsets = await this.fetcher.offsets(topic.partitions.map(({ group }) => group), "", -1, false, signal);
+    const partitions = offsets.map(({ startOffset, endOffset, bytes, error }, partition) => ({ info: this.partitionInfo(topic, partition), startOffset, endOffset, bytes, error }));
+    return { topic: infoOf(topic), partitions };
+  }
+
+  updateTopic(vhost: string, name: string, config: Partial<types.TopicConfig>, signal: AbortSignal): Promise<types.TopicInfo> {
+    return this.admin.update(vhost, name, config, signal);
+  }
+
+  expandTopic(vhost: string, name: string, partitions: number, signal: AbortSignal): Promise<types.TopicInfo> {
+    return this.admin.expand(vhost, name, partitions, signal);
+  }
+
+  deleteTopic(vhost: string, name: string, signal: AbortSignal): Promise<void> {
+    return this.admin.delete(vhost, name, signal);
+  }
+
+  async listSubscriptions(vhost: string, name: string, signal: AbortSignal): Promise<readonly types.SubscriptionInfo[]> {
+    const topic = this.admin.existing(vhost, name);
+    const offsets = await this.fetcher.offsets(topic.partitions.map(({ group }) => group), "", -1, false, signal);
+    const found = new Map<string, { partition: number; committedOffset: number; endOffset: number; committedMs: number }[]>();
+    offsets.forEach(({ cursors, endOffset, error }, partition) => {
+      if (error !== null) throw error;
+      for (const { name: subscription, offset, committedMs } of cursors) {
+        const row = { partition, committedOffset: offset, endOffset, committedMs };
+        const rows = found.get(subscription);
+        if (rows === undefined) found.set(subscription, [row]);
+        else rows.push(row);
+      }
+    });
+    return [...found].map(([subscription, partitions]) => ({ name: subscription, partitions })).sort((a, b) => (a.name < b.name ? -1 : 1));
+  }
+
+  async deleteSubscription(vhost: string, topicName: string, name: string, signal: AbortSignal): Promise<void> {
+    const known = (await this.listSubscriptions(vhost, topicName, signal)).find((subscription) => subscription.name === name);
+    if (known === undefined) throw new BrokerError("UNKNOWN_SUBSCRIPTION", `no offset was ever committed under ${JSON.stringify(name)}`);
+    const topic = this.admin.existing(vhost, topicName);
+    await Promise.all(known.partitions.map(({ partition }) => this.command(groupOf(topic, partition), encodeDeleteCursor(name), false, signal)));
+  }
+
+  // Inside.
+
+  private async commit(group: GroupId, subscription: string, commit: types.OffsetCommit, direct: boolean, signal: AbortSignal): Promise<BrokerError | null> {
+    if (commit.metadata.length > COMMIT_METADATA_LENGTH_MAX) return new BrokerError("INVALID_ARGUMENT", `metadata has ${commit.metadata.length} characters, ${COMMIT_METADATA_LENGTH_MAX} are allowed`);
+    try {
+      const code = await this.command(group, encodeCommitOffset({ subscription, offset: commit.offset, metadata: commit.metadata, reset: commit.reset }), direct, signal);
+      switch (code) {
+        case STREAM_OK:
+          return null;
+        case STREAM_OFFSET_OUT_OF_RANGE:
+          return new BrokerError("OFFSET_OUT_OF_RANGE", `offset ${commit.offset} is past the end of the partition`);
+        case STREAM_WOULD_GO_BACK:
+          return new BrokerError("OFFSET_WOULD_GO_BACK", `an offset later than ${commit.offset} is committed already; set reset to go back`);
+        case STREAM_TOO_MANY_CURSORS:
+          return new BrokerError("TOO_MANY", "the partition holds as many subscriptions as it can; delete unused ones");
+        default:
+          return new BrokerError("INTERNAL", `unknown reply ${code} of the stream`);
+      }
+    } catch (error) {
+      return asBrokerError(error);
+    }
+  }
+
+  private command(group: GroupId, command: Uint8Array, direct: boolean, signal: AbortSignal): Promise<number> {
+    return new Promise((resolve, reject) => {
+      const abort = (): void => reject(new BrokerError("TIMEOUT", "the deadline passed before the partition answered; it may still be carried out"));
+      if (signal.aborted) {
+        abort();
+        return;
+      }
+      signal.addEventListener("abort", abort, { once: true });
+      this.router.propose(group, ENTRY_COMMAND, command, direct, (error, code) => {
+        signal.removeEventListener("abort", abort);
+        if (error === null) resolve(code);
+        else reject(error);
+      });
+    });
+  }
+
+  private nodes(): types.NodeInfo[] {
+    const counts = new Map<NodeId, { leaders: number; replicas: number }>();
+    for (const { id } of this.catalog.nodes()) counts.set(id, { leaders: 0, replicas: 0 });
+    for (const topic of this.catalog.topics()) {
+      for (const { group, replicas } of topic.partitions) {
+        for (const replica of replicas) counts.get(nodeOfReplica(replica))!.replicas += 1;
+        const leader = counts.get(this.leaders.of(group) as NodeId);
+        if (leader !== undefined) leader.leaders += 1;
+      }
+    }
+    return [...this.catalog.nodes()].map((node) => ({
+      id: node.id,
+      endpoint: node.clientEndpoint,
+      peerEndpoint: node.peerEndpoint,
+      alive: this.isAlive(node.id),
+      dc: node.dc,
+      zone: node.zone,
+      version: node.version,
+      ...counts.get(node.id)!,
+    }));
+  }
+
+  private partitionInfo(topic: TopicRow, partition: number): types.PartitionInfo {
+    const { group, replicas } = topic.partitions[partition]!;
+    return { partition, group, leader: this.leaders.of(group), term: this.leaders.termOf(group), replicas: replicas.map(nodeOfReplica) };
+  }
+
+  private isAlive(node: NodeId): boolean {
+    return node === this.nodeId || this.components.transport.isUp(node);
+  }
+
+  private notifyWatchers(): void {
+    for (const watcher of this.watchers) watcher();
+  }
+
+  private heardLeading(from: NodeId, body: Uint8Array): void {
+    for (const { group, term } of decodeLeading(body)) this.leaders.set(group, from, term);
+  }
+
+  private serveTransfer(body: Uint8Array, reply: (error: BrokerError | null, parts: readonly Uint8Array[]) => void): void {
+    const reader = new ByteReader(body);
+    this.components.host.transferLeadership(reader.u32() as GroupId, reader.u16() as NodeId);
+    reply(null, []);
+  }
+
+  private ledBy(group: GroupId, node: NodeId, signal: AbortSignal): Promise<void> {
+    return this.until(() => this.leaders.of(group) === node, (check) => this.leaders.watch(check), signal, "the leadership did not move in time; is the target up to date?");
+  }
+
+  private caughtUp(condition: () => boolean, signal: AbortSignal): Promise<void> {
+    const subscribe = (check: () => void): (() => void) => {
+      this.catalogWaits.add(check);
+      return () => this.catalogWaits.delete(check);
+    };
+    return this.until(condition, subscribe, signal, "the change is made, but this node has not seen it yet");
+  }
+
+  private until(condition: () => boolean, subscribe: (check: () => void) => () => void, signal: AbortSignal, message: string): Promise<void> {
+    if (condition()) return Promise.resolve();
+    return new Promise((resolve, reject) => {
+      const finish = (): void => {
+        unsubscribe();
+        signal.removeEventListener("abort", abort);
+      };
+      const abort = (): void => {
+        finish();
+        reject(new BrokerError("TIMEOUT", message));
+      };
+      const unsubscribe = subscribe(() => {
+        if (!condition()) return;
+        finish();
+        resolve();
+      });
+      signal.addEventListener("abort", abort, { once: true });
+      if (signal.aborted) abort();
+    });
+  }
+
+  private initializeCluster(): void {
+    if (this.catalog.clusterId !== "") return;
+    this.router.catalog(encodeInitialize(this.settings.clusterId), () => {});
+  }
+
+  /** Tells the catalog where this node is; again until the catalog has taken it. */
+  private register(): void {
+    if (this.stopped) return;
+    this.router.catalog(encodeRegisterNode(this.settings.registration), (error, code, _value, detail) => {
+      if (error === null && code === CATALOG_OK) {
+        this.registered = true;
+        this.notifyWatchers();
+        return;
+      }
+      if (error === null && code === CATALOG_STORE_MISMATCH) {
+        const reason = detail === null ? "" : new TextDecoder().decode(detail);
+        this.components.fatal(new Error(`the cluster knows node ${this.nodeId} with another data directory: ${reason}`));
+        return;
+      }
+      this.components.clock.schedule(REGISTER_RETRY_MS, () => this.register());
+    });
+  }
+}
+
+function groupOf(topic: TopicRow, partition: number): GroupId {
+  const row = topic.partitions[partition];
+  if (row === undefined) throw new BrokerError("UNKNOWN_PARTITION", `topic ${topic.name} has partitions 0..${topic.partitions.length - 1}, not ${partition}`);
+  return row.group;
+}
+

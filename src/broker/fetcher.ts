@@ -1,0 +1,161 @@
+// Fetch and offsets over partitions that may be led by different nodes: each node is asked once, the answers are put
+// back in the order of the question.
+
+import { BrokerError } from "../base/errors.ts";
+import type { GroupId, NodeId } from "../base/ids.ts";
+import { decodeFetch, decodeFetched, decodeOffsets, decodeOffsetsAnswer, encodeFetch, encodeFetched, encodeOffsets, encodeOffsetsAnswer } from "./forward-codec.ts";
+import type { Serve } from "./forwarder.ts";
+import type { GroupFetch, GroupFetched, GroupOffsets, LocalGroups } from "./local-groups.ts";
+import type { Router } from "./router.ts";
+
+export const OP_FETCH = 2;
+export const OP_OFFSETS = 3;
+/** How often a part whose leader moved is sent again. */
+const TRIES_MAX = 20;
+
+export class Fetcher {
+  private readonly nodeId: NodeId;
+  private readonly router: Router;
+  private readonly local: LocalGroups;
+
+  constructor(nodeId: NodeId, router: Router, local: LocalGroups) {
+    this.nodeId = nodeId;
+    this.router = router;
+    this.local = local;
+  }
+
+  async fetch(fetches: readonly GroupFetch[], options: { maxBytes: number; maxWaitMs: number; direct: boolean }, signal: AbortSignal): Promise<GroupFetched[]> {
+    const { maxBytes, maxWaitMs, direct } = options;
+    const byNode = await this.byLeader(fetches, direct);
+    const parts = [...byNode.keys()];
+    if (parts.length === 1 || maxWaitMs === 0) return this.gather(fetches, byNode, Math.floor(maxBytes / Math.max(parts.length, 1)), maxWaitMs, direct, signal);
+    // Several nodes: first look everywhere, then wait everywhere and take whoever has something first.
+    const share = Math.floor(maxBytes / parts.length);
+    const now = await this.gather(fetches, byNode, share, 0, direct, signal);
+    if (now.some((part) => part.batches.length > 0 || part.error !== null)) return now;
+    const enough = new AbortController();
+    const left = (): void => enough.abort();
+    signal.addEventListener("abort", left, { once: true });
+    const positions = now.map((part, at) => ({ group: fetches[at]!.group, from: 0 as const, value: part.nextOffset }));
+    try {
+      return await firstNews(now, parts.map(async (node) => {
+        const places = byNode.get(node)!;
+        const fetched = await this.fetchFrom(node, places.map((at) => positions[at]!), share, maxWaitMs, enough.signal);
+        return { places, fetched };
+      }));
+    } finally {
+      signal.removeEventListener("abort", left);
+      enough.abort();
+    }
+  }
+
+  async offsets(groups: readonly GroupId[], subscription: string, timeMs: number, direct: boolean, signal: AbortSignal): Promise<GroupOffsets[]> {
+    const ask = async (group: GroupId): Promise<GroupOffsets> => {
+      for (let tries = 1; ; tries++) {
+        const leader = direct ? this.nodeId : await this.router.leader(group);
+        const [answer] = await this.offsetsFrom(leader, { groups: [group], subscription, timeMs }, signal);
+        if (answer!.error === null || direct || tries === TRIES_MAX || !isMoved(answer!.error)) return answer!;
+        await this.pause(tries, signal);
+      }
+    };
+    return Promise.all(groups.map(ask));
+  }
+
+  readonly serveFetch: Serve = (_from, body, reply, signal) => {
+    const { fetches, maxBytes, maxWaitMs } = decodeFetch(body);
+    this.local.fetch(fetches, maxBytes, maxWaitMs, signal).then(
+      (fetched) => reply(null, encodeFetched(fetched)),
+      (error: unknown) => reply(asBrokerError(error), []),
+    );
+  };
+
+  readonly serveOffsets: Serve = (_from, body, reply) => {
+    const { groups, subscription, timeMs } = decodeOffsets(body);
+    this.local.offsets(groups, subscription, timeMs).then(
+      (answers) => reply(null, [encodeOffsetsAnswer(answers)]),
+      (error: unknown) => reply(asBrokerError(error), []),
+    );
+  };
+
+  /** Which places of the question each node answers. */
+  private async byLeader(fetches: readonly GroupFetch[], direct: boolean): Promise<Map<NodeId, number[]>> {
+    const byNode = new Map<NodeId, number[]>();
+    const leaders = direct ? fetches.map(() => this.nodeId) : await Promise.all(fetches.map(({ group }) => this.router.leader(group)));
+    leaders.forEach((leader, at) => {
+      const places = byNode.get(leader);
+      if (places === undefined) byNode.set(leader, [at]);
+      else places.push(at);
+    });
+    return byNode;
+  }
+
+  private async gather(fetches: readonly GroupFetch[], byNode: Map<NodeId, number[]>, share: number, maxWaitMs: number, direct: boolean, signal: AbortSignal): Promise<GroupFetched[]> {
+    const answer: GroupFetched[] = [];
+    const part = async (node: NodeId, places: readonly number[]): Promise<void> => {
+      const fetched = await this.fetchFrom(node, places.map((at) => fetches[at]!), share, maxWaitMs, signal);
+      await Promise.all(places.map(async (at, place) => {
+        let result = fetched[place]!;
+        for (let tries = 1; !direct && result.error !== null && isMoved(result.error) && tries <= TRIES_MAX; tries++) {
+          await this.pause(tries, signal);
+          const leader = await this.router.leader(fetches[at]!.group);
+          result = (await this.fetchFrom(leader, [fetches[at]!], share, 0, signal))[0]!;
+        }
+        answer[at] = result;
+      }));
+    };
+    await Promise.all([...byNode].map(([node, places]) => part(node, places)));
+    return answer;
+  }
+
+  private async fetchFrom(node: NodeId, fetches: readonly GroupFetch[], maxBytes: number, maxWaitMs: number, signal: AbortSignal): Promise<GroupFetched[]> {
+    if (node === this.nodeId) return this.local.fetch(fetches, maxBytes, maxWaitMs, signal);
+    try {
+      return decodeFetched(await this.router.ask(node, OP_FETCH, [encodeFetch({ fetches, maxBytes, maxWaitMs })], signal));
+    } catch (error) {
+      const failure = asBrokerError(error);
+      return fetches.map(() => ({ batches: [], startOffset: 0, endOffset: 0, nextOffset: 0, error: failure }));
+    }
+  }
+
+  private async offsetsFrom(node: NodeId, body: { groups: readonly GroupId[]; subscription: string; timeMs: number }, signal: AbortSignal): Promise<GroupOffsets[]> {
+    if (node === this.nodeId) return this.local.offsets(body.groups, body.subscription, body.timeMs);
+    try {
+      return decodeOffsetsAnswer(await this.router.ask(node, OP_OFFSETS, [encodeOffsets(body)], signal));
+    } catch (error) {
+      const failure = asBrokerError(error);
+      return body.groups.map(() => ({ startOffset: 0, endOffset: 0, bytes: 0, committedOffset: -1, metadata: "", timeOffset: -1, cursors: [], error: failure }));
+    }
+  }
+
+  private pause(tries: number, signal: AbortSignal): Promise<void> {
+    if (signal.aborted) throw new BrokerError("TIMEOUT", "the caller's time was up while the leader moved");
+    return this.router.pause(Math.min(10 * tries, 200));
+  }
+}
+
+type NodePart = { readonly places: readonly number[]; readonly fetched: readonly GroupFetched[] };
+
+/** Resolves as soon as one node has records or an error, or all have answered; later answers are dropped. */
+function firstNews(now: readonly GroupFetched[], parts: readonly Promise<NodePart>[]): Promise<GroupFetched[]> {
+  return new Promise((resolve, reject) => {
+    const answer = [...now];
+    let left = parts.length;
+    for (const part of parts) {
+      part.then(({ places, fetched }) => {
+        places.forEach((at, place) => (answer[at] = fetched[place]!));
+        left -= 1;
+        if (left === 0 || fetched.some((one) => one.batches.length > 0 || one.error !== null)) resolve(answer);
+      }, reject);
+    }
+  });
+}
+
+/** Reads may be tried again whatever became of the first try. */
+function isMoved(error: BrokerError): boolean {
+  return error.code === "NOT_LEADER" || error.code === "NO_LEADER" || error.code === "NODE_UNREACHABLE" || error.code === "LEADER_CHANGED";
+}
+
+export function asBrokerError(error: unknown): BrokerError {
+  if (error instanceof BrokerError) return error;
+  throw error;
+}

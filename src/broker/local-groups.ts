@@ -1,0 +1,181 @@
+// What this node does for the groups that it leads: read, propose, wait. Requests of this node's clients and forwarded
+// ones of other nodes come the same way.
+
+import { BrokerError } from "../base/errors.ts";
+import type { Clock } from "../base/clock.ts";
+import type { GroupId } from "../base/ids.ts";
+import { FETCH_WAIT_MS_MAX } from "../base/limits.ts";
+import type { StreamMachine } from "../machine/stream/stream.ts";
+import type { ReplicaHost } from "../replica/host.ts";
+import type { Replica } from "../replica/replica.ts";
+import { StreamReader } from "./stream-reader.ts";
+import { FROM_EARLIEST, FROM_LATEST, FROM_OFFSET, FROM_TIME, type FetchedBatch } from "./types.ts";
+
+export type GroupFetch = { readonly group: GroupId; readonly from: 0 | 1 | 2 | 3; readonly value: number };
+export type GroupFetched = {
+  readonly batches: readonly FetchedBatch[];
+  readonly startOffset: number;
+  readonly endOffset: number;
+  readonly nextOffset: number;
+  readonly error: BrokerError | null;
+};
+export type CursorInfo = { readonly name: string; readonly offset: number; readonly committedMs: number };
+export type GroupOffsets = {
+  readonly startOffset: number;
+  readonly endOffset: number;
+  readonly bytes: number;
+  readonly committedOffset: number;
+  readonly metadata: string;
+  readonly timeOffset: number;
+  readonly cursors: readonly CursorInfo[];
+  readonly error: BrokerError | null;
+};
+
+/** Long polls that may wait at one time on one node. */
+const WAITERS_MAX = 100_000;
+
+export class LocalGroups {
+  private readonly host: ReplicaHost;
+  private readonly clock: Clock;
+  private readonly reader: StreamReader;
+  private readonly waiters = new Map<GroupId, Set<() => void>>();
+  private waiting = 0;
+
+  constructor(host: ReplicaHost, clock: Clock) {
+    this.host = host;
+    this.clock = clock;
+    this.reader = new StreamReader(host);
+  }
+
+  /** New records of a group can be read: wakes its long polls. */
+  advanced(group: GroupId): void {
+    const waiters = this.waiters.get(group);
+    if (waiters === undefined) return;
+    this.waiters.delete(group);
+    for (const wake of waiters) wake();
+  }
+
+  /** Reads from groups that this node leads; waits for the first record of any of them if all are at their end. */
+  async fetch(fetches: readonly GroupFetch[], maxBytes: number, maxWaitMs: number, signal: AbortSignal): Promise<GroupFetched[]> {
+    const positions = fetches.map((fetch) => this.position(fetch));
+    const deadline = this.clock.monotonicMs() + Math.min(maxWaitMs, FETCH_WAIT_MS_MAX);
+    for (;;) {
+      const fetched: GroupFetched[] = [];
+      let bytes = 0;
+      for (const position of positions) {
+        const part = await this.read(position, Math.max(0, maxBytes - bytes), bytes === 0);
+        for (const batch of part.batches) bytes += batch.records.length;
+        fetched.push(part);
+      }
+      const waitMs = deadline - this.clock.monotonicMs();
+      if (bytes > 0 || waitMs <= 0 || signal.aborted || fetched.some((part) => part.error !== null)) return fetched;
+      await this.waitForAny(positions, waitMs, signal);
+    }
+  }
+
+  /** Positions, committed offsets and sizes. Linearizable: a read barrier goes first. */
+  async offsets(groups: readonly GroupId[], subscription: string, timeMs: number): Promise<GroupOffsets[]> {
+    return Promise.all(groups.map((group) => this.groupOffsets(group, subscription, timeMs)));
+  }
+
+  /** The replica that leads here, or the error that says who does. */
+  leading(group: GroupId): Replica | BrokerError {
+    const replica = this.host.get(group);
+    if (replica !== undefined && replica.isLeader) return replica;
+    const leader = replica?.leaderNode ?? 0;
+    return new BrokerError("NOT_LEADER", "this node does not lead the partition", leader === 0 ? {} : { leader: String(leader) });
+  }
+
+  private position(fetch: GroupFetch): { group: GroupId; offset: number; error: BrokerError | null; timeMs: number } {
+    const replica = this.leading(fetch.group);
+    if (replica instanceof BrokerError) return { group: fetch.group, offset: -1, error: replica, timeMs: -1 };
+    const machine = replica.machine as StreamMachine;
+    switch (fetch.from) {
+      case FROM_OFFSET:
+        return { group: fetch.group, offset: fetch.value, error: null, timeMs: -1 };
+      case FROM_EARLIEST:
+        return { group: fetch.group, offset: machine.startOffset, error: null, timeMs: -1 };
+      case FROM_LATEST:
+        return { group: fetch.group, offset: machine.endOffset, error: null, timeMs: -1 };
+      case FROM_TIME:
+        return { group: fetch.group, offset: -1, error: null, timeMs: fetch.value };
+    }
+  }
+
+  private async read(position: { group: GroupId; offset: number; error: BrokerError | null; timeMs: number }, maxBytes: number, atLeastOne: boolean): Promise<GroupFetched> {
+    if (position.error !== null) return failed(position.error);
+    const replica = this.leading(position.group);
+    if (replica instanceof BrokerError) return failed(replica);
+    const machine = replica.machine as StreamMachine;
+    if (position.offset < 0) {
+      position.offset = await this.reader.offsetOfTime(replica, position.timeMs);
+    }
+    const { startOffset, endOffset } = machine;
+    const range = { start_offset: String(startOffset), end_offset: String(endOffset) };
+    if (position.offset < startOffset) {
+      return failed(new BrokerError("OFFSET_OUT_OF_RANGE", `offset ${position.offset} is no longer held: the first one is ${startOffset}`, range), startOffset, endOffset);
+    }
+    if (position.offset > endOffset) {
+      return failed(new BrokerError("OFFSET_OUT_OF_RANGE", `offset ${position.offset} does not exist yet: the end is ${endOffset}`, range), startOffset, endOffset);
+    }
+    if (position.offset === endOffset || (maxBytes === 0 && !atLeastOne)) {
+      return { batches: [], startOffset, endOffset, nextOffset: position.offset, error: null };
+    }
+    try {
+      const batches = await this.reader.read(replica, position.offset, endOffset, maxBytes);
+      const last = batches[batches.length - 1];
+      return { batches, startOffset: machine.startOffset, endOffset: machine.endOffset, nextOffset: last === undefined ? position.offset : last.baseOffset + last.count, error: null };
+    } catch (error) {
+      if (error instanceof BrokerError) return failed(error, startOffset, endOffset);
+      throw error;
+    }
+  }
+
+  private waitForAny(positions: readonly { group: GroupId }[], waitMs: number, signal: AbortSignal): Promise<void> {
+    if (this.waiting >= WAITERS_MAX) throw new BrokerError("OVERLOADED", `${WAITERS_MAX} fetches wait on this node already`);
+    this.waiting += 1;
+    return new Promise((resolve) => {
+      const wake = (): void => {
+        this.waiting -= 1;
+        timer.cancel();
+        signal.removeEventListener("abort", wake);
+        for (const { group } of positions) this.waiters.get(group)?.delete(wake);
+        resolve();
+      };
+      const timer = this.clock.schedule(waitMs, wake);
+      signal.addEventListener("abort", wake, { once: true });
+      for (const { group } of positions) {
+        let waiters = this.waiters.get(group);
+        if (waiters === undefined) this.waiters.set(group, (waiters = new Set()));
+        waiters.add(wake);
+      }
+    });
+  }
+
+  private async groupOffsets(group: GroupId, subscription: string, timeMs: number): Promise<GroupOffsets> {
+    const replica = this.leading(group);
+    if (replica instanceof BrokerError) return failedOffsets(replica);
+    const confirmed = await new Promise<boolean>((resolve) => this.host.readBarrier(group, resolve));
+    if (!confirmed) return failedOffsets(new BrokerError("NO_LEADER", "leadership was lost before the read was confirmed"));
+    const machine = replica.machine as StreamMachine;
+    const cursor = subscription === "" ? undefined : machine.cursor(subscription);
+    return {
+      startOffset: machine.startOffset,
+      endOffset: machine.endOffset,
+      bytes: machine.bytes,
+      committedOffset: cursor?.offset ?? -1,
+      metadata: cursor?.metadata ?? "",
+      timeOffset: timeMs < 0 ? -1 : await this.reader.offsetOfTime(replica, timeMs),
+      cursors: machine.listCursors(),
+      error: null,
+    };
+  }
+}
+
+function failed(error: BrokerError, startOffset = 0, endOffset = 0): GroupFetched {
+  return { batches: [], startOffset, endOffset, nextOffset: startOffset, error };
+}
+
+function failedOffsets(error: BrokerError): GroupOffsets {
+  return { startOffset: 0, endOffset: 0, bytes: 0, committedOffset: -1, metadata: "", timeOffset: -1, cursors: [], error };
+}

@@ -1,0 +1,303 @@
+// The state of one replica and what every role may do with it. The roles themselves are step-leader.ts,
+// step-candidate.ts and step-follower.ts; raft-node.ts is the door.
+
+import { assert } from "./assert.ts";
+import { RaftLog } from "./log.ts";
+import { isJoint, membersOf } from "./membership.ts";
+import { Progress } from "./progress.ts";
+import { jointIndex } from "./quorum.ts";
+import { ReadIndex } from "./read-index.ts";
+import {
+  Entry,
+  Message,
+  MSG_APPEND,
+  MSG_APPEND_RESPONSE,
+  MSG_HEARTBEAT,
+  MSG_PRE_VOTE_RESPONSE,
+  MSG_SNAPSHOT,
+  MSG_VOTE_RESPONSE,
+  PROGRESS_REPLICATE,
+  ROLE_CANDIDATE,
+  ROLE_FOLLOWER,
+  ROLE_LEADER,
+  ROLE_PRE_CANDIDATE,
+  type Configuration,
+  type Index,
+  type InitialState,
+  type MessageKind,
+  type PeerId,
+  type RaftComponents,
+  type RaftSettings,
+  type Role,
+  type SnapshotMeta,
+  type Term,
+} from "./types.ts";
+
+export class Core {
+  readonly settings: RaftSettings;
+  readonly components: RaftComponents;
+  readonly log: RaftLog;
+  readonly reads = new ReadIndex();
+  role: Role = ROLE_FOLLOWER;
+  term: Term;
+  vote: PeerId;
+  leader: PeerId = 0;
+  /** Invariant: applied <= commit <= log.lastIndex, and commit never falls. */
+  commit: Index;
+  applied: Index;
+  configuration: Configuration;
+  /** Ascending by peer; the leader keeps them up to date, the others only know who is a member. */
+  progress: Progress[] = [];
+  votes = new Map<PeerId, boolean>();
+  electionElapsed = 0;
+  heartbeatElapsed = 0;
+  randomizedTimeout = 0;
+  transferee: PeerId = 0;
+  /** No membership change is proposed before this index is applied (point 8). */
+  pendingChangeIndex: Index = 0;
+  /** Sizes of proposals that are not committed yet, oldest first. */
+  uncommittedBytes = 0;
+  private uncommitted: { last: Index; bytes: number }[] = [];
+  /** Committed membership changes that are not applied yet forbid a candidacy; of what was in the log at the start the kinds are not known. */
+  private readonly unknownTo: Index;
+  private changeIndexes: Index[] = [];
+
+  /** A snapshot that was accepted and goes out with the next Ready. */
+  pendingSnapshot: SnapshotMeta | null = null;
+  messages: Message[] = [];
+  messagesAfterPersist: Message[] = [];
+
+  constructor(settings: RaftSettings, components: RaftComponents, initial: InitialState) {
+    assert(settings.electionTicks > settings.heartbeatTicks && settings.heartbeatTicks > 0, "the election timeout is longer than the heartbeat");
+    this.settings = settings;
+    this.components = components;
+    this.log = new RaftLog(initial.compacted, initial.termRuns, initial.lastIndex);
+    this.term = initial.hardState.term;
+    this.vote = initial.hardState.vote;
+    this.commit = Math.max(initial.hardState.commit, initial.applied);
+    this.applied = initial.applied;
+    assert(this.commit <= initial.lastIndex && initial.applied >= initial.compacted.index, "the log holds what is committed and not yet applied");
+    this.unknownTo = initial.lastIndex;
+    this.configuration = initial.configuration;
+    this.switchTo(initial.configuration);
+    this.drawTimeout();
+  }
+
+  get id(): PeerId {
+    return this.settings.id;
+  }
+
+  get isPromotable(): boolean {
+    const { voters, votersOutgoing } = this.configuration;
+    return voters.includes(this.id) || votersOutgoing.includes(this.id);
+  }
+
+  progressOf(peer: PeerId): Progress | undefined {
+    for (const progress of this.progress) if (progress.peer === peer) return progress;
+    return undefined;
+  }
+
+  /** A committed membership change may wait to be applied: then nobody knows yet who may vote. */
+  get hasUnappliedChange(): boolean {
+    if (Math.min(this.commit, this.unknownTo) > this.applied) return true;
+    for (const index of this.changeIndexes) if (index > this.applied && index <= this.commit) return true;
+    return false;
+  }
+
+  noteChangeEntry(index: Index): void {
+    this.changeIndexes.push(index);
+  }
+
+  forgetChangesFrom(index: Index): void {
+    this.changeIndexes = this.changeIndexes.filter((at) => at < index);
+  }
+
+  forgetChangesTo(index: Index): void {
+    if (this.changeIndexes.length > 0) this.changeIndexes = this.changeIndexes.filter((at) => at > index);
+  }
+
+  drawTimeout(): void {
+    this.randomizedTimeout = this.settings.electionTicks + this.components.random.below(this.settings.electionTicks);
+  }
+
+  /** Answers that promise something leave only when what they promise is durable (points 13 and 14). */
+  send(message: Message): void {
+    const { kind } = message;
+    if (kind === MSG_APPEND_RESPONSE || kind === MSG_VOTE_RESPONSE || kind === MSG_PRE_VOTE_RESPONSE) this.messagesAfterPersist.push(message);
+    else this.messages.push(message);
+  }
+
+  message(kind: MessageKind, to: PeerId): Message {
+    return new Message(kind, this.id, to, this.term);
+  }
+
+  becomeFollower(term: Term, leader: PeerId): void {
+    this.reset(term);
+    this.role = ROLE_FOLLOWER;
+    this.leader = leader;
+  }
+
+  becomePreCandidate(): void {
+    // Changes neither term nor vote: a partitioned replica must not raise the term (point 1).
+    assert(this.role !== ROLE_LEADER, "a leader does not stand for election");
+    this.role = ROLE_PRE_CANDIDATE;
+    this.votes = new Map();
+    this.leader = 0;
+    this.electionElapsed = 0;
+    this.drawTimeout();
+  }
+
+  becomeCandidate(): void {
+    assert(this.role !== ROLE_LEADER, "a leader does not stand for election");
+    this.reset(this.term + 1);
+    this.role = ROLE_CANDIDATE;
+    this.vote = this.id;
+  }
+
+  becomeLeader(): void {
+    assert(this.role === ROLE_CANDIDATE, "only a candidate becomes leader");
+    this.reset(this.term);
+    this.role = ROLE_LEADER;
+    this.leader = this.id;
+    const own = this.progressOf(this.id);
+    if (own !== undefined) {
+      own.becomeReplicate();
+      own.match = this.log.stableTo;
+      own.next = this.log.lastIndex + 1;
+      own.recentActive = true;
+    }
+    this.pendingChangeIndex = this.log.lastIndex;
+    // Commits everything before it, as entries of older terms may not be counted (point 12).
+    this.appendOwn([Entry.noop(this.log.lastIndex + 1, this.term, 0)]);
+  }
+
+  /** The leader's own entries; they count for it once they are durable. */
+  appendOwn(entries: readonly Entry[]): void {
+    let bytes = 0;
+    for (const entry of entries) bytes += entry.payload.length;
+    this.log.append(entries);
+    if (bytes > 0) {
+      this.uncommittedBytes += bytes;
+      this.uncommitted.push({ last: this.log.lastIndex, bytes });
+    }
+  }
+
+  /** Commits what a majority has, if it is of the own term (point 12). True when the commit index rose. */
+  maybeCommit(): boolean {
+    const { voters, votersOutgoing } = this.configuration;
+    const index = jointIndex(voters, votersOutgoing, (peer) => this.progressOf(peer)?.match ?? 0);
+    if (!Number.isFinite(index) || index <= this.commit || this.log.termAt(index) !== this.term) return false;
+    this.commitTo(index);
+    return true;
+  }
+
+  commitTo(index: Index): void {
+    if (index <= this.commit) return;
+    assert(index <= this.log.lastIndex, "only what is in the log is committed");
+    this.commit = index;
+    while (this.uncommitted.length > 0 && this.uncommitted[0]!.last <= index) this.uncommittedBytes -= this.uncommitted.shift()!.bytes;
+  }
+
+  broadcastAppend(): void {
+    for (const progress of this.progress) if (progress.peer !== this.id) this.sendAppend(progress, true);
+  }
+
+  /** Sends the next entries, or an empty append if `evenIfEmpty`; false when nothing was sent. */
+  sendAppend(progress: Progress, evenIfEmpty: boolean): boolean {
+    if (progress.isPaused) return false;
+    const previous = progress.next - 1;
+    const previousTerm = this.log.termAt(previous);
+    if (previousTerm < 0) return this.sendSnapshot(progress);
+    let last = previous;
+    let bytes = 0;
+    if (progress.state !== PROGRESS_REPLICATE || !progress.inflights.isFull) {
+      while (last < this.log.lastIndex) {
+        const size = this.bytesOf(last + 1);
+        if (last > previous && bytes + size > this.settings.appendBytesMax) break;
+        bytes += size;
+        last += 1;
+      }
+    }
+    if (last === previous && !evenIfEmpty) return false;
+    const message = this.message(MSG_APPEND, progress.peer);
+    message.index = previous;
+    message.logTerm = previousTerm;
+    message.lastEntry = last;
+    message.commit = this.commit;
+    this.send(message);
+    progress.sent(last, last - previous, bytes);
+    progress.sentCommit = this.commit;
+    return true;
+  }
+
+  broadcastHeartbeat(round: number): void {
+    for (const progress of this.progress) {
+      if (progress.peer === this.id) continue;
+      const message = this.message(MSG_HEARTBEAT, progress.peer);
+      // Never more than the follower is known to have (point 17).
+      message.commit = Math.min(progress.match, this.commit);
+      message.context = round;
+      this.send(message);
+      progress.sentCommit = Math.max(progress.sentCommit, message.commit);
+    }
+  }
+
+  /** Adopts a configuration: progress of members that stay is kept, new ones start at the end of the log. */
+  switchTo(configuration: Configuration): void {
+    this.configuration = configuration;
+    const { inflightMessagesMax, inflightBytesMax } = this.settings;
+    this.progress = membersOf(configuration).map((peer) => {
+      const learner = configuration.learners.includes(peer);
+      const known = this.progressOf(peer);
+      if (known === undefined) {
+        const fresh = new Progress(peer, Math.max(this.log.lastIndex, 1), learner, inflightMessagesMax, inflightBytesMax);
+        // A new member counts as active until the next check, or its arrival could depose the leader.
+        fresh.recentActive = true;
+        return fresh;
+      }
+      known.isLearner = learner;
+      return known;
+    });
+  }
+
+  get isInJoint(): boolean {
+    return isJoint(this.configuration);
+  }
+
+  private sendSnapshot(progress: Progress): boolean {
+    // Only to a member that answers: a dead one would never report (point 22).
+    if (!progress.recentActive) return false;
+    const { compactedIndex, compactedTerm } = this.log;
+    const message = this.message(MSG_SNAPSHOT, progress.peer);
+    message.index = compactedIndex;
+    message.logTerm = compactedTerm;
+    message.snapshot = { index: compactedIndex, term: compactedTerm, configuration: this.configuration };
+    this.send(message);
+    progress.becomeSnapshot(compactedIndex);
+    return true;
+  }
+
+  private bytesOf(index: Index): number {
+    const bytes = this.log.unstableBytes(index);
+    return bytes >= 0 ? bytes : this.components.entryBytes(index);
+  }
+
+  private reset(term: Term): void {
+    if (term !== this.term) {
+      this.term = term;
+      this.vote = 0;
+    }
+    this.leader = 0;
+    this.electionElapsed = 0;
+    this.heartbeatElapsed = 0;
+    this.drawTimeout();
+    this.transferee = 0;
+    this.votes = new Map();
+    this.pendingChangeIndex = 0;
+    this.uncommittedBytes = 0;
+    this.uncommitted = [];
+    this.reads.drop();
+    for (const progress of this.progress) progress.reset(this.log.lastIndex + 1);
+  }
+}
+

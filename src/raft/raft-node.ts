@@ -1,0 +1,410 @@
+// The door to one replica's consensus. Told of messages, ticks, proposals and finished writes; answers with Ready. Pure:
+// no clock, no chance of its own, no input or output (the shape of etcd's raft; Ongaro's thesis for the rules).
+
+import { assert } from "./assert.ts";
+import { encodeChange } from "./configuration-codec.ts";
+import { Core } from "./core.ts";
+import { answerVote, campaign, isLeaseHeld, recordVote } from "./election.ts";
+import { enterJoint, leaveJoint, simpleChange } from "./membership.ts";
+import { jointIndex } from "./quorum.ts";
+import { stepCandidate } from "./step-candidate.ts";
+import { stepFollower } from "./step-follower.ts";
+import { advance, confirmedRound, finishTransfer, stepLeader } from "./step-leader.ts";
+import {
+  Entry,
+  ENTRY_CONFIGURATION,
+  MSG_APPEND,
+  MSG_APPEND_RESPONSE,
+  MSG_HEARTBEAT,
+  MSG_PRE_VOTE,
+  MSG_PRE_VOTE_RESPONSE,
+  MSG_SNAPSHOT,
+  MSG_VOTE,
+  PROGRESS_REPLICATE,
+  PROGRESS_SNAPSHOT,
+  PROPOSE_CHANGE_PENDING,
+  PROPOSE_FULL,
+  PROPOSE_NOT_LEADER,
+  PROPOSE_OK,
+  PROPOSE_TRANSFERRING,
+  ROLE_CANDIDATE,
+  ROLE_FOLLOWER,
+  ROLE_LEADER,
+  type Configuration,
+  type ConfigurationChange,
+  type EntryKind,
+  type HardState,
+  type Index,
+  type InitialState,
+  type Message,
+  type PeerId,
+  type ProgressStatus,
+  type ProposeResult,
+  type RaftComponents,
+  type RaftSettings,
+  type Ready,
+  type Role,
+  type Term,
+} from "./types.ts";
+
+export type Payload = { readonly payload: Uint8Array; readonly crc: number };
+
+export class RaftNode {
+  private readonly core: Core;
+  private writeSequence = 0;
+  private readyHardState: HardState;
+  private readyCommitted: Index;
+  /** The write that carries this candidate's vote for itself, and the term of that vote. */
+  private ownVoteSequence = 0;
+  private ownVoteTerm: Term = 0;
+
+  constructor(settings: RaftSettings, components: RaftComponents, initial: InitialState) {
+    this.core = new Core(settings, components, initial);
+    this.readyHardState = { ...initial.hardState };
+    this.readyCommitted = initial.applied;
+  }
+
+  get id(): PeerId {
+    return this.core.id;
+  }
+  get role(): Role {
+    return this.core.role;
+  }
+  get term(): Term {
+    return this.core.term;
+  }
+  get vote(): PeerId {
+    return this.core.vote;
+  }
+  /** 0 = none known. */
+  get leader(): PeerId {
+    return this.core.leader;
+  }
+  get lastIndex(): Index {
+    return this.core.log.lastIndex;
+  }
+  get firstIndex(): Index {
+    return this.core.log.firstIndex;
+  }
+  get commitIndex(): Index {
+    return this.core.commit;
+  }
+  get applied(): Index {
+    return this.core.applied;
+  }
+  get configuration(): Configuration {
+    return this.core.configuration;
+  }
+
+  /** -1 when the entry was cut away or does not exist. */
+  termAt(index: Index): Term | -1 {
+    return this.core.log.termAt(index);
+  }
+
+  /** A message from another replica. Stale and unknown ones cost nothing. */
+  step(message: Message): void {
+    const { core } = this;
+    if (message.term > core.term && !this.newerTerm(message)) return;
+    if (message.term < core.term) {
+      this.olderTerm(message);
+      return;
+    }
+    if (message.kind === MSG_VOTE || message.kind === MSG_PRE_VOTE) answerVote(core, message);
+    else if (core.role === ROLE_LEADER) stepLeader(core, message);
+    else if (core.role === ROLE_FOLLOWER) stepFollower(core, message);
+    else stepCandidate(core, message);
+  }
+
+  /** One unit of time, as `electionTicks` and `heartbeatTicks` count it. */
+  tick(): void {
+    const { core } = this;
+    core.electionElapsed += 1;
+    if (core.role === ROLE_LEADER) {
+      this.tickLeader();
+      return;
+    }
+    if (core.isPromotable && core.electionElapsed >= core.randomizedTimeout) {
+      core.electionElapsed = 0;
+      campaign(core, false);
+    }
+  }
+
+  /** Stands for election now; refused for a leader, a non-voter, and while a membership change waits to be applied. */
+  campaign(): void {
+    campaign(this.core, false);
+  }
+
+  /** The leader's node is known to be gone: its lease no longer keeps this replica from voting. */
+  forgetLeader(): void {
+    const { core } = this;
+    if (core.role === ROLE_FOLLOWER) core.leader = 0;
+  }
+
+  /** Appends entries of one kind, in order, right after `lastIndex`. All or none. */
+  propose(kind: EntryKind, timestampMs: number, payloads: readonly Payload[]): ProposeResult {
+    const { core } = this;
+    if (core.role !== ROLE_LEADER || core.progressOf(core.id) === undefined) return PROPOSE_NOT_LEADER;
+    if (core.transferee !== 0) return PROPOSE_TRANSFERRING;
+    let bytes = 0;
+    for (const { payload } of payloads) bytes += payload.length;
+    // One proposal beyond the bound is let in when nothing else waits, or a large one could never pass (point 28).
+    if (core.uncommittedBytes > 0 && core.uncommittedBytes + bytes > core.settings.uncommittedBytesMax) return PROPOSE_FULL;
+    const first = core.log.lastIndex + 1;
+    core.appendOwn(payloads.map(({ payload, crc }, at) => new Entry(first + at, core.term, kind, timestampMs, payload, crc)));
+    for (const progress of core.progress) if (progress.peer !== core.id) core.sendAppend(progress, false);
+    return PROPOSE_OK;
+  }
+
+  /** Proposes a membership change. `crc` is that of `encodeChange(change)`. */
+  proposeChange(change: ConfigurationChange, timestampMs: number, crc = 0): ProposeResult {
+    const { core } = this;
+    if (core.role !== ROLE_LEADER) return PROPOSE_NOT_LEADER;
+    // One change at a time, and none before this leader knows that the last one is applied (points 8 and 9).
+    if (core.pendingChangeIndex > core.applied) return PROPOSE_CHANGE_PENDING;
+    if (core.isInJoint !== (change.changes.length === 0)) return PROPOSE_CHANGE_PENDING;
+    const result = this.propose(ENTRY_CONFIGURATION, timestampMs, [{ payload: encodeChange(change), crc }]);
+    if (result === PROPOSE_OK) {
+      core.pendingChangeIndex = core.log.lastIndex;
+      core.noteChangeEntry(core.log.lastIndex);
+    }
+    return result;
+  }
+
+  /** False when this replica does not lead, or `to` cannot take over. Ends by itself after an election timeout. */
+  transferLeadership(to: PeerId): boolean {
+    const { core } = this;
+    const progress = core.progressOf(to);
+    if (core.role !== ROLE_LEADER || progress === undefined || progress.isLearner || to === core.id) return false;
+    if (core.transferee === to) return true;
+    core.transferee = to;
+    core.electionElapsed = 0;
+    if (progress.match === core.log.lastIndex) finishTransfer(core, progress);
+    else core.sendAppend(progress, true);
+    return true;
+  }
+
+  /** Asks for a linearizable read; `token` comes back in Ready.reads or Ready.readsDropped. */
+  readIndex(token: number): boolean {
+    const { core } = this;
+    if (core.role !== ROLE_LEADER) return false;
+    return core.reads.add(token, core.log.termAt(core.commit) === core.term);
+  }
+
+  /** A member's node cannot be reached: what was under way to it is taken as lost (point 19). */
+  reportUnreachable(peer: PeerId): void {
+    const progress = this.core.role === ROLE_LEADER ? this.core.progressOf(peer) : undefined;
+    if (progress?.state === PROGRESS_REPLICATE) progress.becomeProbe();
+  }
+
+  /** The snapshot for `peer` has left, or could not. */
+  snapshotSent(peer: PeerId, ok: boolean): void {
+    const progress = this.core.role === ROLE_LEADER ? this.core.progressOf(peer) : undefined;
+    if (progress?.state !== PROGRESS_SNAPSHOT) return;
+    if (!ok) progress.pendingSnapshot = 0;
+    progress.becomeProbe();
+    // The next append waits for an answer or a heartbeat: the snapshot has to arrive first.
+    progress.appendPaused = true;
+  }
+
+  /** The host cut its log up to `index`. */
+  compact(index: Index, term: Term): void {
+    assert(index <= this.core.applied, "only applied entries are cut");
+    this.core.log.compact(index, term);
+  }
+
+  hasReady(): boolean {
+    const { core } = this;
+    return (
+      core.messages.length > 0 ||
+      core.messagesAfterPersist.length > 0 ||
+      core.log.hasUnsent ||
+      core.pendingSnapshot !== null ||
+      core.reads.hasNews ||
+      core.reads.wantsRound ||
+      core.term !== this.readyHardState.term ||
+      core.vote !== this.readyHardState.vote ||
+      core.commit !== this.readyHardState.commit ||
+      this.committable > this.readyCommitted
+    );
+  }
+
+  ready(): Ready {
+    const { core } = this;
+    if (core.reads.wantsRound) this.startReads();
+    const { term, vote, commit } = core;
+    const old = this.readyHardState;
+    const voteChanged = term !== old.term || vote !== old.vote;
+    const hardState = voteChanged || commit !== old.commit ? { term, vote, commit } : null;
+    const snapshot = core.pendingSnapshot;
+    core.pendingSnapshot = null;
+    const writes = hardState !== null || core.log.hasUnsent || snapshot !== null;
+    const sequence = writes ? this.writeSequence + 1 : 0;
+    const entries = writes ? core.log.takeUnsent(sequence) : [];
+    if (writes) {
+      this.writeSequence = sequence;
+      if (hardState !== null) this.readyHardState = hardState;
+      if (voteChanged && vote === core.id) {
+        this.ownVoteSequence = sequence;
+        this.ownVoteTerm = term;
+      }
+    }
+    const { messages, messagesAfterPersist } = core;
+    core.messages = [];
+    core.messagesAfterPersist = [];
+    this.readyCommitted = Math.max(this.readyCommitted, this.committable, snapshot?.index ?? 0);
+    return {
+      writeSequence: sequence,
+      hardState,
+      mustSync: voteChanged || entries.length > 0 || snapshot !== null,
+      snapshot,
+      entries,
+      messages,
+      messagesAfterPersist,
+      committedTo: this.readyCommitted,
+      reads: core.reads.takeConfirmed(),
+      readsDropped: core.reads.takeDropped(),
+    };
+  }
+
+  /** Every write up to `writeSequence` is durable: own entries and the own vote count from now on (point 14). */
+  persisted(writeSequence: number): void {
+    const { core } = this;
+    assert(writeSequence <= this.writeSequence, "only what was handed out becomes durable");
+    core.log.persisted(writeSequence);
+    if (core.role === ROLE_LEADER) {
+      const own = core.progressOf(core.id);
+      if (own !== undefined && own.update(core.log.stableTo) && advance(core)) core.broadcastAppend();
+      return;
+    }
+    if (core.role === ROLE_CANDIDATE && this.ownVoteTerm === core.term && this.ownVoteSequence <= writeSequence) {
+      this.ownVoteTerm = 0;
+      recordVote(core, core.id, true);
+    }
+  }
+
+  /** The machine has applied up to `index`. */
+  appliedTo(index: Index): void {
+    const { core } = this;
+    assert(index >= core.applied && index <= core.commit, "applied only rises, up to the commit index");
+    core.applied = index;
+    core.forgetChangesTo(index);
+    const { configuration } = core;
+    if (core.role === ROLE_LEADER && configuration.autoLeave && index >= core.pendingChangeIndex) {
+      this.proposeChange({ transition: "auto", changes: [] }, 0);
+    }
+  }
+
+  /** Called when the host applies an ENTRY_CONFIGURATION entry; returns the configuration from there on. */
+  applyChange(change: ConfigurationChange): Configuration {
+    const { core } = this;
+    const result = changed(core.configuration, change);
+    // A change that no longer fits changes nothing, on every replica alike.
+    if (result.configuration === null) return core.configuration;
+    core.switchTo(result.configuration);
+    if (core.role !== ROLE_LEADER) return core.configuration;
+    const own = core.progressOf(core.id);
+    if ((own === undefined || own.isLearner) && core.settings.stepDownOnRemoval !== false) {
+      core.becomeFollower(core.term, 0);
+      return core.configuration;
+    }
+    if (advance(core)) core.broadcastAppend();
+    else for (const progress of core.progress) if (progress.peer !== core.id) core.sendAppend(progress, false);
+    if (core.transferee !== 0 && (core.progressOf(core.transferee)?.isLearner ?? true)) core.transferee = 0;
+    return core.configuration;
+  }
+
+  /** The leader's view of every member, itself included; ascending. */
+  status(): ProgressStatus[] {
+    return this.core.progress.map((progress) => ({
+      peer: progress.peer,
+      state: progress.state,
+      match: progress.match,
+      next: progress.next,
+      learner: progress.isLearner,
+      recentActive: progress.recentActive,
+      paused: progress.isPaused,
+      inflight: progress.inflights.count,
+      inflightFull: progress.inflights.isFull,
+      pendingSnapshot: progress.pendingSnapshot,
+    }));
+  }
+
+  /** Committed and durable here (point 29). */
+  private get committable(): Index {
+    return Math.min(this.core.commit, this.core.log.stableTo);
+  }
+
+  /** True when the message is to be handled in the term that is now current. */
+  private newerTerm(message: Message): boolean {
+    const { core } = this;
+    const isVote = message.kind === MSG_VOTE || message.kind === MSG_PRE_VOTE;
+    if (isVote && message.context !== 1 && isLeaseHeld(core)) return false;
+    if (message.kind === MSG_PRE_VOTE || (message.kind === MSG_PRE_VOTE_RESPONSE && !message.reject)) {
+      // The term of a pre-vote is one that nobody has yet; answers to it are counted in the own term.
+      if (message.kind === MSG_PRE_VOTE) answerVote(core, message);
+      else if (core.role !== ROLE_LEADER && core.role !== ROLE_FOLLOWER && message.term === core.term + 1) stepCandidate(core, message);
+      return false;
+    }
+    const fromLeader = message.kind === MSG_APPEND || message.kind === MSG_HEARTBEAT || message.kind === MSG_SNAPSHOT;
+    core.becomeFollower(message.term, fromLeader ? message.from : 0);
+    return true;
+  }
+
+  private olderTerm(message: Message): void {
+    const { core } = this;
+    const { preVote, checkQuorum } = core.settings;
+    if ((preVote || checkQuorum) && (message.kind === MSG_HEARTBEAT || message.kind === MSG_APPEND)) {
+      // Tells an old leader the term, or a replica with a higher term and a shorter log could stay stuck (point 2).
+      core.send(core.message(MSG_APPEND_RESPONSE, message.from));
+    } else if (message.kind === MSG_PRE_VOTE) {
+      const answer = core.message(MSG_PRE_VOTE_RESPONSE, message.from);
+      answer.reject = true;
+      core.send(answer);
+    }
+  }
+
+  private tickLeader(): void {
+    const { core } = this;
+    const { electionTicks, heartbeatTicks, checkQuorum } = core.settings;
+    core.heartbeatElapsed += 1;
+    if (core.electionElapsed >= electionTicks) {
+      core.electionElapsed = 0;
+      if (checkQuorum && !this.quorumActive()) {
+        core.becomeFollower(core.term, 0);
+        return;
+      }
+      core.transferee = 0;
+    }
+    if (core.heartbeatElapsed >= heartbeatTicks) {
+      core.heartbeatElapsed = 0;
+      core.broadcastHeartbeat(core.reads.openRound);
+    }
+  }
+
+  /** A majority answered since the last check (point 3). */
+  private quorumActive(): boolean {
+    const { core } = this;
+    const { voters, votersOutgoing } = core.configuration;
+    const active = jointIndex(voters, votersOutgoing, (peer) => (peer === core.id || core.progressOf(peer)?.recentActive === true ? 1 : 0)) >= 1;
+    for (const progress of core.progress) progress.recentActive = progress.peer === core.id;
+    return active;
+  }
+
+  private startReads(): void {
+    const { core } = this;
+    if (core.role !== ROLE_LEADER) {
+      core.reads.drop();
+      return;
+    }
+    core.broadcastHeartbeat(core.reads.startRound(core.commit));
+    core.reads.confirmTo(confirmedRound(core));
+  }
+}
+
+/** The configuration after a change, or why it does not fit. */
+function changed(configuration: Configuration, change: ConfigurationChange): ReturnType<typeof simpleChange> {
+  if (change.changes.length === 0) return leaveJoint(configuration);
+  if (change.transition === "auto" && change.changes.length === 1) return simpleChange(configuration, change.changes);
+  return enterJoint(configuration, change.changes, change.transition !== "jointExplicit");
+}
+

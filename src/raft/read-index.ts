@@ -1,0 +1,85 @@
+// Linearizable reads without a log entry (Raft thesis, section 6.4): a round of heartbeats that a majority answers
+// proves that this leader was still leader after the read was asked for. One round confirms all reads before it.
+
+import type { Index, ReadState } from "./types.ts";
+
+const WAITING_MAX = 100_000;
+
+type Waiting = { readonly token: number; readonly index: Index; readonly round: number };
+
+export class ReadIndex {
+  /** Asked for before the leader had committed an entry of its own term (point 25). */
+  private early: number[] = [];
+  /** Wait for the next round to start. */
+  private fresh: number[] = [];
+  private waiting: Waiting[] = [];
+  private confirmed: ReadState[] = [];
+  private dropped: number[] = [];
+  /** The newest round that was sent. */
+  round = 0;
+
+  get hasNews(): boolean {
+    return this.confirmed.length > 0 || this.dropped.length > 0;
+  }
+
+  get wantsRound(): boolean {
+    return this.fresh.length > 0;
+  }
+
+  /** The round that reads now wait for; heartbeats carry it, so that a lost one is made good by the next. */
+  get openRound(): number {
+    return this.waiting.length === 0 ? 0 : this.round;
+  }
+
+  add(token: number, ready: boolean): boolean {
+    if (this.early.length + this.fresh.length + this.waiting.length >= WAITING_MAX) return false;
+    (ready ? this.fresh : this.early).push(token);
+    return true;
+  }
+
+  /** The leader has committed in its own term: reads may start. */
+  ownTermCommitted(): void {
+    if (this.early.length === 0) return;
+    this.fresh.push(...this.early);
+    this.early = [];
+  }
+
+  startRound(commit: Index): number {
+    this.round += 1;
+    for (const token of this.fresh) this.waiting.push({ token, index: commit, round: this.round });
+    this.fresh = [];
+    return this.round;
+  }
+
+  /** A majority has answered `round`. */
+  confirmTo(round: number): void {
+    let done = 0;
+    while (done < this.waiting.length && this.waiting[done]!.round <= round) {
+      const { token, index } = this.waiting[done]!;
+      this.confirmed.push({ token, index });
+      done += 1;
+    }
+    if (done > 0) this.waiting.splice(0, done);
+  }
+
+  /** Leadership is lost: nothing that waits can be confirmed. */
+  drop(): void {
+    if (this.early.length + this.fresh.length + this.waiting.length === 0) return;
+    this.dropped.push(...this.early, ...this.fresh, ...this.waiting.map(({ token }) => token));
+    this.early = [];
+    this.fresh = [];
+    this.waiting = [];
+  }
+
+  takeConfirmed(): readonly ReadState[] {
+    const taken = this.confirmed;
+    this.confirmed = [];
+    return taken;
+  }
+
+  takeDropped(): readonly number[] {
+    const taken = this.dropped;
+    this.dropped = [];
+    return taken;
+  }
+}

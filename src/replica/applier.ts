@@ -1,0 +1,136 @@
+// Applies committed entries to the machines and runs their effects. One object serves all replicas of the node: it is
+// the Effects that a machine sees, pointed at one entry at a time.
+
+import { assert, unreachable } from "../base/assert.ts";
+import type { Clock } from "../base/clock.ts";
+import type { SharedLog } from "../log/types.ts";
+import type { ApplyMeta, Effects } from "../machine/machine.ts";
+import { decodeChange } from "../raft/configuration-codec.ts";
+import { ENTRY_COMMAND, ENTRY_CONFIGURATION, ENTRY_NOOP, ENTRY_RECORDS, type Entry } from "../raft/types.ts";
+import type { Replica } from "./replica.ts";
+import type { HostEvents, ProposeDone } from "./types.ts";
+
+/** Milliseconds of applying before the loop lets sockets and timers in. */
+const SLICE_MS = 8;
+/** Payload bytes of one read when the machine is behind the cache: after a restart, mostly. */
+const READ_BYTES = 4 * 1024 * 1024;
+
+export type ApplierComponents = {
+  readonly clock: Clock;
+  readonly logOf: (replica: Replica) => SharedLog;
+  readonly events: HostEvents;
+  /** More is to be applied, or the core has news: run another turn. */
+  readonly touched: (replica: Replica) => void;
+};
+
+export class Applier implements Effects {
+  private readonly components: ApplierComponents;
+  private readonly meta: ApplyMeta = { index: 0, term: 0, timeMs: 0 };
+  private done: ProposeDone | null = null;
+  private replica: Replica | null = null;
+  private endOffset = -1;
+  private catalogChanged = false;
+
+  constructor(components: ApplierComponents) {
+    this.components = components;
+  }
+
+  /** Applies what is committed, for a slice of time; false when something is left for a later turn. */
+  run(replica: Replica): boolean {
+    if (replica.reading || replica.closed) return true;
+    const { clock, events } = this.components;
+    const deadline = clock.monotonicMs() + SLICE_MS;
+    this.replica = replica;
+    this.endOffset = -1;
+    this.catalogChanged = false;
+    let count = 0;
+    while (replica.applied < replica.committedTo) {
+      const entry = replica.cache.get(replica.applied + 1);
+      if (entry === undefined) {
+        this.read(replica);
+        break;
+      }
+      this.apply(replica, entry);
+      count += 1;
+      if ((count & 63) === 0 && clock.monotonicMs() > deadline) break;
+    }
+    this.applied(replica, events);
+    return replica.applied === replica.committedTo || replica.reading;
+  }
+
+  reply(code: number, value: number, detail: Uint8Array | null): void {
+    const done = this.done;
+    this.done = null;
+    done?.(code, value, detail);
+  }
+
+  advanced(endOffset: number): void {
+    this.endOffset = endOffset;
+  }
+
+  releaseTo(index: number): void {
+    const replica = this.replica!;
+    if (index > replica.releaseTo) replica.releaseTo = index;
+  }
+
+  changed(): void {
+    this.catalogChanged = true;
+  }
+
+  private applied(replica: Replica, events: HostEvents): void {
+    replica.raft.appliedTo(replica.applied);
+    if (replica.raft.hasReady()) this.components.touched(replica);
+    replica.serveReads();
+    if (this.endOffset >= 0) events.advanced(replica.group, this.endOffset);
+    if (this.catalogChanged) events.catalogChanged();
+  }
+
+  private apply(replica: Replica, entry: Entry): void {
+    assert(entry.index === replica.applied + 1, "entries are applied in order, each once");
+    if (entry.timestampMs > replica.timeMs) replica.timeMs = entry.timestampMs;
+    this.done = replica.pending.size > 0 ? replica.pending.take(entry.index) : null;
+    switch (entry.kind) {
+      case ENTRY_NOOP:
+        break;
+      case ENTRY_RECORDS:
+      case ENTRY_COMMAND:
+        this.meta.index = entry.index;
+        this.meta.term = entry.term;
+        this.meta.timeMs = replica.timeMs;
+        replica.machine.apply(this.meta, entry.kind, entry.payload, this);
+        break;
+      case ENTRY_CONFIGURATION:
+        replica.configuration = replica.raft.applyChange(decodeChange(entry.payload));
+        break;
+      default:
+        unreachable(entry.kind, "entry kind");
+    }
+    replica.applied = entry.index;
+    replica.appliedEntriesSinceCheckpoint += 1;
+    replica.appliedBytesSinceCheckpoint += entry.payload.length;
+    if (this.done !== null) this.reply(0, 0, null);
+  }
+
+  /** Reads the next entries from disk; they are applied as they come, without going through the cache. */
+  private read(replica: Replica): void {
+    replica.reading = true;
+    const first = replica.applied + 1;
+    this.components.logOf(replica).read(replica.group, first, replica.committedTo, READ_BYTES, (error, entries) => {
+      replica.reading = false;
+      if (replica.closed) return;
+      if (error !== null) {
+        this.components.events.fatal(new Error(`group ${replica.group}: entry ${first} is committed and cannot be read: ${error.message}`, { cause: error }));
+        return;
+      }
+      // A snapshot may have arrived meanwhile; then these entries are history.
+      if (replica.applied + 1 === first) {
+        this.replica = replica;
+        this.endOffset = -1;
+        this.catalogChanged = false;
+        for (const entry of entries) this.apply(replica, entry);
+        this.applied(replica, this.components.events);
+      }
+      this.components.touched(replica);
+    });
+  }
+}

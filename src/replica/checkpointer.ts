@@ -1,0 +1,95 @@
+// Saves machine states so that a restart replays little, and cuts the log. The cut is always at a saved checkpoint, so
+// that checkpoint plus the log from there on is the whole group: what a follower too far behind is sent.
+
+import type { Logger } from "../base/logger.ts";
+import type { SharedLog } from "../log/types.ts";
+import type { Replica } from "./replica.ts";
+import type { CheckpointStore } from "./types.ts";
+
+/** Checkpoints kept per group; at the bound every second one between the oldest and the newest goes. */
+const CHECKPOINTS_MAX = 32;
+
+export type CheckpointerSettings = { readonly checkpointBytes: number; readonly checkpointEntries: number };
+
+export class Checkpointer {
+  private readonly settings: CheckpointerSettings;
+  private readonly store: CheckpointStore;
+  private readonly logOf: (replica: Replica) => SharedLog;
+  private readonly logger: Logger;
+  private readonly failed: (error: Error) => void;
+
+  constructor(settings: CheckpointerSettings, components: { store: CheckpointStore; logOf: (replica: Replica) => SharedLog; logger: Logger; failed: (error: Error) => void }) {
+    this.settings = settings;
+    this.store = components.store;
+    this.logOf = components.logOf;
+    this.logger = components.logger;
+    this.failed = components.failed;
+  }
+
+  /** Called after applying. Starts at most one save per group. */
+  consider(replica: Replica): void {
+    if (replica.checkpointing) return;
+    const due = replica.appliedBytesSinceCheckpoint >= this.settings.checkpointBytes || replica.appliedEntriesSinceCheckpoint >= this.settings.checkpointEntries;
+    const newest = replica.checkpointIndexes[replica.checkpointIndexes.length - 1] ?? 0;
+    // A trim can free the log only up to a checkpoint at or below it.
+    const behindTrim = replica.releaseTo > newest && replica.releaseTo <= replica.applied && replica.appliedEntriesSinceCheckpoint >= 16;
+    if (due || behindTrim) void this.save(replica);
+    else this.cut(replica);
+  }
+
+  /** Saves the state now if it moved since the last one. Resolves when it is in the store. */
+  async save(replica: Replica): Promise<void> {
+    const newest = replica.checkpointIndexes[replica.checkpointIndexes.length - 1] ?? -1;
+    if (replica.checkpointing || replica.closed || replica.applied <= newest) return;
+    replica.checkpointing = true;
+    replica.appliedBytesSinceCheckpoint = 0;
+    replica.appliedEntriesSinceCheckpoint = 0;
+    const index = replica.applied;
+    const checkpoint = {
+      index,
+      term: Math.max(replica.raft.termAt(index), 0),
+      configuration: replica.configuration,
+      machineVersion: replica.machine.version,
+      timeMs: replica.timeMs,
+      snapshot: replica.machine.snapshot(),
+    };
+    try {
+      await this.store.save(replica.group, checkpoint);
+    } catch (error) {
+      this.failed(new Error(`checkpoint of group ${replica.group} cannot be saved`, { cause: error }));
+      return;
+    } finally {
+      replica.checkpointing = false;
+    }
+    if (replica.closed) return;
+    replica.checkpointIndexes.push(index);
+    this.cut(replica);
+  }
+
+  /** Cuts the log at the newest checkpoint that lies at or below what the machine no longer needs. */
+  private cut(replica: Replica): void {
+    const indexes = replica.checkpointIndexes;
+    const target = replica.descriptor.kind === "catalog" ? (indexes[indexes.length - 2] ?? 0) : replica.releaseTo;
+    let base = -1;
+    for (const index of indexes) if (index <= target) base = index;
+    if (base > (indexes[0] ?? 0)) {
+      const term = replica.raft.termAt(base);
+      if (term < 0) return;
+      replica.checkpointIndexes = indexes.filter((index) => index >= base);
+      replica.raft.compact(base, term);
+      this.logOf(replica).trim(replica.group, base, term);
+      this.logger.debug({ group: replica.group, index: base }, "log cut at a checkpoint");
+      this.forget(replica, base);
+    }
+    if (replica.checkpointIndexes.length > CHECKPOINTS_MAX) {
+      // The rows in between cost space in the store only; they are forgotten with the next cut.
+      replica.checkpointIndexes = replica.checkpointIndexes.filter((_, at, all) => at === 0 || at === all.length - 1 || at % 2 === 0);
+    }
+  }
+
+  private forget(replica: Replica, below: number): void {
+    this.store.deleteBelow(replica.group, below).catch((error: unknown) => {
+      this.failed(new Error(`old checkpoints of group ${replica.group} cannot be deleted`, { cause: error }));
+    });
+  }
+}

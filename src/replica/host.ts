@@ -1,0 +1,501 @@
+// The host of all groups of a node, and the only place where time, disk and network meet consensus. Everything that
+// arrives goes into the cores at once, which only take notes; one turn then collects the notes of every group it
+// touched: messages into one frame per node, entries into one write with one sync, committed entries into the machines.
+
+import { assert } from "../base/assert.ts";
+import { DecodeError } from "../base/bytes.ts";
+import type { Clock, Timer } from "../base/clock.ts";
+import { CATALOG_GROUP, nodeOfReplica, type GroupId, type NodeId, type ReplicaId } from "../base/ids.ts";
+import type { Logger } from "../base/logger.ts";
+import type { Random } from "../base/prng.ts";
+import type { SharedLog } from "../log/types.ts";
+import type { Machine } from "../machine/machine.ts";
+import { decodeRaftFrame } from "../peer/frames.ts";
+import { LANE_BULK, LANE_FORWARD, LANE_RAFT, type Lane as PeerLane, type PeerTransport } from "../peer/transport.ts";
+import { Message, MSG_APPEND, MSG_REST, MSG_SNAPSHOT, type EntryKind } from "../raft/types.ts";
+import { Applier } from "./applier.ts";
+import { CatchUp } from "./catch-up.ts";
+import { Checkpointer } from "./checkpointer.ts";
+import { Elections } from "./elections.ts";
+import { Lane } from "./lane.ts";
+import { Outbox } from "./outbox.ts";
+import { openReplica } from "./open.ts";
+import type { Replica } from "./replica.ts";
+import { acceptRest, isRestingPoint, restMessages } from "./rest.ts";
+import { Snapshotter } from "./snapshotter.ts";
+import { TailBudget } from "./tail-budget.ts";
+import { HOST_NO_GROUP, HOST_STOPPING, type Checkpoint, type CheckpointStore, type GroupDescriptor, type HostEvents, type HostSettings, type MachineKind, type ProposeDone } from "./types.ts";
+
+export type HostComponents = {
+  /** Entries of group 0, in a log of its own that is written first. */
+  readonly catalogLog: SharedLog;
+  /** Entries of all other groups. */
+  readonly dataLog: SharedLog;
+  readonly store: CheckpointStore;
+  readonly transport: PeerTransport;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly logger: Logger;
+  readonly events: HostEvents;
+  readonly machineOf: (kind: MachineKind) => Machine;
+  readonly crc32: (bytes: Uint8Array) => number;
+};
+
+export class ReplicaHost {
+  readonly settings: HostSettings;
+  private readonly components: HostComponents;
+  private readonly replicas = new Map<GroupId, Replica>();
+  private readonly catalogLane: Lane;
+  private readonly dataLane: Lane;
+  private readonly outbox: Outbox;
+  private readonly applier: Applier;
+  private readonly checkpointer: Checkpointer;
+  private readonly snapshotter: Snapshotter;
+  private readonly elections: Elections;
+  private readonly tailBudget: TailBudget;
+  private dirty: Replica[] = [];
+  private toApply: Replica[] = [];
+  private turnScheduled = false;
+  private inTurn = false;
+  private tickDue = false;
+  private tickTimer: Timer | null = null;
+  private lastFlushMs = 0;
+  private stopping = false;
+
+  constructor(settings: HostSettings, components: HostComponents) {
+    this.settings = settings;
+    this.components = components;
+    const { clock, events, logger } = components;
+    const touched = (replica: Replica): void => this.touch(replica);
+    const logOf = (replica: Replica): SharedLog => this.laneOf(replica).log;
+    const lane = (log: SharedLog): Lane =>
+      new Lane({ log, send: (replica, message) => this.dispatch(replica, message), touched, turn: () => this.turn(), fatal: (error) => events.fatal(error) });
+    this.catalogLane = lane(components.catalogLog);
+    this.dataLane = lane(components.dataLog);
+    this.outbox = new Outbox(components.transport, (group, to) => this.unreachable(group, to));
+    this.applier = new Applier({ clock, logOf, events, touched });
+    this.checkpointer = new Checkpointer(settings, { store: components.store, logOf, logger, failed: (error) => events.fatal(error) });
+    this.snapshotter = new Snapshotter({
+      transport: components.transport,
+      clock,
+      logger,
+      crc32: components.crc32,
+      received: (_from, group, message, checkpoint) => this.stageSnapshot(group, message, checkpoint),
+    });
+    this.elections = new Elections({ clock, random: components.random, touched });
+    this.tailBudget = new TailBudget(settings.tailCacheBytesMax);
+  }
+
+  start(): void {
+    const tick = (): void => {
+      this.tickDue = true;
+      this.requestTurn();
+      this.tickTimer = this.components.clock.schedule(this.settings.tickMs, tick);
+    };
+    this.tickTimer = this.components.clock.schedule(this.settings.tickMs, tick);
+  }
+
+  /** Opens the replica of a group: a new one, or the one whose log and checkpoints are here. */
+  async open(descriptor: GroupDescriptor): Promise<void> {
+    assert(!this.replicas.has(descriptor.group), `group ${descriptor.group} is open already`);
+    const replica = await openReplica(descriptor, this.settings, { ...this.components, log: this.logFor(descriptor.group) });
+    if (this.stopping || this.replicas.has(descriptor.group)) return;
+    this.replicas.set(descriptor.group, replica);
+    if (descriptor.preferred && replica.raft.term === 0) replica.raft.campaign();
+    this.touch(replica);
+  }
+
+  /** A committed command deleted the group: its replica, records and checkpoints go. */
+  async remove(group: GroupId): Promise<void> {
+    const replica = this.replicas.get(group);
+    if (replica === undefined) return;
+    this.replicas.delete(group);
+    replica.closed = true;
+    replica.leadershipLost();
+    replica.cache.clear();
+    this.logFor(group).destroy(group);
+    await this.components.store.deleteGroup(group);
+  }
+
+  has(group: GroupId): boolean {
+    return this.replicas.has(group);
+  }
+
+  get(group: GroupId): Replica | undefined {
+    return this.replicas.get(group);
+  }
+
+  groups(): IterableIterator<Replica> {
+    return this.replicas.values();
+  }
+
+  /** Proposes on this node, which must lead the group. `payload` belongs to the log from now on. */
+  propose(group: GroupId, kind: EntryKind, payload: Uint8Array, done: ProposeDone): void {
+    const replica = this.replicas.get(group);
+    if (this.stopping || replica === undefined) {
+      done(this.stopping ? HOST_STOPPING : HOST_NO_GROUP, 0, null);
+      return;
+    }
+    if (replica.propose(kind, payload, this.components.crc32(payload), done)) this.touch(replica);
+  }
+
+  /** A linearizable read barrier on this node, which must lead the group. */
+  readBarrier(group: GroupId, done: (ok: boolean) => void): void {
+    const replica = this.replicas.get(group);
+    if (replica === undefined) {
+      done(false);
+      return;
+    }
+    replica.readBarrier(done);
+    this.touch(replica);
+  }
+
+  transferLeadership(group: GroupId, to: NodeId): boolean {
+    const replica = this.replicas.get(group);
+    if (replica === undefined) return false;
+    const target = replica.configuration.voters.find((peer) => nodeOfReplica(peer as ReplicaId) === to);
+    const started = target !== undefined && replica.raft.transferLeadership(target);
+    this.touch(replica);
+    return started;
+  }
+
+  logFor(group: GroupId): SharedLog {
+    return group === CATALOG_GROUP ? this.components.catalogLog : this.components.dataLog;
+  }
+
+  // What the transport tells.
+
+  onFrame(from: NodeId, lane: PeerLane, frame: Uint8Array): void {
+    switch (lane) {
+      case LANE_RAFT:
+        decodeRaftFrame(frame, (group, message) => this.receive(from, group, message));
+        return;
+      case LANE_FORWARD:
+        this.components.events.forwarded(from, frame);
+        return;
+      case LANE_BULK:
+        this.snapshotter.onFrame(from, frame);
+        return;
+      default:
+        throw new DecodeError("frame on an unknown lane");
+    }
+  }
+
+  onUp(peer: NodeId): void {
+    for (const replica of this.replicas.values()) if (replica.isLeader && this.isMember(replica, peer)) this.touch(replica);
+    this.components.events.peerUp(peer);
+  }
+
+  /** Liveness is per node pair: every group that the lost node led or followed is told at once. */
+  onDown(peer: NodeId): void {
+    for (const replica of this.replicas.values()) {
+      if (!this.isMember(replica, peer)) continue;
+      if (replica.leaderNode === peer) this.elections.leaderLost(replica, peer);
+      else if (replica.isLeader) this.forEachReplicaOn(replica, peer, (id) => replica.raft.reportUnreachable(id));
+      this.touch(replica);
+    }
+    this.components.events.peerDown(peer);
+  }
+
+  /** Moves every leadership away; resolves when none is left or time is up. */
+  async handOverLeaders(timeoutMs: number): Promise<number> {
+    const { clock, transport } = this.components;
+    const deadline = clock.monotonicMs() + timeoutMs;
+    for (;;) {
+      let leading = 0;
+      for (const replica of this.replicas.values()) {
+        if (!replica.isLeader) continue;
+        const others = replica.configuration.voters.map((peer) => nodeOfReplica(peer as ReplicaId)).filter((node) => node !== this.settings.nodeId && transport.isUp(node));
+        if (others.length === 0) continue;
+        leading += 1;
+        this.transferLeadership(replica.group, others[this.components.random.below(others.length)]!);
+      }
+      if (leading === 0 || clock.monotonicMs() >= deadline) return leading;
+      await new Promise<void>((resolve) => clock.schedule(10, resolve));
+    }
+  }
+
+  /** Ends all work: what waits is told so, states are saved. The logs and the store are the caller's to close. */
+  async stop(): Promise<void> {
+    this.stopping = true;
+    this.tickTimer?.cancel();
+    for (const replica of this.replicas.values()) {
+      replica.leadershipLost(HOST_STOPPING);
+      await this.checkpointer.save(replica);
+      replica.closed = true;
+    }
+    while (!this.catalogLane.isIdle || !this.dataLane.isIdle) await new Promise<void>((resolve) => this.components.clock.schedule(1, resolve));
+  }
+
+  // The turn.
+
+  private touch(replica: Replica): void {
+    replica.awake = true;
+    replica.idleTicks = 0;
+    this.note(replica);
+  }
+
+  private note(replica: Replica): void {
+    if (!replica.dirty) {
+      replica.dirty = true;
+      this.dirty.push(replica);
+    }
+    this.requestTurn();
+  }
+
+  private requestTurn(): void {
+    if (this.turnScheduled || this.inTurn) return;
+    this.turnScheduled = true;
+    this.components.clock.defer(() => {
+      this.turnScheduled = false;
+      this.turn();
+    });
+  }
+
+  private turn(): void {
+    if (this.inTurn || this.stopping) return;
+    this.inTurn = true;
+    if (this.tickDue) this.tick();
+    // Applying may give a core more to say (a single voter commits its own entries): a few rounds, then the next turn.
+    for (let round = 0; round < 4 && (this.dirty.length > 0 || round === 0); round++) {
+      this.collectAll();
+      this.outbox.flush();
+      this.catalogLane.start();
+      this.dataLane.start();
+      this.applyAll();
+    }
+    this.outbox.flush();
+    this.inTurn = false;
+    if (this.dirty.length > 0 || this.toApply.length > 0) this.requestTurn();
+  }
+
+  private tick(): void {
+    this.tickDue = false;
+    const now = this.components.clock.monotonicMs();
+    for (const replica of this.replicas.values()) {
+      if (!replica.awake) continue;
+      replica.raft.tick();
+      if (replica.raft.hasReady()) this.note(replica);
+      this.considerRest(replica);
+    }
+    if (now - this.lastFlushMs >= this.settings.tickMs) {
+      this.lastFlushMs = now;
+      this.flushRelaxed();
+    }
+  }
+
+  private flushRelaxed(): void {
+    // Interval durability: entries written without sync become durable within the shortest interval asked for.
+    for (const lane of [this.catalogLane, this.dataLane]) if (lane.unsyncedEntries > 0 && this.relaxedDue()) lane.requestSync();
+  }
+
+  private lastRelaxedSyncMs = 0;
+
+  private relaxedDue(): boolean {
+    let interval = Number.POSITIVE_INFINITY;
+    for (const replica of this.replicas.values()) {
+      const { sync, flushIntervalMs } = replica.durability;
+      if (!sync && flushIntervalMs > 0 && flushIntervalMs < interval) interval = flushIntervalMs;
+    }
+    const now = this.components.clock.monotonicMs();
+    if (now - this.lastRelaxedSyncMs + this.settings.tickMs < interval) return false;
+    this.lastRelaxedSyncMs = now;
+    return true;
+  }
+
+  private considerRest(replica: Replica): void {
+    if (!replica.isLeader) return;
+    if (!isRestingPoint(replica, (peer) => this.isPeerUp(peer))) {
+      replica.idleTicks = 0;
+      return;
+    }
+    replica.idleTicks += 1;
+    if (replica.idleTicks < this.settings.restTicks) return;
+    for (const message of restMessages(replica)) this.post(replica, message);
+    replica.awake = false;
+  }
+
+  private collectAll(): void {
+    const dirty = this.dirty;
+    this.dirty = [];
+    const nowMs = this.components.clock.wallMs();
+    for (const replica of dirty) {
+      replica.dirty = false;
+      if (replica.closed) continue;
+      if (this.laneOf(replica).isFull) {
+        this.note(replica);
+        continue;
+      }
+      this.collect(replica, nowMs);
+    }
+  }
+
+  private collect(replica: Replica, nowMs: number): void {
+    replica.flushProposals(nowMs);
+    if (replica.raft.hasReady()) {
+      const ready = replica.raft.ready();
+      if (ready.snapshot !== null) this.installSnapshot(replica);
+      if (ready.entries.length > 0) {
+        const bytes = replica.cacheEntries(ready.entries);
+        this.tailBudget.added(replica, ready.entries[ready.entries.length - 1]!.index, bytes);
+      }
+      for (const message of ready.messages) this.dispatch(replica, message);
+      this.laneOf(replica).add(replica, ready);
+      if (ready.committedTo > replica.committedTo) replica.committedTo = ready.committedTo;
+      if (ready.reads.length > 0 || ready.readsDropped.length > 0) replica.readsConfirmed(ready.reads, ready.readsDropped);
+    }
+    this.noticeLeader(replica);
+    if (replica.applied < replica.committedTo && !replica.applying) {
+      replica.applying = true;
+      this.toApply.push(replica);
+    }
+  }
+
+  private applyAll(): void {
+    const replicas = this.toApply;
+    this.toApply = [];
+    for (const replica of replicas) {
+      replica.applying = false;
+      if (replica.closed) continue;
+      if (!this.applier.run(replica)) {
+        replica.applying = true;
+        this.toApply.push(replica);
+      }
+      this.checkpointer.consider(replica);
+    }
+  }
+
+  private noticeLeader(replica: Replica): void {
+    const leader = replica.leaderNode;
+    const { isLeader } = replica;
+    if (replica.wasLeader && !isLeader) replica.leadershipLost();
+    replica.wasLeader = isLeader;
+    if (leader === replica.knownLeader && replica.raft.term === replica.knownTerm) return;
+    replica.knownLeader = leader;
+    replica.knownTerm = replica.raft.term;
+    this.components.events.leaderChanged(replica.group, leader, replica.raft.term);
+  }
+
+  // Messages.
+
+  private receive(from: NodeId, group: GroupId, message: Message): void {
+    const replica = this.replicas.get(group);
+    // Of a group that is not here (deleted, or not yet created here), or meant for another life of this replica.
+    if (replica === undefined || message.to !== replica.descriptor.self || nodeOfReplica(message.from as ReplicaId) !== from) return;
+    if (message.kind === MSG_REST) {
+      if (acceptRest(replica, message)) replica.awake = false;
+      return;
+    }
+    replica.raft.step(message);
+    this.touch(replica);
+  }
+
+  /** Completes a message of the core and puts it into its node's frame. */
+  private dispatch(replica: Replica, message: Message): void {
+    const node = nodeOfReplica(message.to as ReplicaId);
+    if (message.kind === MSG_SNAPSHOT) {
+      void this.sendSnapshot(replica, node, message);
+      return;
+    }
+    if (message.kind === MSG_APPEND) {
+      const catchUp = replica.catchUps.get(node);
+      if (catchUp !== undefined) {
+        catchUp.add(message);
+        return;
+      }
+      message.entries = message.lastEntry === message.index ? [] : replica.cache.range(message.index + 1, message.lastEntry);
+      if (message.entries === null) {
+        const reader = new CatchUp(replica, node, this.laneOf(replica).log, this.components.logger, (filled) => this.post(replica, filled));
+        replica.catchUps.set(node, reader);
+        reader.add(message);
+        return;
+      }
+    }
+    this.post(replica, message);
+  }
+
+  private post(replica: Replica, message: Message): void {
+    this.outbox.add(nodeOfReplica(message.to as ReplicaId), replica.group, message);
+    this.requestTurn();
+  }
+
+  private unreachable(group: GroupId, to: number): void {
+    const replica = this.replicas.get(group);
+    if (replica === undefined) return;
+    replica.raft.reportUnreachable(to);
+    if (replica.raft.hasReady()) this.note(replica);
+  }
+
+  // Snapshots.
+
+  private async sendSnapshot(replica: Replica, node: NodeId, message: Message): Promise<void> {
+    const report = (ok: boolean): void => {
+      if (replica.closed) return;
+      replica.raft.snapshotSent(message.to, ok);
+      this.touch(replica);
+    };
+    try {
+      const checkpoint = await this.components.store.read(replica.group, message.index);
+      if (checkpoint === undefined) {
+        this.components.logger.error({ group: replica.group, index: message.index }, "the checkpoint at the start of the log is missing");
+        report(false);
+        return;
+      }
+      this.components.logger.info({ group: replica.group, to: node, index: checkpoint.index, bytes: checkpoint.snapshot.length }, "sending a snapshot");
+      this.snapshotter.send(node, replica.group, message, checkpoint, report);
+    } catch (error) {
+      this.components.events.fatal(error as Error);
+    }
+  }
+
+  /** Saves what arrived, then shows it to the core: it may be installed only when it is durable here. */
+  private stageSnapshot(group: GroupId, message: Message, checkpoint: Checkpoint): void {
+    const replica = this.replicas.get(group);
+    if (replica === undefined || message.to !== replica.descriptor.self || checkpoint.index <= replica.applied) return;
+    this.components.store.save(group, checkpoint).then(
+      () => {
+        if (replica.closed || checkpoint.index <= replica.applied) return;
+        replica.stagedSnapshot = checkpoint;
+        replica.raft.step(message);
+        this.touch(replica);
+      },
+      (error: unknown) => this.components.events.fatal(error as Error),
+    );
+  }
+
+  private installSnapshot(replica: Replica): void {
+    const checkpoint = replica.stagedSnapshot;
+    assert(checkpoint !== null, "a snapshot is accepted only after it was staged");
+    replica.stagedSnapshot = null;
+    replica.machine.restore(checkpoint.snapshot);
+    replica.applied = checkpoint.index;
+    replica.committedTo = Math.max(replica.committedTo, checkpoint.index);
+    replica.timeMs = Math.max(replica.timeMs, checkpoint.timeMs);
+    replica.configuration = checkpoint.configuration;
+    replica.checkpointIndexes = [checkpoint.index];
+    replica.releaseTo = checkpoint.index;
+    replica.cache.clear();
+    this.laneOf(replica).log.reset(replica.group, checkpoint.index, checkpoint.term);
+    this.components.logger.info({ group: replica.group, index: checkpoint.index }, "snapshot installed");
+    if (replica.descriptor.kind === "catalog") this.components.events.catalogChanged();
+  }
+
+  private laneOf(replica: Replica): Lane {
+    return replica.group === CATALOG_GROUP ? this.catalogLane : this.dataLane;
+  }
+
+  private isMember(replica: Replica, node: NodeId): boolean {
+    let found = false;
+    this.forEachReplicaOn(replica, node, () => (found = true));
+    return found;
+  }
+
+  private forEachReplicaOn(replica: Replica, node: NodeId, visit: (id: number) => void): void {
+    const { voters, votersOutgoing, learners } = replica.configuration;
+    for (const list of [voters, votersOutgoing, learners]) for (const peer of list) if (nodeOfReplica(peer as ReplicaId) === node) visit(peer);
+  }
+
+  private isPeerUp(peer: number): boolean {
+    return this.components.transport.isUp(nodeOfReplica(peer as ReplicaId));
+  }
+}

@@ -1,0 +1,133 @@
+// The write pipeline of one shared log: many groups, one write and one sync at a time. What becomes ready while a write
+// is under way is the next batch, so group commit needs no timer. There are two lanes: the catalog's, which goes first,
+// and everybody else's.
+
+import { LOG_WRITE_BYTES_MAX } from "../base/limits.ts";
+import type { GroupWrite, SharedLog } from "../log/types.ts";
+import type { Message, Ready } from "../raft/types.ts";
+import type { Replica } from "./replica.ts";
+
+type After = { readonly replica: Replica; readonly sequence: number; readonly messages: readonly Message[] };
+
+class Batch {
+  readonly writes: GroupWrite[] = [];
+  readonly afters: After[] = [];
+  bytes = 0;
+  sync = false;
+}
+
+export type LaneComponents = {
+  readonly log: SharedLog;
+  /** May leave at once. */
+  readonly send: (replica: Replica, message: Message) => void;
+  /** The core of `replica` has news to collect. */
+  readonly touched: (replica: Replica) => void;
+  /** A write ended: run a turn now. */
+  readonly turn: () => void;
+  readonly fatal: (error: Error) => void;
+};
+
+export class Lane {
+  readonly log: SharedLog;
+  private readonly components: LaneComponents;
+  private batch = new Batch();
+  private busy = false;
+  /** Written without sync since the last one: entries of groups with relaxed durability. */
+  unsyncedEntries = 0;
+  private syncWanted = false;
+
+  constructor(components: LaneComponents) {
+    this.log = components.log;
+    this.components = components;
+  }
+
+  /** The next batch is as large as a write may be: what is dirty stays so until the one under way is done. */
+  get isFull(): boolean {
+    return this.busy && this.batch.bytes >= LOG_WRITE_BYTES_MAX;
+  }
+
+  get isIdle(): boolean {
+    return !this.busy && this.batch.afters.length === 0 && !this.syncWanted;
+  }
+
+  /** Takes what a Ready wants written, and keeps back the messages that depend on it. */
+  add(replica: Replica, ready: Ready): void {
+    const voteChanged = replica.takeVoteChange(ready.hardState);
+    const writes = ready.entries.length > 0 || voteChanged || ready.snapshot !== null;
+    if (!writes && replica.outstandingWrites === 0) {
+      // Nothing to write, or a commit index alone: that rides along with the next write.
+      for (const message of ready.messagesAfterPersist) this.components.send(replica, message);
+      if (ready.writeSequence !== 0) {
+        replica.raft.persisted(ready.writeSequence);
+        if (replica.raft.hasReady()) this.components.touched(replica);
+      }
+      return;
+    }
+    if (writes) {
+      this.batch.writes.push({ group: replica.group, hardState: ready.hardState, entries: ready.entries });
+      for (const entry of ready.entries) this.batch.bytes += entry.payload.length;
+      if (voteChanged || ready.snapshot !== null || replica.durability.sync) this.batch.sync = true;
+      else this.relaxed(replica, ready.entries.length);
+    }
+    replica.outstandingWrites += 1;
+    this.batch.afters.push({ replica, sequence: ready.writeSequence, messages: ready.messagesAfterPersist });
+  }
+
+  /** Starts the next write if none is under way. */
+  start(): void {
+    if (this.busy || (this.batch.afters.length === 0 && !this.syncWanted)) return;
+    const batch = this.batch;
+    this.batch = new Batch();
+    if (batch.writes.length === 0) {
+      if (this.syncWanted) this.syncNow(batch);
+      else this.finish(batch);
+      return;
+    }
+    this.busy = true;
+    const sync = batch.sync || this.syncWanted;
+    if (sync) {
+      this.syncWanted = false;
+      this.unsyncedEntries = 0;
+    }
+    this.log.append(batch.writes, sync, (error) => {
+      this.busy = false;
+      if (error !== null) this.components.fatal(error);
+      else this.finish(batch);
+    });
+  }
+
+  /** Makes relaxed writes durable with the next write, or by a sync of its own. */
+  requestSync(): void {
+    if (this.unsyncedEntries > 0) this.syncWanted = true;
+  }
+
+  private relaxed(replica: Replica, entries: number): void {
+    this.unsyncedEntries += entries;
+    const { flushEntries } = replica.durability;
+    if (flushEntries > 0 && this.unsyncedEntries >= flushEntries) this.syncWanted = true;
+  }
+
+  private syncNow(batch: Batch): void {
+    this.busy = true;
+    this.syncWanted = false;
+    this.unsyncedEntries = 0;
+    this.log.sync((error) => {
+      this.busy = false;
+      if (error !== null) this.components.fatal(error);
+      else this.finish(batch);
+    });
+  }
+
+  /** Only now do votes, acknowledgements and the leader's own acknowledgement count (DESIGN section 2, step 4). */
+  private finish(batch: Batch): void {
+    for (const after of batch.afters) {
+      const { replica } = after;
+      replica.outstandingWrites -= 1;
+      if (replica.closed) continue;
+      if (after.sequence !== 0) replica.raft.persisted(after.sequence);
+      for (const message of after.messages) this.components.send(replica, message);
+      this.components.touched(replica);
+    }
+    this.components.turn();
+  }
+}

@@ -1,0 +1,233 @@
+// One member of one Raft group on this node: the consensus core, the state machine and what ties them together. All of
+// it is synchronous; the host decides when, the lane writes.
+
+import { assert } from "../base/assert.ts";
+import { nodeOfReplica, type GroupId, type NodeId, type ReplicaId } from "../base/ids.ts";
+import { UNCOMMITTED_BYTES_MAX } from "../base/limits.ts";
+import type { Machine } from "../machine/machine.ts";
+import type { RaftNode } from "../raft/raft-node.ts";
+import {
+  PROPOSE_OK,
+  ROLE_LEADER,
+  type Configuration,
+  type Entry,
+  type EntryKind,
+  type HardState,
+  type ReadState,
+} from "../raft/types.ts";
+import type { CatchUp } from "./catch-up.ts";
+import { PendingProposals } from "./pending.ts";
+import { TailCache } from "./tail-cache.ts";
+import {
+  HOST_LOST,
+  HOST_NOT_LEADER,
+  HOST_OVERLOADED,
+  type Checkpoint,
+  type DurabilityMode,
+  type GroupDescriptor,
+  type ProposeDone,
+} from "./types.ts";
+
+/** Read barriers that may wait at one time in one group. */
+const READS_MAX = 10_000;
+
+type Proposal = { readonly kind: EntryKind; readonly payload: Uint8Array; readonly crc: number; readonly done: ProposeDone };
+
+export class Replica {
+  readonly group: GroupId;
+  readonly descriptor: GroupDescriptor;
+  readonly raft: RaftNode;
+  readonly machine: Machine;
+  readonly cache = new TailCache();
+  readonly pending = new PendingProposals();
+  /** Entries on their way from disk to a follower that is behind the cache. */
+  readonly catchUps = new Map<NodeId, CatchUp>();
+  durability: DurabilityMode;
+
+  /** Index and group time of the machine; the configuration at that index. Invariant: applied <= committedTo. */
+  applied: number;
+  timeMs: number;
+  configuration: Configuration;
+  /** Committed and durable here: may be applied. */
+  committedTo: number;
+
+  /** Writes handed to the lane and not yet done. */
+  outstandingWrites = 0;
+  /** In the lane's dirty list. */
+  dirty = false;
+  /** In the host's apply list, or entries for the machine are being read from disk. */
+  applying = false;
+  reading = false;
+  /** Awake groups tick; a group at rest is woken by any message, proposal or change of a node's liveness. */
+  awake = true;
+  idleTicks = 0;
+  closed = false;
+
+  /** A snapshot that is saved and waits for the core to accept it. */
+  stagedSnapshot: Checkpoint | null = null;
+  receivedBytes = 0;
+  appliedBytesSinceCheckpoint = 0;
+  appliedEntriesSinceCheckpoint = 0;
+  checkpointing = false;
+  checkpointIndexes: number[] = [];
+  /** The machine needs no entry at or below this index. */
+  releaseTo = 0;
+
+  knownLeader: number = 0;
+  knownTerm = 0;
+  wasLeader = false;
+
+  private queue: Proposal[] = [];
+  private queueBytes = 0;
+  private readonly readWaits = new Map<number, (ok: boolean) => void>();
+  private confirmedReads: ReadState[] = [];
+  private nextReadToken = 1;
+  /** The term and vote that were last handed to the log. */
+  private writtenTerm: number;
+  private writtenVote: number;
+
+  constructor(descriptor: GroupDescriptor, raft: RaftNode, machine: Machine, start: { applied: number; timeMs: number; configuration: Configuration; hardState: HardState }) {
+    this.group = descriptor.group;
+    this.descriptor = descriptor;
+    this.durability = descriptor.durability;
+    this.raft = raft;
+    this.machine = machine;
+    this.applied = start.applied;
+    this.timeMs = start.timeMs;
+    this.configuration = start.configuration;
+    this.committedTo = start.applied;
+    this.writtenTerm = start.hardState.term;
+    this.writtenVote = start.hardState.vote;
+  }
+
+  get isLeader(): boolean {
+    return this.raft.role === ROLE_LEADER;
+  }
+
+  /** The node that leads, as far as this replica knows; 0 = none. */
+  get leaderNode(): NodeId | 0 {
+    return this.raft.leader === 0 ? 0 : nodeOfReplica(this.raft.leader as ReplicaId);
+  }
+
+  /** Takes a proposal for the next turn, or refuses it at once. */
+  propose(kind: EntryKind, payload: Uint8Array, crc: number, done: ProposeDone): boolean {
+    if (!this.isLeader) {
+      done(HOST_NOT_LEADER, this.leaderNode, null);
+      return false;
+    }
+    if (this.queueBytes + payload.length > UNCOMMITTED_BYTES_MAX && this.queue.length > 0) {
+      done(HOST_OVERLOADED, 0, null);
+      return false;
+    }
+    this.queue.push({ kind, payload, crc, done });
+    this.queueBytes += payload.length;
+    return true;
+  }
+
+  /** Hands everything that was proposed since the last turn to the core: runs of one kind, in order. */
+  flushProposals(nowMs: number): void {
+    if (this.queue.length === 0) return;
+    const queue = this.queue;
+    this.queue = [];
+    this.queueBytes = 0;
+    let start = 0;
+    while (start < queue.length) {
+      let end = start + 1;
+      while (end < queue.length && queue[end]!.kind === queue[start]!.kind) end += 1;
+      this.proposeRun(queue, start, end, nowMs);
+      start = end;
+    }
+  }
+
+  private proposeRun(queue: readonly Proposal[], start: number, end: number, nowMs: number): void {
+    const run = start === 0 && end === queue.length ? queue : queue.slice(start, end);
+    const first = this.raft.lastIndex + 1;
+    const result = this.raft.propose(queue[start]!.kind, nowMs, run);
+    if (result === PROPOSE_OK) {
+      for (let i = 0; i < run.length; i++) this.pending.push(first + i, run[i]!.done);
+      return;
+    }
+    const code = this.isLeader ? HOST_OVERLOADED : HOST_NOT_LEADER;
+    for (const proposal of run) proposal.done(code, this.leaderNode, null);
+  }
+
+  /** A linearizable read barrier: `done(true)` once everything that was committed at the call is applied here. */
+  readBarrier(done: (ok: boolean) => void): void {
+    if (!this.isLeader || this.readWaits.size >= READS_MAX) {
+      done(false);
+      return;
+    }
+    const token = this.nextReadToken++;
+    this.readWaits.set(token, done);
+    if (!this.raft.readIndex(token)) {
+      this.readWaits.delete(token);
+      done(false);
+    }
+  }
+
+  readsConfirmed(reads: readonly ReadState[], dropped: readonly number[]): void {
+    for (const read of reads) this.confirmedReads.push(read);
+    for (const token of dropped) this.finishRead(token, false);
+    this.serveReads();
+  }
+
+  /** Answers the reads whose index is applied. */
+  serveReads(): void {
+    if (this.confirmedReads.length === 0) return;
+    const later: ReadState[] = [];
+    for (const read of this.confirmedReads) {
+      if (read.index <= this.applied) this.finishRead(read.token, true);
+      else later.push(read);
+    }
+    this.confirmedReads = later;
+  }
+
+  private finishRead(token: number, ok: boolean): void {
+    const done = this.readWaits.get(token);
+    this.readWaits.delete(token);
+    done?.(ok);
+  }
+
+  /** Leadership is gone: nobody who waits here will be answered by this replica any more. */
+  leadershipLost(code: number = HOST_LOST): void {
+    const queue = this.queue;
+    this.queue = [];
+    this.queueBytes = 0;
+    this.pending.failAll(code);
+    for (const proposal of queue) proposal.done(HOST_NOT_LEADER, this.leaderNode, null);
+    this.confirmedReads = [];
+    for (const token of [...this.readWaits.keys()]) this.finishRead(token, false);
+  }
+
+  /** True when the term or the vote differs from what the log was last given: those are always synced. */
+  takeVoteChange(hardState: HardState | null): boolean {
+    if (hardState === null) return false;
+    const changed = hardState.term !== this.writtenTerm || hardState.vote !== this.writtenVote;
+    this.writtenTerm = hardState.term;
+    this.writtenVote = hardState.vote;
+    return changed;
+  }
+
+  /** Frees cached entries up to `index`; false when some of them are still needed in memory. */
+  evictTail(index: number): boolean {
+    if (this.closed) return true;
+    const allowed = Math.min(index, this.applied); // What is applied is durable here, so the log can serve it.
+    this.cache.evictTo(allowed);
+    return allowed >= index || index > this.cache.lastIndex;
+  }
+
+  /** Nothing is under way: everybody has everything and knows it. */
+  isQuiet(): boolean {
+    assert(this.applied <= this.committedTo, "applied <= committedTo");
+    const { raft } = this;
+    if (this.queue.length > 0 || this.pending.size > 0 || this.outstandingWrites > 0 || this.readWaits.size > 0) return false;
+    return this.applied === raft.lastIndex && raft.commitIndex === raft.lastIndex && this.catchUps.size === 0 && !this.applying;
+  }
+
+  cacheEntries(entries: readonly Entry[]): number {
+    let bytes = 0;
+    for (const entry of entries) bytes += entry.payload.length;
+    this.cache.append(entries);
+    return bytes;
+  }
+}

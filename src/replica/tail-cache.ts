@@ -1,0 +1,70 @@
+import { assert } from "../base/assert.ts";
+import type { Entry } from "../raft/types.ts";
+
+/** The newest entries of one group, contiguous, so that followers, the machine and consumers at the tail need no disk. */
+export class TailCache {
+  private entries: (Entry | undefined)[] = [];
+  private head = 0;
+  /** Payload bytes held. */
+  bytes = 0;
+
+  /** Index of the first entry held; 0 when empty. */
+  get firstIndex(): number {
+    return this.head < this.entries.length ? this.entries[this.head]!.index : 0;
+  }
+
+  get lastIndex(): number {
+    return this.head < this.entries.length ? this.entries[this.entries.length - 1]!.index : 0;
+  }
+
+  get(index: number): Entry | undefined {
+    const first = this.firstIndex;
+    if (first === 0 || index < first) return undefined;
+    return this.entries[this.head + index - first];
+  }
+
+  /** Adds entries at the end; the first may overwrite a suffix, as in the log. */
+  append(added: readonly Entry[]): void {
+    const from = added[0]!.index;
+    if (this.lastIndex !== 0) {
+      if (from <= this.firstIndex || from > this.lastIndex + 1) this.clear();
+      else while (this.lastIndex >= from) this.bytes -= this.entries.pop()!.payload.length;
+    }
+    for (const entry of added) {
+      this.entries.push(entry);
+      this.bytes += entry.payload.length;
+    }
+    assert(this.lastIndex === added[added.length - 1]!.index, "the tail cache is contiguous");
+  }
+
+  /** A contiguous copy of first..last, or null when not all of them are here. */
+  range(first: number, last: number): Entry[] | null {
+    const start = this.firstIndex;
+    if (start === 0 || first < start || last > this.lastIndex) return null;
+    return this.entries.slice(this.head + first - start, this.head + last - start + 1) as Entry[];
+  }
+
+  /** Drops entries up to `index`; returns the payload bytes that this freed. */
+  evictTo(index: number): number {
+    const before = this.bytes;
+    while (this.head < this.entries.length && this.entries[this.head]!.index <= index) {
+      this.bytes -= this.entries[this.head]!.payload.length;
+      this.entries[this.head] = undefined;
+      this.head += 1;
+    }
+    if (this.head === this.entries.length) {
+      this.entries = [];
+      this.head = 0;
+    } else if (this.head > 1024 && this.head > this.entries.length / 2) {
+      this.entries = this.entries.slice(this.head);
+      this.head = 0;
+    }
+    return before - this.bytes;
+  }
+
+  clear(): void {
+    this.entries = [];
+    this.head = 0;
+    this.bytes = 0;
+  }
+}

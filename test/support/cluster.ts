@@ -1,0 +1,168 @@
+// A real cluster for tests: node processes on loopback with data in a temporary folder.
+
+import { spawn, type ChildProcess } from "node:child_process";
+import { once } from "node:events";
+import { mkdtemp, rm } from "node:fs/promises";
+import { createServer } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
+import { fileURLToPath } from "node:url";
+import { Flotilla } from "../../src/client/index.ts";
+
+const MAIN = fileURLToPath(new URL("../../dist/src/cli/main.js", import.meta.url));
+const READY_TIMEOUT_MS = 30_000;
+
+export type ClusterOptions = { readonly nodes: number; /** Extra settings of every node, as FLOTILLA_* variables. */ readonly env?: Readonly<Record<string, string>> };
+
+type Ports = { readonly api: number; readonly peer: number; readonly http: number };
+
+export class TestCluster {
+  readonly directory: string;
+  readonly endpoints: readonly string[];
+  private readonly ports: readonly Ports[];
+  private readonly env: Readonly<Record<string, string>>;
+  private readonly children = new Map<number, ChildProcess>();
+  private readonly output = new Map<number, string[]>();
+
+  constructor(directory: string, ports: readonly Ports[], env: Readonly<Record<string, string>>) {
+    this.directory = directory;
+    this.ports = ports;
+    this.env = env;
+    this.endpoints = ports.map(({ api }) => `127.0.0.1:${api}`);
+  }
+
+  get nodeIds(): number[] {
+    return this.ports.map((_, at) => at + 1);
+  }
+
+  dataDir(node: number): string {
+    return join(this.directory, `node-${node}`);
+  }
+
+  peerPort(node: number): number {
+    return this.ports[node - 1]!.peer;
+  }
+
+  pid(node: number): number {
+    return this.children.get(node)!.pid!;
+  }
+
+  /** What the node printed last, for a failing test's message. */
+  outputOf(node: number): string {
+    return (this.output.get(node) ?? []).join("").slice(-4_000);
+  }
+
+  start(node: number): void {
+    const { api, peer, http } = this.ports[node - 1]!;
+    const child = spawn(process.execPath, [MAIN, "serve"], {
+      env: {
+        ...process.env,
+        FLOTILLA_NODE_ID: String(node),
+        FLOTILLA_CLUSTER_ID: "test",
+        FLOTILLA_DATA_DIR: this.dataDir(node),
+        FLOTILLA_API_PORT: String(api),
+        FLOTILLA_PEER_PORT: String(peer),
+        FLOTILLA_HTTP_PORT: String(http),
+        FLOTILLA_PEERS: this.ports.map((ports, at) => `${at + 1}=127.0.0.1:${ports.peer}`).join(","),
+        FLOTILLA_LOG_LEVEL: "info",
+        ...this.env,
+      },
+      stdio: ["ignore", "pipe", "pipe"],
+    });
+    const lines: string[] = [];
+    this.output.set(node, lines);
+    const keep = (chunk: Buffer): void => {
+      lines.push(chunk.toString());
+      if (lines.length > 500) lines.shift();
+    };
+    child.stdout.on("data", keep);
+    child.stderr.on("data", keep);
+    this.children.set(node, child);
+  }
+
+  /** Resolves when the node serves calls; rejects with its output when it ended or is too slow. */
+  async ready(node: number): Promise<void> {
+    const deadline = Date.now() + READY_TIMEOUT_MS;
+    for (;;) {
+      const response = await fetch(`http://127.0.0.1:${this.ports[node - 1]!.http}/readyz`).catch(() => null);
+      if (response?.ok === true) return;
+      const child = this.children.get(node)!;
+      if (child.exitCode !== null || child.signalCode !== null || Date.now() > deadline) throw new Error(`node ${node} is not ready:\n${this.outputOf(node)}`);
+      await delay(20);
+    }
+  }
+
+  /** SIGKILL, and waits until the process is gone. */
+  async kill(node: number): Promise<void> {
+    await this.end(node, "SIGKILL");
+  }
+
+  /** SIGTERM, and waits for the graceful end; resolves with the exit code. */
+  async stop(node: number): Promise<number | null> {
+    return this.end(node, "SIGTERM");
+  }
+
+  signal(node: number, signal: NodeJS.Signals): void {
+    this.children.get(node)!.kill(signal);
+  }
+
+  async exited(node: number): Promise<number | null> {
+    const child = this.children.get(node)!;
+    if (child.exitCode === null && child.signalCode === null) await once(child, "exit");
+    return child.exitCode;
+  }
+
+  async leaderOf(topic: string, partition: number): Promise<number> {
+    for (const endpoint of this.endpoints) {
+      try {
+        await using client = await Flotilla.connect({ endpoints: [endpoint] });
+        const topology = await client.cluster.resolve(topic);
+        const leader = topology.partitions[partition]?.leader ?? 0;
+        if (leader !== 0) return leader;
+      } catch {
+        // That node may be the one that is down.
+      }
+    }
+    throw new Error(`no node knows a leader of ${topic}/${partition}`);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await Promise.all(this.nodeIds.map((node) => (this.children.has(node) ? this.end(node, "SIGKILL") : null)));
+    await rm(this.directory, { recursive: true, force: true });
+  }
+
+  private async end(node: number, signal: NodeJS.Signals): Promise<number | null> {
+    const child = this.children.get(node)!;
+    if (child.exitCode === null && child.signalCode === null) {
+      const exit = once(child, "exit");
+      child.kill(signal);
+      await exit;
+    }
+    return child.exitCode;
+  }
+}
+
+/** Starts `nodes` processes and waits until all of them serve. */
+export async function startCluster(options: ClusterOptions): Promise<TestCluster> {
+  const directory = await mkdtemp(join(tmpdir(), "flotilla-cluster-"));
+  const free = await freePorts(options.nodes * 3);
+  const ports = Array.from({ length: options.nodes }, (_, at) => ({ api: free[at * 3]!, peer: free[at * 3 + 1]!, http: free[at * 3 + 2]! }));
+  const cluster = new TestCluster(directory, ports, options.env ?? {});
+  try {
+    for (const node of cluster.nodeIds) cluster.start(node);
+    await Promise.all(cluster.nodeIds.map((node) => cluster.ready(node)));
+    return cluster;
+  } catch (error) {
+    await cluster[Symbol.asyncDispose]();
+    throw error;
+  }
+}
+
+async function freePorts(count: number): Promise<number[]> {
+  const servers = Array.from({ length: count }, () => createServer());
+  await Promise.all(servers.map(async (server) => once(server.listen(0, "127.0.0.1"), "listening")));
+  const ports = servers.map((server) => (server.address() as { port: number }).port);
+  await Promise.all(servers.map(async (server) => once(server.close(), "close")));
+  return ports;
+}
