@@ -1,0 +1,26 @@
+// The door to files, for everything below `broker/`: callbacks with errors as values, so that a simulator can own it.
+
+export type DiskCallback = (error: Error | null) => void;
+
+export interface DiskFile {
+  /** Writes all of buffer[start, end) at `position`; the bytes must not change until the callback. */
+  write(buffer: Uint8Array, start: number, end: number, position: number, done: DiskCallback): void;
+  /** Reads up to `length` bytes at `position` into a fresh buffer; fewer only at the end of the file. */
+  read(position: number, length: number, done: (error: Error | null, bytes: Uint8Array) => void): void;
+  /** Data, and the file's size, are on stable storage when this calls back without an error. */
+  sync(done: DiskCallback): void;
+  truncate(size: number): Promise<void>;
+  size(): Promise<number>;
+  close(): Promise<void>;
+}
+
+export interface Disk {
+  open(path: string, options: { readonly create: boolean }): Promise<DiskFile>;
+  /** Names in a folder; empty when it does not exist. */
+  list(directory: string): Promise<string[]>;
+  makeDirectory(directory: string): Promise<void>;
+  rename(from: string, to: string): Promise<void>;
+  remove(path: string): Promise<void>;
+  /** Makes creations, renames and removals in the folder durable. */
+  syncDirectory(directory: string): Promise<void>;
+}

@@ -1,0 +1,32 @@
+/** A file of the log is damaged in a way that a crash cannot explain: nothing of it may be trusted or thrown away. */
+export class LogCorruptError extends Error {
+  override readonly name = "LogCorruptError";
+  readonly file: string;
+  readonly position: number;
+
+  constructor(file: string, position: number, what: string) {
+    super(`${file} at byte ${position}: ${what}. Keep the file; replace this node: its replicas are on the other nodes`);
+    this.file = file;
+    this.position = position;
+  }
+}
+
+/** The file was written by a newer release. */
+export class LogVersionError extends Error {
+  override readonly name = "LogVersionError";
+
+  constructor(file: string, version: number, known: number) {
+    super(`${file} has format version ${version}, this release knows ${known}: start the newer release again`);
+  }
+}
+
+/** An entry that cannot be read. TRIMMED: cut away; CORRUPT: its checksum is wrong. */
+export class LogReadError extends Error {
+  override readonly name = "LogReadError";
+  readonly code: "TRIMMED" | "CORRUPT";
+
+  constructor(code: "TRIMMED" | "CORRUPT", message: string) {
+    super(message);
+    this.code = code;
+  }
+}

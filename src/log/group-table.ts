@@ -1,0 +1,78 @@
+// All groups of one log, and what each segment is still good for.
+
+import type { GroupId } from "../base/ids.ts";
+import { GroupLog } from "./group-log.ts";
+import type { IndexSink, StateOperation } from "./segment-index.ts";
+import { RECORD_RESET } from "./segment-format.ts";
+
+/** Live entries and their bytes, and groups whose newest hard state stands there. */
+export type SegmentUse = { entries: number; bytes: number; states: number };
+
+export class GroupTable {
+  readonly groups = new Map<GroupId, GroupLog>();
+  /** Deleted groups, and the segment that says so: older segments may still hold their entries. */
+  readonly destroyed = new Map<GroupId, number>();
+  private readonly uses = new Map<number, SegmentUse>();
+
+  useOf(segment: number): SegmentUse {
+    let use = this.uses.get(segment);
+    if (use === undefined) this.uses.set(segment, (use = { entries: 0, bytes: 0, states: 0 }));
+    return use;
+  }
+
+  forgetSegment(segment: number): void {
+    this.uses.delete(segment);
+  }
+
+  get liveBytes(): number {
+    let bytes = 0;
+    for (const use of this.uses.values()) bytes += use.bytes;
+    return bytes;
+  }
+
+  groupOf(id: GroupId): GroupLog {
+    let group = this.groups.get(id);
+    if (group === undefined) {
+      group = new GroupLog((segment, entries, bytes) => {
+        const use = this.useOf(segment);
+        use.entries += entries;
+        use.bytes += bytes;
+      });
+      this.groups.set(id, group);
+    }
+    return group;
+  }
+
+  /** Takes what `segment` holds, in order. */
+  sink(segment: number): IndexSink {
+    return {
+      entry: (id, index, term, position, length) => {
+        if (!this.destroyed.has(id as GroupId)) this.groupOf(id as GroupId).add(index, term, segment, position, length);
+      },
+      state: (operation) => this.state(operation, segment),
+      destroy: (id) => this.destroy(id as GroupId, segment),
+    };
+  }
+
+  destroy(id: GroupId, segment: number): void {
+    const group = this.groups.get(id);
+    if (group !== undefined) {
+      group.dropAll();
+      if (group.stateSegment >= 0) this.useOf(group.stateSegment).states -= 1;
+    }
+    this.groups.delete(id);
+    this.destroyed.set(id, segment);
+  }
+
+  private state(operation: StateOperation, segment: number): void {
+    const id = operation.group as GroupId;
+    if (this.destroyed.has(id)) return;
+    const group = this.groupOf(id);
+    group.hardState = { term: operation.term, vote: operation.vote, commit: operation.commit };
+    if (group.stateSegment >= 0) this.useOf(group.stateSegment).states -= 1;
+    this.useOf(segment).states += 1;
+    group.stateSegment = segment;
+    if (operation.type === RECORD_RESET) group.reset(operation.trimIndex, operation.trimTerm);
+    else group.trim(operation.trimIndex, operation.trimTerm);
+  }
+}

@@ -1,0 +1,87 @@
+import { constants, fdatasync, read, write } from "node:fs";
+import { mkdir, open, readdir, rename, rm, type FileHandle } from "node:fs/promises";
+import type { Disk, DiskCallback, DiskFile } from "./disk.ts";
+
+const EMPTY = new Uint8Array(0);
+
+/** The machine's own file system. */
+export class NodeDisk implements Disk {
+  async open(path: string, options: { readonly create: boolean }): Promise<DiskFile> {
+    return new NodeFile(await open(path, constants.O_RDWR | (options.create ? constants.O_CREAT : 0), 0o640));
+  }
+
+  async list(directory: string): Promise<string[]> {
+    try {
+      return (await readdir(directory)).sort();
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code === "ENOENT") return [];
+      throw error;
+    }
+  }
+
+  async makeDirectory(directory: string): Promise<void> {
+    await mkdir(directory, { recursive: true, mode: 0o750 });
+  }
+
+  async rename(from: string, to: string): Promise<void> {
+    await rename(from, to);
+  }
+
+  async remove(path: string): Promise<void> {
+    await rm(path, { force: true });
+  }
+
+  async syncDirectory(directory: string): Promise<void> {
+    const handle = await open(directory, constants.O_RDONLY);
+    try {
+      await handle.sync();
+    } finally {
+      await handle.close();
+    }
+  }
+}
+
+class NodeFile implements DiskFile {
+  private readonly handle: FileHandle;
+
+  constructor(handle: FileHandle) {
+    this.handle = handle;
+  }
+
+  write(buffer: Uint8Array, start: number, end: number, position: number, done: DiskCallback): void {
+    write(this.handle.fd, buffer, start, end - start, position, (error, written) => {
+      if (error !== null) done(error);
+      else if (written === 0) done(new Error("the file system wrote nothing"));
+      else if (start + written < end) this.write(buffer, start + written, end, position + written, done);
+      else done(null);
+    });
+  }
+
+  read(position: number, length: number, done: (error: Error | null, bytes: Uint8Array) => void): void {
+    const buffer = Buffer.allocUnsafeSlow(length);
+    const more = (filled: number): void => {
+      read(this.handle.fd, buffer, filled, length - filled, position + filled, (error, count) => {
+        if (error !== null) done(error, EMPTY);
+        else if (count === 0 || filled + count === length) done(null, buffer.subarray(0, filled + count));
+        else more(filled + count);
+      });
+    };
+    more(0);
+  }
+
+  sync(done: DiskCallback): void {
+    fdatasync(this.handle.fd, done);
+  }
+
+  async truncate(size: number): Promise<void> {
+    await this.handle.truncate(size);
+  }
+
+  async size(): Promise<number> {
+    return (await this.handle.stat()).size;
+  }
+
+  async close(): Promise<void> {
+    await this.handle.close();
+  }
+}

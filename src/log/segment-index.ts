@@ -1,0 +1,100 @@
+// What a segment holds, as a list of operations in the order of the file: written into its footer and into the store when
+// it is sealed, and replayed at the start, so that only the newest segment has to be read.
+
+import { ByteReader, ByteWriter, DecodeError } from "../base/bytes.ts";
+import { RECORD_DESTROY, RECORD_ENTRY, RECORD_RESET, RECORD_STATE } from "./segment-format.ts";
+
+export type StateOperation = {
+  readonly type: typeof RECORD_STATE | typeof RECORD_RESET;
+  readonly group: number;
+  readonly term: number;
+  readonly vote: number;
+  readonly commit: number;
+  readonly trimIndex: number;
+  readonly trimTerm: number;
+};
+
+/** Who takes the operations of a segment, live or replayed. */
+export interface IndexSink {
+  entry(group: number, index: number, term: number, position: number, length: number): void;
+  state(operation: StateOperation): void;
+  destroy(group: number): void;
+}
+
+type Run = { group: number; term: number; firstIndex: number; positions: number[]; lengths: number[] };
+
+export class SegmentIndexWriter implements IndexSink {
+  private readonly writer = new ByteWriter(4096);
+  private run: Run | null = null;
+
+  entry(group: number, index: number, term: number, position: number, length: number): void {
+    const { run } = this;
+    if (run !== null && run.group === group && run.term === term && run.firstIndex + run.positions.length === index) {
+      run.positions.push(position);
+      run.lengths.push(length);
+      return;
+    }
+    this.flush();
+    this.run = { group, term, firstIndex: index, positions: [position], lengths: [length] };
+  }
+
+  state(operation: StateOperation): void {
+    this.flush();
+    const { type, group, term, vote, commit, trimIndex, trimTerm } = operation;
+    this.writer.u8(type).varint(group).varint(term).varint(vote).varint(commit).varint(trimIndex).varint(trimTerm);
+  }
+
+  destroy(group: number): void {
+    this.flush();
+    this.writer.u8(RECORD_DESTROY).varint(group);
+  }
+
+  /** The operations as bytes; the writer is then spent. */
+  finish(): Uint8Array {
+    this.flush();
+    return this.writer.finish();
+  }
+
+  private flush(): void {
+    const { run, writer } = this;
+    if (run === null) return;
+    this.run = null;
+    writer.u8(RECORD_ENTRY).varint(run.group).varint(run.term).varint(run.firstIndex).varint(run.positions.length);
+    let previous = 0;
+    for (let at = 0; at < run.positions.length; at++) {
+      writer.varint(run.positions[at]! - previous).varint(run.lengths[at]!);
+      previous = run.positions[at]!;
+    }
+  }
+}
+
+/** Throws DecodeError on bytes that this release did not write; they passed their checksum, so that is a newer format. */
+export function replayIndex(operations: Uint8Array, sink: IndexSink): void {
+  const reader = new ByteReader(operations);
+  while (reader.remaining > 0) {
+    const type = reader.u8();
+    switch (type) {
+      case RECORD_ENTRY: {
+        const group = reader.varint();
+        const term = reader.varint();
+        const firstIndex = reader.varint();
+        const count = reader.varint();
+        let position = 0;
+        for (let at = 0; at < count; at++) {
+          position += reader.varint();
+          sink.entry(group, firstIndex + at, term, position, reader.varint());
+        }
+        break;
+      }
+      case RECORD_STATE:
+      case RECORD_RESET:
+        sink.state({ type, group: reader.varint(), term: reader.varint(), vote: reader.varint(), commit: reader.varint(), trimIndex: reader.varint(), trimTerm: reader.varint() });
+        break;
+      case RECORD_DESTROY:
+        sink.destroy(reader.varint());
+        break;
+      default:
+        throw new DecodeError(`unknown operation ${type} in a segment's index`);
+    }
+  }
+}

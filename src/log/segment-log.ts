@@ -1,0 +1,356 @@
+// The shared log of a node: every group's entries and hard states, appended once, in the order of arrival, to one file at
+// a time. See segment-format.ts for the bytes and recovery.ts for the start.
+
+import { crc32 } from "node:zlib";
+import { assert } from "../base/assert.ts";
+import type { GroupId } from "../base/ids.ts";
+import type { Logger } from "../base/logger.ts";
+import type { Random } from "../base/prng.ts";
+import { Entry, type EntryKind } from "../raft/types.ts";
+import type { Disk } from "./disk.ts";
+import { LogCorruptError, LogReadError } from "./errors.ts";
+import type { Place } from "./group-log.ts";
+import { GroupTable } from "./group-table.ts";
+import { recover } from "./recovery.ts";
+import { SegmentPool } from "./segment-pool.ts";
+import { Segment } from "./segment.ts";
+import { BATCH_HEADER_BYTES, FORMAT_VERSION, RECORD_HEADER_BYTES, RECORD_RESET, RECORD_STATE, encodeFooter, readRecordHeader } from "./segment-format.ts";
+import { SegmentRows, type RowKeys, type RowStore } from "./segment-rows.ts";
+import type { GroupLogState, GroupWrite, LogStats, SharedLog } from "./types.ts";
+import { WriteBuffer } from "./write-buffer.ts";
+
+export type SegmentLogSettings = { readonly directory: string; /** Bytes after which the next file is begun. */ readonly segmentBytes: number };
+export type SegmentLogComponents = { readonly disk: Disk; readonly store: RowStore; readonly keys: RowKeys; readonly random: Random; readonly logger: Logger };
+
+/** Bytes of other groups that one read may carry along, beyond as many of its own. */
+const READ_WASTE_BYTES = 256 * 1024;
+const STATE_BYTES = RECORD_HEADER_BYTES + 16;
+
+export class SegmentLog implements SharedLog {
+  private readonly settings: SegmentLogSettings;
+  private readonly rows: SegmentRows;
+  private readonly logger: Logger;
+  private readonly table: GroupTable;
+  private readonly pool: SegmentPool;
+  private readonly buffer = new WriteBuffer();
+  /** In use, oldest first; the last one is written to unless it is sealed. */
+  private readonly segments: Segment[];
+  private nextSequence: number;
+  private busy = false;
+  private failure: Error | null = null;
+  private isClosed = false;
+  private bytesAppended = 0;
+  private syncs = 0;
+  /** Groups whose hard state or cut goes into the next batch, beyond those that the batch names. */
+  private readonly pendingStates = new Map<GroupId, typeof RECORD_STATE | typeof RECORD_RESET>();
+  private readonly pendingDestroys = new Set<GroupId>();
+  /** Something died since segments were last looked at. */
+  private mayFree = true;
+  /** Background work, one step after the other. */
+  private maintenance: Promise<void> = Promise.resolve();
+
+  /** Opens the log, reading the newest file and the indexes of the others. Rejects with LogCorruptError on damage. */
+  static async open(settings: SegmentLogSettings, components: SegmentLogComponents): Promise<SegmentLog> {
+    const { disk, logger } = components;
+    await disk.makeDirectory(settings.directory);
+    const rows = new SegmentRows(components.store, components.keys);
+    const table = new GroupTable();
+    const recovered = await recover(settings.directory, table, { disk, rows, logger });
+    for (const [group, state] of table.groups) {
+      if (!state.isWhole) throw new LogCorruptError(settings.directory, 0, `group ${group}: entries from ${state.trimmed.index + 1} on are missing, the first one held is ${state.firstHeld}`);
+    }
+    const pool = new SegmentPool({ ...settings, nextNumber: recovered.nextNumber }, { disk, rows, random: components.random, free: recovered.free });
+    const log = new SegmentLog(settings, components, { rows, table, pool, segments: recovered.segments, nextSequence: recovered.nextSequence });
+    for (const segment of recovered.segments.slice(0, -1)) if (!segment.isSealed) log.seal(segment);
+    await pool.prepare();
+    return log;
+  }
+
+  private constructor(settings: SegmentLogSettings, components: SegmentLogComponents, parts: { rows: SegmentRows; table: GroupTable; pool: SegmentPool; segments: Segment[]; nextSequence: number }) {
+    this.settings = settings;
+    this.logger = components.logger;
+    this.rows = parts.rows;
+    this.table = parts.table;
+    this.pool = parts.pool;
+    this.segments = parts.segments;
+    this.nextSequence = parts.nextSequence;
+  }
+
+  groups(): ReadonlyMap<GroupId, GroupLogState> {
+    return this.table.groups;
+  }
+
+  append(writes: readonly GroupWrite[], sync: boolean, done: (error: Error | null) => void): void {
+    assert(!this.busy, "one append at a time");
+    assert(writes.length > 0, "an append has something to write");
+    if (this.failure !== null || this.isClosed) {
+      done(this.failure ?? new Error("the log is closed"));
+      return;
+    }
+    this.busy = true;
+    const active = this.segments[this.segments.length - 1];
+    if (active !== undefined && !active.isSealed && active.position + this.sizeOf(writes) <= this.settings.segmentBytes) {
+      this.write(active, writes, sync, done);
+      return;
+    }
+    if (active !== undefined && !active.isSealed) this.seal(active);
+    this.pool.take().then(
+      (segment) => {
+        this.segments.push(segment);
+        this.write(segment, writes, sync, done);
+        this.later(() => this.pool.prepare());
+      },
+      (error: unknown) => this.fail(error as Error, done),
+    );
+  }
+
+  sync(done: (error: Error | null) => void): void {
+    assert(!this.busy, "one write at a time");
+    const active = this.segments[this.segments.length - 1];
+    if (active === undefined) {
+      done(null);
+      return;
+    }
+    this.busy = true;
+    this.syncFile(active, done);
+  }
+
+  read(group: GroupId, first: number, last: number, bytesMax: number, done: (error: Error | null, entries: readonly Entry[]) => void): void {
+    const state = this.table.groups.get(group);
+    const start = state?.find(first);
+    if (state === undefined || start === undefined) {
+      const code = state !== undefined && first <= state.trimmed.index ? "TRIMMED" : "CORRUPT";
+      done(new LogReadError(code, `entry ${first} of group ${group} is not held: the log has ${(state?.trimmed.index ?? 0) + 1}..${state?.lastIndex ?? 0}`), []);
+      return;
+    }
+    const segment = this.segments.find(({ number }) => number === start.segment)!;
+    // The index leads to the records; how many of them one read takes depends on how they lie.
+    const places: Place[] = [start];
+    let bytes = start.length;
+    for (let index = first + 1; index <= Math.min(last, state.lastIndex); index++) {
+      const place = state.find(index)!;
+      const span = place.position + place.length - start.position;
+      if (place.segment !== start.segment || bytes + place.length > bytesMax || span > 2 * (bytes + place.length) + READ_WASTE_BYTES) break;
+      bytes += place.length;
+      places.push(place);
+    }
+    const end = places[places.length - 1]!;
+    segment.readers += 1;
+    segment.file.read(start.position, end.position + RECORD_HEADER_BYTES + end.length - start.position, (error, content) => {
+      segment.readers -= 1;
+      if (error !== null) done(error, []);
+      else this.decode(group, first, places, segment, content, done);
+    });
+  }
+
+  entryBytes(group: GroupId, index: number): number {
+    return this.table.groups.get(group)?.lengthOf(index) ?? 0;
+  }
+
+  trim(group: GroupId, index: number, term: number): void {
+    this.table.groups.get(group)?.trim(index, term);
+    if (!this.pendingStates.has(group)) this.pendingStates.set(group, RECORD_STATE);
+    this.mayFree = true;
+  }
+
+  reset(group: GroupId, index: number, term: number): void {
+    this.table.groupOf(group).reset(index, term);
+    this.pendingStates.set(group, RECORD_RESET);
+    this.mayFree = true;
+  }
+
+  destroy(group: GroupId): void {
+    if (!this.table.groups.has(group)) return;
+    this.pendingStates.delete(group);
+    this.pendingDestroys.add(group);
+    // Dead from now on; older files may hold its records until the deletion is on disk.
+    this.table.destroy(group, this.segments[this.segments.length - 1]?.number ?? 0);
+    this.mayFree = true;
+  }
+
+  stats(): LogStats {
+    return {
+      segments: this.segments.length,
+      segmentsFree: this.pool.freeCount,
+      bytesOnDisk: (this.segments.length + this.pool.freeCount) * this.settings.segmentBytes,
+      bytesLive: this.table.liveBytes,
+      bytesAppended: this.bytesAppended,
+      syncs: this.syncs,
+    };
+  }
+
+  /** Waits for background work; an append under way must have ended. */
+  async close(): Promise<void> {
+    assert(!this.busy, "no append is under way at close");
+    this.isClosed = true;
+    await this.maintenance;
+    for (const segment of this.segments) await segment.file.close();
+    await this.pool.close();
+  }
+
+  private sizeOf(writes: readonly GroupWrite[]): number {
+    let bytes = BATCH_HEADER_BYTES + (this.pendingStates.size + this.pendingDestroys.size) * STATE_BYTES;
+    for (const { hardState, entries } of writes) {
+      if (hardState !== null) bytes += STATE_BYTES;
+      for (const { payload } of entries) bytes += RECORD_HEADER_BYTES + payload.length;
+    }
+    return bytes;
+  }
+
+  private write(segment: Segment, writes: readonly GroupWrite[], sync: boolean, done: (error: Error | null) => void): void {
+    const sequence = this.nextSequence;
+    const isFirst = segment.firstSequence === 0;
+    if (isFirst) segment.firstSequence = sequence;
+    const header = isFirst ? { version: FORMAT_VERSION, number: segment.number, salt: segment.salt, firstSequence: sequence } : null;
+    const { buffer } = this;
+    buffer.begin({ salt: segment.salt, position: segment.position, header, sinks: [this.table.sink(segment.number), segment.index] });
+    this.fill(writes);
+    buffer.end(sequence);
+    this.nextSequence += 1;
+    segment.file.write(buffer.bytes, 0, buffer.length, segment.position, (error) => {
+      if (error !== null) {
+        this.fail(error, done);
+        return;
+      }
+      segment.position += buffer.length;
+      segment.lastSequence = sequence;
+      this.bytesAppended += buffer.length;
+      if (sync) this.syncFile(segment, done);
+      else {
+        this.busy = false;
+        done(null);
+      }
+    });
+  }
+
+  private fill(writes: readonly GroupWrite[]): void {
+    const { buffer, table } = this;
+    for (const group of this.pendingDestroys) buffer.destroy(group);
+    this.pendingDestroys.clear();
+    for (const { group, hardState, entries } of writes) {
+      const state = table.groupOf(group);
+      const pending = this.pendingStates.get(group);
+      if (hardState !== null || pending !== undefined) {
+        this.pendingStates.delete(group);
+        this.writeState(group, hardState ?? state.hardState, pending ?? RECORD_STATE);
+      }
+      if (entries.length === 0) continue;
+      const first = entries[0]!.index;
+      assert(first > state.trimmed.index && first <= state.lastIndex + 1, "entries follow the log without a gap");
+      for (const entry of entries) buffer.entry(group, entry);
+    }
+    for (const [group, type] of this.pendingStates) this.writeState(group, table.groupOf(group).hardState, type);
+    this.pendingStates.clear();
+  }
+
+  private writeState(group: GroupId, hardState: { term: number; vote: number; commit: number }, type: typeof RECORD_STATE | typeof RECORD_RESET): void {
+    const { trimmed } = this.table.groupOf(group);
+    this.buffer.state({ type, group, ...hardState, trimIndex: trimmed.index, trimTerm: trimmed.term });
+  }
+
+  private syncFile(segment: Segment, done: (error: Error | null) => void): void {
+    segment.file.sync((error) => {
+      if (error !== null) {
+        this.fail(error, done);
+        return;
+      }
+      this.syncs += 1;
+      this.busy = false;
+      // Only behind a sync: what takes a segment's place must be durable before the segment goes.
+      if (this.mayFree) this.freeDead();
+      done(null);
+    });
+  }
+
+  /** After a failed write nothing is known of the file: no append is tried again (fsync errors are not repeatable). */
+  private fail(error: Error, done: (error: Error | null) => void): void {
+    this.busy = false;
+    this.failure = error;
+    done(error);
+  }
+
+  private decode(group: GroupId, first: number, places: readonly Place[], segment: Segment, content: Uint8Array, done: (error: Error | null, entries: readonly Entry[]) => void): void {
+    const entries: Entry[] = [];
+    const base = places[0]!.position;
+    for (const [at, { position, length }] of places.entries()) {
+      const index = first + at;
+      const start = position - base;
+      const header = readRecordHeader(content, start, segment.salt);
+      const payload = content.subarray(start + RECORD_HEADER_BYTES, start + RECORD_HEADER_BYTES + length);
+      if (header === undefined || header.group !== group || header.index !== index || header.length !== length || payload.length !== length || crc32(payload) !== header.payloadCrc) {
+        this.logger.error({ group, index, file: segment.path, position }, "record is damaged");
+        done(new LogReadError("CORRUPT", `entry ${index} of group ${group} is damaged in ${segment.path} at byte ${position}`), []);
+        return;
+      }
+      entries.push(new Entry(index, header.term, header.kind as EntryKind, header.stamp, payload, header.payloadCrc));
+    }
+    done(null, entries);
+  }
+
+  /** Writes the footer and hands the index to the store, in the background: the next file is in use already. */
+  private seal(segment: Segment): void {
+    segment.isSealed = true;
+    const operations = segment.index.finish();
+    const footer = encodeFooter(segment.salt, segment.lastSequence, operations);
+    this.later(async () => {
+      await new Promise<void>((resolve, reject) => {
+        segment.file.write(footer, 0, footer.length, segment.position, (error) => (error === null ? resolve() : reject(error)));
+      });
+      await new Promise<void>((resolve, reject) => segment.file.sync((error) => (error === null ? resolve() : reject(error))));
+      await this.rows.sealed(segment.number, segment.salt, segment.lastSequence, operations);
+      this.mayFree = true;
+    });
+  }
+
+  /**
+   * Gives back sealed segments without a live entry. What they alone still say (hard states, cuts, deletions) is written
+   * again first, with the next append, and they go after it; so a crash at any point finds it in one place at least.
+   */
+  private freeDead(): void {
+    this.mayFree = false;
+    for (const segment of [...this.segments]) {
+      const use = this.table.useOf(segment.number);
+      if (!segment.isSealed || use.entries > 0) continue;
+      if (segment.readers > 0 || this.carryForward(segment)) {
+        this.mayFree = true;
+        continue;
+      }
+      this.segments.splice(this.segments.indexOf(segment), 1);
+      this.table.forgetSegment(segment.number);
+      this.later(async () => {
+        await this.rows.freed(segment.number);
+        await this.pool.give(segment);
+      });
+    }
+  }
+
+  /** True when something of the segment has to be written again before it can go. */
+  private carryForward(segment: Segment): boolean {
+    let carried = false;
+    const isOldest = this.segments[0] === segment;
+    for (const [group, at] of this.table.destroyed) {
+      if (at !== segment.number) continue;
+      if (isOldest) this.table.destroyed.delete(group);
+      else {
+        this.pendingDestroys.add(group);
+        carried = true;
+      }
+    }
+    if (this.table.useOf(segment.number).states === 0) return carried;
+    for (const [group, state] of this.table.groups) {
+      if (state.stateSegment !== segment.number) continue;
+      // Of an empty log the record says again that nothing before it counts.
+      if (!this.pendingStates.has(group)) this.pendingStates.set(group, state.lastIndex === state.trimmed.index ? RECORD_RESET : RECORD_STATE);
+      carried = true;
+    }
+    return carried;
+  }
+
+  private later(step: () => Promise<void>): void {
+    this.maintenance = this.maintenance.then(step).catch((error: unknown) => {
+      this.failure ??= error as Error;
+      this.logger.error({ error: (error as Error).message }, "background work of the log failed");
+    });
+  }
+}
+

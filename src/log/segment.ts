@@ -1,0 +1,37 @@
+import type { DiskFile } from "./disk.ts";
+import { SegmentIndexWriter } from "./segment-index.ts";
+
+/** One segment file and its place in the log. */
+export class Segment {
+  readonly number: number;
+  readonly path: string;
+  readonly file: DiskFile;
+  /** Mixed into every checksum of this life of the file. */
+  readonly salt: number;
+  /** 0 until the first batch is written. */
+  firstSequence = 0;
+  lastSequence = 0;
+  /** Where the next batch goes. */
+  position = 0;
+  isSealed = false;
+  /** Reads under way: the file is not reused before they end. */
+  readers = 0;
+  index = new SegmentIndexWriter();
+
+  constructor(number: number, path: string, file: DiskFile, salt: number) {
+    this.number = number;
+    this.path = path;
+    this.file = file;
+    this.salt = salt;
+  }
+}
+
+export function segmentName(number: number): string {
+  return `${String(number).padStart(10, "0")}.seg`;
+}
+
+/** The number of a segment file; -1 for another name. */
+export function segmentNumber(name: string): number {
+  const match = /^(\d{10})\.seg$/.exec(name);
+  return match === null ? -1 : Number(match[1]);
+}

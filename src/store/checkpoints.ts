@@ -1,0 +1,118 @@
+// States of machines at points of their logs. A checkpoint is its head and the pieces that the head counts; the head is
+// written in the same batch, and the whole has a checksum, so a half one is never read.
+
+import { crc32 } from "node:zlib";
+import { ByteReader, ByteWriter, DecodeError } from "../base/bytes.ts";
+import type { GroupId } from "../base/ids.ts";
+import type { Configuration } from "../raft/types.ts";
+import { checkpointDataKey, checkpointIndexOf, checkpointKey, checkpointsOf } from "./keys.ts";
+import { StoreCorruptError, type Kv, type KvOperation } from "./kv.ts";
+
+const FORMAT = 1;
+const CHUNK_BYTES = 64 * 1024;
+
+export type StoredCheckpoint = {
+  readonly index: number;
+  readonly term: number;
+  readonly configuration: Configuration;
+  readonly machineVersion: number;
+  readonly timeMs: number;
+  readonly snapshot: Uint8Array;
+};
+
+type Head = Omit<StoredCheckpoint, "snapshot"> & { readonly bytes: number; readonly crc: number };
+
+export class Checkpoints {
+  private readonly kv: Kv;
+
+  constructor(kv: Kv) {
+    this.kv = kv;
+  }
+
+  /** Durable when it resolves: the log may be cut at it. */
+  async save(group: GroupId, checkpoint: StoredCheckpoint): Promise<void> {
+    const { snapshot } = checkpoint;
+    const operations: KvOperation[] = [];
+    for (let chunk = 0; chunk * CHUNK_BYTES < snapshot.length; chunk++) {
+      operations.push({ put: [checkpointDataKey(group, checkpoint.index, chunk), snapshot.subarray(chunk * CHUNK_BYTES, (chunk + 1) * CHUNK_BYTES)] });
+    }
+    operations.push({ put: [checkpointKey(group, checkpoint.index), encodeHead({ ...checkpoint, bytes: snapshot.length, crc: crc32(snapshot) })] });
+    await this.kv.batch(operations, { sync: true });
+  }
+
+  /** The newest one at or below `maxIndex` that can be read; a damaged one is passed over, an older one replays more. */
+  async latest(group: GroupId, maxIndex: number): Promise<StoredCheckpoint | undefined> {
+    for (const index of [...(await this.list(group))].reverse()) {
+      if (index > maxIndex) continue;
+      const checkpoint = await this.read(group, index);
+      if (checkpoint !== undefined) return checkpoint;
+    }
+    return undefined;
+  }
+
+  async list(group: GroupId): Promise<readonly number[]> {
+    return (await this.kv.keys(checkpointsOf(group))).map(checkpointIndexOf);
+  }
+
+  /** Undefined when it is missing or damaged. */
+  async read(group: GroupId, index: number): Promise<StoredCheckpoint | undefined> {
+    try {
+      const stored = await this.kv.get(checkpointKey(group, index));
+      if (stored === undefined) return undefined;
+      const { bytes, crc, ...head } = decodeHead(stored, index);
+      const snapshot = new Uint8Array(bytes);
+      for (let chunk = 0; chunk * CHUNK_BYTES < bytes; chunk++) {
+        const piece = await this.kv.get(checkpointDataKey(group, index, chunk));
+        if (piece === undefined || chunk * CHUNK_BYTES + piece.length > bytes) return undefined;
+        snapshot.set(piece, chunk * CHUNK_BYTES);
+      }
+      return crc32(snapshot) === crc ? { ...head, snapshot } : undefined;
+    } catch (error) {
+      if (error instanceof StoreCorruptError || error instanceof DecodeError) return undefined;
+      throw error;
+    }
+  }
+
+  async deleteBelow(group: GroupId, index: number): Promise<void> {
+    await this.remove(group, (at) => at < index);
+  }
+
+  async deleteGroup(group: GroupId): Promise<void> {
+    await this.remove(group, () => true);
+  }
+
+  private async remove(group: GroupId, isDead: (index: number) => boolean): Promise<void> {
+    const operations: KvOperation[] = [];
+    for (const index of await this.list(group)) {
+      if (!isDead(index)) continue;
+      operations.push({ remove: checkpointKey(group, index) });
+      const data = checkpointDataKey(group, index, 0).subarray(0, 13);
+      for (const key of await this.kv.keys(data)) operations.push({ remove: key });
+    }
+    if (operations.length > 0) await this.kv.batch(operations, { sync: false });
+  }
+}
+
+function encodeHead(head: Head): Uint8Array {
+  const writer = new ByteWriter(128).u8(FORMAT).u64(head.term).u32(head.machineVersion).u64(head.timeMs).u32(head.bytes).u32(head.crc);
+  const { voters, votersOutgoing, learners, learnersNext, autoLeave } = head.configuration;
+  for (const list of [voters, votersOutgoing, learners, learnersNext]) {
+    writer.varint(list.length);
+    for (const peer of list) writer.varint(peer);
+  }
+  return writer.u8(autoLeave ? 1 : 0).finish();
+}
+
+function decodeHead(bytes: Uint8Array, index: number): Head {
+  const reader = new ByteReader(bytes);
+  const format = reader.u8();
+  if (format !== FORMAT) throw new Error(`a checkpoint has format ${format}, this release knows ${FORMAT}: start the newer release again`);
+  const term = reader.u64();
+  const machineVersion = reader.u32();
+  const timeMs = reader.u64();
+  const size = reader.u32();
+  const crc = reader.u32();
+  const list = (): number[] => Array.from({ length: reader.varint() }, () => reader.varint());
+  const configuration = { voters: list(), votersOutgoing: list(), learners: list(), learnersNext: list(), autoLeave: reader.u8() === 1 };
+  return { index, term, machineVersion, timeMs, configuration, bytes: size, crc };
+}

@@ -1,0 +1,69 @@
+import { crc32 } from "node:zlib";
+import { Level } from "level";
+import { StoreCorruptError, type Kv, type KvOperation } from "./kv.ts";
+
+const CRC_BYTES = 4;
+
+/** LevelDB with a checksum in front of each value: LevelDB's own are not checked when it reads. */
+export class LevelKv implements Kv {
+  private readonly level: Level<Uint8Array, Uint8Array>;
+
+  private constructor(level: Level<Uint8Array, Uint8Array>) {
+    this.level = level;
+  }
+
+  static async open(directory: string): Promise<LevelKv> {
+    const level = new Level<Uint8Array, Uint8Array>(directory, { keyEncoding: "view", valueEncoding: "view", compression: false });
+    await level.open();
+    return new LevelKv(level);
+  }
+
+  async get(key: Uint8Array): Promise<Uint8Array | undefined> {
+    const stored = await this.level.get(key);
+    return stored === undefined ? undefined : checked(key, stored);
+  }
+
+  async entries(prefix: Uint8Array): Promise<readonly (readonly [key: Uint8Array, value: Uint8Array])[]> {
+    const rows = await this.level.iterator(range(prefix)).all();
+    return rows.map(([key, stored]) => [key, checked(key, stored)] as const);
+  }
+
+  async keys(prefix: Uint8Array): Promise<readonly Uint8Array[]> {
+    return this.level.keys(range(prefix)).all();
+  }
+
+  async batch(operations: readonly KvOperation[], options: { readonly sync: boolean }): Promise<void> {
+    const batch = this.level.batch();
+    for (const operation of operations) {
+      if ("put" in operation) batch.put(operation.put[0], sealed(operation.put[1]));
+      else batch.del(operation.remove);
+    }
+    await batch.write(options as object);
+  }
+
+  async close(): Promise<void> {
+    await this.level.close();
+  }
+}
+
+function sealed(value: Uint8Array): Uint8Array {
+  const bytes = new Uint8Array(CRC_BYTES + value.length);
+  new DataView(bytes.buffer).setUint32(0, crc32(value), true);
+  bytes.set(value, CRC_BYTES);
+  return bytes;
+}
+
+function checked(key: Uint8Array, stored: Uint8Array): Uint8Array {
+  const value = stored.subarray(CRC_BYTES);
+  if (stored.length < CRC_BYTES || new DataView(stored.buffer, stored.byteOffset, stored.byteLength).getUint32(0, true) !== crc32(value)) throw new StoreCorruptError(key);
+  return value;
+}
+
+/** From the prefix to just below its successor. */
+function range(prefix: Uint8Array): { gte: Uint8Array; lt: Uint8Array } {
+  const end = Uint8Array.from(prefix);
+  let at = end.length - 1;
+  while (at > 0 && end[at] === 0xff) at -= 1;
+  end[at]! += 1;
+  return { gte: prefix, lt: end.subarray(0, at + 1) };
+}
