@@ -1,0 +1,134 @@
+// Commands of the catalog as bytes: u8 format, u8 kind, then the fields; and the codes of its replies.
+
+import { ByteReader, ByteWriter, DecodeError } from "../../base/bytes.ts";
+import type { NodeId } from "../../base/ids.ts";
+import { PARTITIONS_PER_TOPIC_MAX, REPLICAS_MAX } from "../../base/limits.ts";
+import { readConfig, readNode, readNodeId, writeConfig, writeNode, type ConfigRow, type NodeRow } from "./rows.ts";
+
+export const CATALOG_OK = 0;
+/** The topic exists with the very same settings: declaring it again is no error. */
+export const CATALOG_EXISTS_SAME = 1;
+export const CATALOG_EXISTS_DIFFERENT = 2;
+export const CATALOG_INVALID_NAME = 3;
+export const CATALOG_UNKNOWN_TOPIC = 4;
+export const CATALOG_UNKNOWN_NODE = 5;
+export const CATALOG_TOO_MANY = 6;
+/** Somebody else changed the same thing first. */
+export const CATALOG_CONFLICT = 7;
+export const CATALOG_STORE_MISMATCH = 8;
+export const CATALOG_BAD_COMMAND = 9;
+
+export type NodeRegistration = NodeRow;
+/** One list of nodes per partition; the first of each is where its leader is wanted. */
+export type Placement = readonly (readonly NodeId[])[];
+
+const FORMAT = 1;
+export const INITIALIZE = 1;
+export const REGISTER_NODE = 2;
+export const CREATE_TOPIC = 3;
+export const UPDATE_TOPIC = 4;
+export const EXPAND_TOPIC = 5;
+export const DELETE_TOPIC = 6;
+
+export type CreateTopic = { readonly vhost: string; readonly name: string; readonly replicas: number; readonly config: ConfigRow; readonly placement: Placement; readonly createdMs: number };
+export type UpdateTopic = { readonly vhost: string; readonly name: string; readonly config: ConfigRow };
+export type ExpandTopic = { readonly vhost: string; readonly name: string; /** Partitions at the time of asking. */ readonly expected: number; readonly placement: Placement };
+export type DeleteTopic = { readonly vhost: string; readonly name: string };
+
+export type CatalogCommand =
+  | { readonly kind: typeof INITIALIZE; readonly clusterId: string }
+  | { readonly kind: typeof REGISTER_NODE; readonly node: NodeRegistration }
+  | ({ readonly kind: typeof CREATE_TOPIC } & CreateTopic)
+  | ({ readonly kind: typeof UPDATE_TOPIC } & UpdateTopic)
+  | ({ readonly kind: typeof EXPAND_TOPIC } & ExpandTopic)
+  | ({ readonly kind: typeof DELETE_TOPIC } & DeleteTopic);
+
+function begin(kind: number): ByteWriter {
+  return new ByteWriter(256).u8(FORMAT).u8(kind);
+}
+
+export function encodeInitialize(clusterId: string): Uint8Array {
+  return begin(INITIALIZE).string(clusterId).finish();
+}
+
+export function encodeRegisterNode(node: NodeRegistration): Uint8Array {
+  const writer = begin(REGISTER_NODE);
+  writeNode(writer, node);
+  return writer.finish();
+}
+
+export function encodeCreateTopic(topic: CreateTopic): Uint8Array {
+  const writer = begin(CREATE_TOPIC).string(topic.vhost).string(topic.name).varint(topic.replicas).varint(topic.createdMs);
+  writeConfig(writer, topic.config);
+  writePlacement(writer, topic.placement);
+  return writer.finish();
+}
+
+export function encodeUpdateTopic(topic: UpdateTopic): Uint8Array {
+  const writer = begin(UPDATE_TOPIC).string(topic.vhost).string(topic.name);
+  writeConfig(writer, topic.config);
+  return writer.finish();
+}
+
+export function encodeExpandTopic(topic: ExpandTopic): Uint8Array {
+  const writer = begin(EXPAND_TOPIC).string(topic.vhost).string(topic.name).varint(topic.expected);
+  writePlacement(writer, topic.placement);
+  return writer.finish();
+}
+
+export function encodeDeleteTopic(topic: DeleteTopic): Uint8Array {
+  return begin(DELETE_TOPIC).string(topic.vhost).string(topic.name).finish();
+}
+
+/** Undefined for anything that is not a command of this format: the machine then replies BAD_COMMAND. */
+export function decodeCatalogCommand(bytes: Uint8Array): CatalogCommand | undefined {
+  try {
+    const reader = new ByteReader(bytes);
+    if (reader.u8() !== FORMAT) return undefined;
+    const command = decodeFields(reader.u8(), reader);
+    reader.done();
+    return command;
+  } catch (error) {
+    if (error instanceof DecodeError) return undefined;
+    throw error;
+  }
+}
+
+function decodeFields(kind: number, reader: ByteReader): CatalogCommand | undefined {
+  switch (kind) {
+    case INITIALIZE:
+      return { kind, clusterId: reader.string() };
+    case REGISTER_NODE:
+      return { kind, node: readNode(reader) };
+    case CREATE_TOPIC: {
+      const [vhost, name, replicas, createdMs] = [reader.string(), reader.string(), reader.varint(), reader.varint()];
+      return { kind, vhost, name, replicas, createdMs, config: readConfig(reader), placement: readPlacement(reader) };
+    }
+    case UPDATE_TOPIC:
+      return { kind, vhost: reader.string(), name: reader.string(), config: readConfig(reader) };
+    case EXPAND_TOPIC:
+      return { kind, vhost: reader.string(), name: reader.string(), expected: reader.varint(), placement: readPlacement(reader) };
+    case DELETE_TOPIC:
+      return { kind, vhost: reader.string(), name: reader.string() };
+    default:
+      return undefined;
+  }
+}
+
+function writePlacement(writer: ByteWriter, placement: Placement): void {
+  writer.varint(placement.length);
+  for (const nodes of placement) {
+    writer.varint(nodes.length);
+    for (const node of nodes) writer.varint(node);
+  }
+}
+
+function readPlacement(reader: ByteReader): Placement {
+  const partitions = reader.varint();
+  if (partitions > PARTITIONS_PER_TOPIC_MAX) throw new DecodeError(`${partitions} partitions`);
+  return Array.from({ length: partitions }, () => {
+    const replicas = reader.varint();
+    if (replicas < 1 || replicas > REPLICAS_MAX) throw new DecodeError(`${replicas} replicas`);
+    return Array.from({ length: replicas }, () => readNodeId(reader));
+  });
+}

@@ -1,0 +1,11 @@
+/** Replies of the stream machine. */
+export const STREAM_OK = 0;
+/** Stored by an earlier try; the value is the offset it got, or -1 when that is no longer known. */
+export const STREAM_DUPLICATE = 1;
+export const STREAM_OUT_OF_SEQUENCE = 2;
+export const STREAM_FENCED = 3;
+export const STREAM_PRODUCER_UNKNOWN = 4;
+export const STREAM_OFFSET_OUT_OF_RANGE = 5;
+export const STREAM_WOULD_GO_BACK = 6;
+export const STREAM_TOO_MANY_CURSORS = 7;
+export const STREAM_BAD_COMMAND = 8;

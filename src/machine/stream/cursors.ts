@@ -1,0 +1,47 @@
+// Committed offsets of cursor subscriptions. They never go back by accident (invariant L7).
+
+import type { ByteReader, ByteWriter } from "../../base/bytes.ts";
+import { CURSORS_PER_STREAM_MAX } from "../../base/limits.ts";
+import { STREAM_OFFSET_OUT_OF_RANGE, STREAM_OK, STREAM_TOO_MANY_CURSORS, STREAM_WOULD_GO_BACK } from "./codes.ts";
+
+export type Cursor = { readonly offset: number; readonly metadata: string; readonly committedMs: number };
+export type CursorCommit = { readonly subscription: string; readonly offset: number; readonly metadata: string; readonly reset: boolean };
+
+export class Cursors {
+  private cursors = new Map<string, Cursor>();
+
+  get(subscription: string): Cursor | undefined {
+    return this.cursors.get(subscription);
+  }
+
+  commit(commit: CursorCommit, endOffset: number, nowMs: number): number {
+    const known = this.cursors.get(commit.subscription);
+    if (commit.offset > endOffset) return STREAM_OFFSET_OUT_OF_RANGE;
+    if (known !== undefined && commit.offset < known.offset && !commit.reset) return STREAM_WOULD_GO_BACK;
+    if (known === undefined && this.cursors.size >= CURSORS_PER_STREAM_MAX) return STREAM_TOO_MANY_CURSORS;
+    this.cursors.set(commit.subscription, { offset: commit.offset, metadata: commit.metadata, committedMs: nowMs });
+    return STREAM_OK;
+  }
+
+  delete(subscription: string): void {
+    this.cursors.delete(subscription);
+  }
+
+  /** By name, ascending by code unit: the same on every replica. */
+  list(): { name: string; offset: number; metadata: string; committedMs: number }[] {
+    return [...this.cursors].map(([name, cursor]) => ({ name, ...cursor })).sort((a, b) => (a.name < b.name ? -1 : 1));
+  }
+
+  write(writer: ByteWriter): void {
+    writer.varint(this.cursors.size);
+    for (const { name, offset, metadata, committedMs } of this.list()) writer.string(name).varint(offset).string(metadata).varint(committedMs);
+  }
+
+  static read(reader: ByteReader): Cursors {
+    const cursors = new Cursors();
+    for (let count = reader.varint(); count > 0; count--) {
+      cursors.cursors.set(reader.string(), { offset: reader.varint(), metadata: reader.string(), committedMs: reader.varint() });
+    }
+    return cursors;
+  }
+}

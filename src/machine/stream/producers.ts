@@ -1,0 +1,81 @@
+// Idempotent producers: what each one sent last, so that a retry is recognised (types.proto, Producer). Part of the
+// replicated state; sessions end through the log only, by its time and by a bound on their number.
+
+import type { ByteReader, ByteWriter } from "../../base/bytes.ts";
+import { PRODUCERS_PER_STREAM_MAX } from "../../base/limits.ts";
+import { STREAM_DUPLICATE, STREAM_FENCED, STREAM_OK, STREAM_OUT_OF_SEQUENCE, STREAM_PRODUCER_UNKNOWN } from "./codes.ts";
+import type { RecordsHeader } from "./records-codec.ts";
+
+/** Batches of one producer whose offsets are remembered for answering a duplicate. */
+const REMEMBERED = 8;
+/** Milliseconds of the log's time after which an idle producer is forgotten. */
+export const PRODUCER_IDLE_MS = 24 * 60 * 60 * 1000;
+
+type Batch = { readonly sequence: number; readonly offset: number };
+type Producer = { epoch: number; next: number; lastMs: number; batches: Batch[] };
+
+export type Verdict = { readonly code: number; /** Of a duplicate: its first offset, or -1. */ readonly offset: number };
+const ACCEPTED: Verdict = { code: STREAM_OK, offset: -1 };
+
+export class Producers {
+  /** The one that was active longest ago comes first: Map keeps the order of insertion. */
+  private producers = new Map<number, Producer>();
+
+  get size(): number {
+    return this.producers.size;
+  }
+
+  /** Judges a batch without changing anything. */
+  judge(header: RecordsHeader): Verdict {
+    const { producerId, producerEpoch, sequence, count } = header;
+    const known = this.producers.get(producerId);
+    if (known === undefined) return sequence === 0 ? ACCEPTED : { code: STREAM_PRODUCER_UNKNOWN, offset: -1 };
+    if (producerEpoch < known.epoch) return { code: STREAM_FENCED, offset: -1 };
+    if (producerEpoch > known.epoch) return sequence === 0 ? ACCEPTED : { code: STREAM_OUT_OF_SEQUENCE, offset: -1 };
+    if (sequence === known.next) return ACCEPTED;
+    if (sequence + count > known.next) return { code: STREAM_OUT_OF_SEQUENCE, offset: -1 };
+    const batch = known.batches.find((one) => one.sequence === sequence);
+    return { code: STREAM_DUPLICATE, offset: batch?.offset ?? -1 };
+  }
+
+  /** Notes an accepted batch. */
+  accept(header: RecordsHeader, offset: number, nowMs: number): void {
+    const { producerId, producerEpoch, sequence, count } = header;
+    const known = this.producers.get(producerId);
+    const producer = known !== undefined && known.epoch === producerEpoch ? known : { epoch: producerEpoch, next: 0, lastMs: 0, batches: [] };
+    producer.next = sequence + count;
+    producer.lastMs = nowMs;
+    producer.batches.push({ sequence, offset });
+    if (producer.batches.length > REMEMBERED) producer.batches.shift();
+    this.producers.delete(producerId);
+    this.producers.set(producerId, producer);
+    this.forget(nowMs);
+  }
+
+  /** Drops idle producers, and the idlest beyond the bound. */
+  private forget(nowMs: number): void {
+    for (const [id, producer] of this.producers) {
+      if (this.producers.size <= PRODUCERS_PER_STREAM_MAX && producer.lastMs + PRODUCER_IDLE_MS > nowMs) return;
+      this.producers.delete(id);
+    }
+  }
+
+  write(writer: ByteWriter): void {
+    writer.varint(this.producers.size);
+    for (const [id, { epoch, next, lastMs, batches }] of this.producers) {
+      writer.varint(id).varint(epoch).varint(next).varint(lastMs).varint(batches.length);
+      for (const { sequence, offset } of batches) writer.varint(sequence).varint(offset);
+    }
+  }
+
+  static read(reader: ByteReader): Producers {
+    const producers = new Producers();
+    for (let count = reader.varint(); count > 0; count--) {
+      const id = reader.varint();
+      const producer: Producer = { epoch: reader.varint(), next: reader.varint(), lastMs: reader.varint(), batches: [] };
+      for (let left = reader.varint(); left > 0; left--) producer.batches.push({ sequence: reader.varint(), offset: reader.varint() });
+      producers.producers.set(id, producer);
+    }
+    return producers;
+  }
+}

@@ -1,0 +1,120 @@
+// The payload of a records entry: a fixed header, then the producer's RecordBatch as it came.
+//
+//   u8 format = 1, u8 flags = 0, u16 sidecar bytes = 0, u32 count, u64 producer id (0 = none), u64 sequence,
+//   u32 producer epoch; RecordBatch
+
+import { BATCH_RECORDS_MAX } from "../../base/limits.ts";
+
+export const RECORDS_HEADER_BYTES = 28;
+const FORMAT = 1;
+const TWO_32 = 4_294_967_296;
+
+export type RecordsHeader = { readonly count: number; readonly producerId: number; readonly producerEpoch: number; readonly sequence: number };
+
+/** Writes the header at `at`; `target` belongs to the caller. */
+export function writeRecordsHeader(target: Uint8Array, at: number, header: RecordsHeader): void {
+  const view = new DataView(target.buffer, target.byteOffset + at, RECORDS_HEADER_BYTES);
+  view.setUint8(0, FORMAT);
+  view.setUint8(1, 0);
+  view.setUint16(2, 0, true);
+  view.setUint32(4, header.count, true);
+  view.setUint32(8, header.producerId % TWO_32, true);
+  view.setUint32(12, Math.floor(header.producerId / TWO_32), true);
+  view.setUint32(16, header.sequence % TWO_32, true);
+  view.setUint32(20, Math.floor(header.sequence / TWO_32), true);
+  view.setUint32(24, header.producerEpoch, true);
+}
+
+/** Undefined for a payload that is too short or of a format that this release does not know. */
+export function readRecordsHeader(payload: Uint8Array): RecordsHeader | undefined {
+  if (payload.length < RECORDS_HEADER_BYTES || payload[0] !== FORMAT) return undefined;
+  const view = new DataView(payload.buffer, payload.byteOffset, RECORDS_HEADER_BYTES);
+  return {
+    count: view.getUint32(4, true),
+    producerId: view.getUint32(12, true) * TWO_32 + view.getUint32(8, true),
+    sequence: view.getUint32(20, true) * TWO_32 + view.getUint32(16, true),
+    producerEpoch: view.getUint32(24, true),
+  };
+}
+
+export function readRecordsCount(payload: Uint8Array): number {
+  return payload[4]! + payload[5]! * 0x100 + payload[6]! * 0x1_0000 + payload[7]! * 0x100_0000;
+}
+
+/** The RecordBatch inside; shares the payload's memory. */
+export function recordsBody(payload: Uint8Array): Uint8Array {
+  return payload.subarray(RECORDS_HEADER_BYTES);
+}
+
+export const BATCH_MALFORMED = -1;
+export const BATCH_TOO_MANY = -2;
+
+/**
+ * Counts the records of an encoded RecordBatch (field 1) by its top-level tags alone. Unknown fields are skipped.
+ * Negative: BATCH_MALFORMED, or BATCH_TOO_MANY beyond BATCH_RECORDS_MAX. Costs one pass over tags and lengths.
+ */
+export function scanRecordBatch(bytes: Uint8Array, start: number, end: number): number {
+  let at = start;
+  let count = 0;
+  while (at < end) {
+    if (bytes[at] === 0x0a) {
+      // Field 1, length-delimited: a record. Its length is a varint of one to four bytes here.
+      at += 1;
+      let length = 0;
+      let scale = 1;
+      for (;;) {
+        if (at >= end || scale > 0x1000_0000) return BATCH_MALFORMED;
+        const byte = bytes[at++]!;
+        length += (byte & 0x7f) * scale;
+        if (byte < 0x80) break;
+        scale *= 0x80;
+      }
+      at += length;
+      if (at > end) return BATCH_MALFORMED;
+      count += 1;
+      if (count > BATCH_RECORDS_MAX) return BATCH_TOO_MANY;
+    } else {
+      at = skipField(bytes, at, end);
+      if (at < 0) return BATCH_MALFORMED;
+    }
+  }
+  return count;
+}
+
+/** The position after an unknown field; -1 when it is not one. */
+function skipField(bytes: Uint8Array, start: number, end: number): number {
+  const tag = varintAt(bytes, start, end);
+  if (tag.end < 0 || tag.value >>> 3 === 0 || tag.value >>> 3 === 1) return -1;
+  let at = tag.end;
+  switch (tag.value & 7) {
+    case 0:
+      at = varintAt(bytes, at, end).end;
+      break;
+    case 1:
+      at += 8;
+      break;
+    case 2: {
+      const length = varintAt(bytes, at, end);
+      at = length.end < 0 ? -1 : length.end + length.value;
+      break;
+    }
+    case 5:
+      at += 4;
+      break;
+    default:
+      return -1;
+  }
+  return at < 0 || at > end ? -1 : at;
+}
+
+function varintAt(bytes: Uint8Array, start: number, end: number): { value: number; end: number } {
+  let value = 0;
+  let scale = 1;
+  for (let at = start; at < end && at < start + 10; at++) {
+    const byte = bytes[at]!;
+    value += (byte & 0x7f) * scale;
+    if (byte < 0x80) return { value: Math.min(value, 0xffff_ffff), end: at + 1 };
+    scale *= 0x80;
+  }
+  return { value: 0, end: -1 };
+}
