@@ -10,7 +10,7 @@ import { ByteReader, ByteWriter } from "../base/bytes.ts";
 import type { CatalogMachine, TopicRow } from "../machine/catalog/catalog.ts";
 import { CATALOG_OK, CATALOG_STORE_MISMATCH, encodeInitialize, encodeRegisterNode, type NodeRegistration } from "../machine/catalog/commands.ts";
 import { encodeCommitOffset, encodeDeleteCursor } from "../machine/stream/commands.ts";
-import { STREAM_OFFSET_OUT_OF_RANGE, STREAM_OK, STREAM_TOO_MANY_CURSORS, STREAM_WOULD_GO_BACK } from "../machine/stream/stream.ts";
+import { STREAM_OFFSET_OUT_OF_RANGE, STREAM_OK, STREAM_TOO_MANY_CURSORS, STREAM_WOULD_GO_BACK } from "../machine/stream/codes.ts";
 import { LANE_FORWARD, type PeerTransport } from "../peer/transport.ts";
 import { ENTRY_COMMAND } from "../raft/types.ts";
 import type { ReplicaHost } from "../replica/host.ts";

@@ -4,7 +4,7 @@ import { BrokerError } from "../base/errors.ts";
 import { BATCH_BYTES_MAX, BATCH_RECORDS_MAX } from "../base/limits.ts";
 import type { TopicRow } from "../machine/catalog/catalog.ts";
 import { RECORDS_HEADER_BYTES, scanRecordBatch, writeRecordsHeader } from "../machine/stream/records-codec.ts";
-import { STREAM_DUPLICATE, STREAM_FENCED, STREAM_OK, STREAM_OUT_OF_SEQUENCE, STREAM_PRODUCER_UNKNOWN } from "../machine/stream/stream.ts";
+import { STREAM_DUPLICATE, STREAM_FENCED, STREAM_OK, STREAM_OUT_OF_SEQUENCE, STREAM_PRODUCER_UNKNOWN } from "../machine/stream/codes.ts";
 import { ENTRY_RECORDS } from "../raft/types.ts";
 import type { Router } from "./router.ts";
 import type { PublishCall, PublishDone } from "./types.ts";

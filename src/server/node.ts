@@ -21,6 +21,7 @@ import type { PeerHandler } from "../peer/transport.ts";
 import { ReplicaHost } from "../replica/host.ts";
 import { DURABILITY_FSYNC, HOST_DEFAULTS, type GroupDescriptor, type HostEvents } from "../replica/types.ts";
 import { Checkpoints } from "../store/checkpoints.ts";
+import { LOG_CATALOG, LOG_DATA, segmentKeys, type LogId } from "../store/keys.ts";
 import { LevelKv } from "../store/level-kv.ts";
 import { openNodeMeta, type NodeMeta } from "../store/node-meta.ts";
 import { HttpEndpoint } from "./http.ts";
@@ -63,14 +64,14 @@ export class FlotillaNode {
     const meta = await openNodeMeta({ directory: settings.dataDir, clusterId: settings.clusterId, nodeId });
     const kv = await LevelKv.open(join(settings.dataDir, "store"));
     this.stack.add(() => kv.close());
-    const openLog = async (name: string, segmentBytes: number): Promise<SegmentLog> => {
-      const log = await SegmentLog.open({ directory: join(settings.dataDir, name), segmentBytes }, { disk, kv, logger });
+    const random = new Prng(randomBytes(4).readUInt32LE());
+    const openLog = async (name: string, id: LogId, segmentBytes: number): Promise<SegmentLog> => {
+      const log = await SegmentLog.open({ directory: join(settings.dataDir, name), segmentBytes }, { disk, store: kv, keys: segmentKeys(id), random, logger });
       this.stack.add(() => log.close());
       return log;
     };
-    const catalogLog = await openLog("catalog", CATALOG_SEGMENT_BYTES);
-    const dataLog = await openLog("log", settings.segmentBytes);
-    const random = new Prng(randomBytes(4).readUInt32LE());
+    const catalogLog = await openLog("catalog", LOG_CATALOG, CATALOG_SEGMENT_BYTES);
+    const dataLog = await openLog("log", LOG_DATA, settings.segmentBytes);
     const links = this.makeLinks(meta, peers, random);
     const events = this.hostEvents();
     const host = new ReplicaHost(

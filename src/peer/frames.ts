@@ -1,0 +1,136 @@
+// Raft messages of many groups in one frame. Votes, heartbeats and answers stand before appends; large payloads travel
+// as parts of their own, uncopied.
+//
+//   frame   = u8 format, message*
+//   message = u8 kind, u8 flags, varint group, from, to, term, index, logTerm, commit, hint, context
+//             [APPEND: varint count, entry*] [SNAPSHOT: configuration]
+//   entry   = u8 kind, varint term, varint stamp, u32 crc, varint length, payload
+
+import { ByteReader, ByteWriter, DecodeError } from "../base/bytes.ts";
+import { toGroupId, type GroupId } from "../base/ids.ts";
+import {
+  Entry,
+  Message,
+  MSG_APPEND,
+  MSG_REST,
+  MSG_SNAPSHOT,
+  type EntryKind,
+  type MessageKind,
+  type SnapshotMeta,
+} from "../raft/types.ts";
+
+const FORMAT = 1;
+const FLAG_REJECT = 1;
+const COPY_BELOW_BYTES = 1024;
+/** Bytes of the smallest entry: kind, term, stamp, crc, length. */
+const ENTRY_BYTES_MIN = 8;
+
+export class RaftFrameWriter {
+  private urgent = new ByteWriter(512).u8(FORMAT);
+  private appends = new ByteWriter(512);
+  private finished: Uint8Array[] = [];
+  private finishedBytes = 0;
+
+  get bytes(): number {
+    return this.urgent.length + this.appends.length + this.finishedBytes;
+  }
+
+  add(group: GroupId, message: Message): void {
+    if (message.kind !== MSG_APPEND) {
+      writeFields(this.urgent, group, message);
+      if (message.kind === MSG_SNAPSHOT) writeSnapshot(this.urgent, message.snapshot!);
+      return;
+    }
+    writeFields(this.appends, group, message);
+    const entries = message.entries ?? [];
+    this.appends.varint(entries.length);
+    for (const { kind, term, timestampMs, crc, payload } of entries) {
+      this.appends.u8(kind).varint(term).varint(timestampMs).u32(crc).varint(payload.length);
+      if (payload.length < COPY_BELOW_BYTES) this.appends.raw(payload);
+      else this.cut(payload);
+    }
+  }
+
+  /** The frame, in order. The parts never change afterwards; the writer needs `reset` before its next use. */
+  parts(): Uint8Array[] {
+    const parts = [this.urgent.finish(), ...this.finished];
+    if (this.appends.length > 0) parts.push(this.appends.finish());
+    return parts;
+  }
+
+  reset(): void {
+    this.urgent = new ByteWriter(512).u8(FORMAT);
+    this.appends = new ByteWriter(512);
+    this.finished = [];
+    this.finishedBytes = 0;
+  }
+
+  private cut(payload: Uint8Array): void {
+    this.finishedBytes += this.appends.length + payload.length;
+    this.finished.push(this.appends.finish(), payload);
+    this.appends = new ByteWriter(512);
+  }
+}
+
+function writeFields(writer: ByteWriter, group: GroupId, message: Message): void {
+  writer.u8(message.kind).u8(message.reject ? FLAG_REJECT : 0).varint(group).varint(message.from).varint(message.to);
+  writer.varint(message.term).varint(message.index).varint(message.logTerm).varint(message.commit).varint(message.hint).varint(message.context);
+}
+
+function writeSnapshot(writer: ByteWriter, { configuration }: SnapshotMeta): void {
+  for (const list of [configuration.voters, configuration.votersOutgoing, configuration.learners, configuration.learnersNext]) {
+    writer.varint(list.length);
+    for (const peer of list) writer.varint(peer);
+  }
+  writer.u8(configuration.autoLeave ? 1 : 0);
+}
+
+/** Throws DecodeError on anything malformed. Payloads share the frame's memory. */
+export function decodeRaftFrame(bytes: Uint8Array, onMessage: (group: GroupId, message: Message) => void): void {
+  const reader = new ByteReader(bytes);
+  const format = reader.u8();
+  if (format !== FORMAT) throw new DecodeError(`raft frame of format ${format}, this release knows ${FORMAT}`);
+  while (reader.remaining > 0) {
+    const kind = reader.u8();
+    if (kind < MSG_APPEND || kind > MSG_REST) throw new DecodeError(`raft message of kind ${kind}`);
+    const flags = reader.u8();
+    const group = reader.varint();
+    if (group > 0xffff_ffff) throw new DecodeError(`group ${group}`);
+    const message = new Message(kind as MessageKind, reader.varint(), reader.varint(), reader.varint());
+    message.index = reader.varint();
+    message.logTerm = reader.varint();
+    message.commit = reader.varint();
+    message.hint = reader.varint();
+    message.context = reader.varint();
+    message.reject = (flags & FLAG_REJECT) !== 0;
+    if (kind === MSG_APPEND) readEntries(reader, message);
+    if (kind === MSG_SNAPSHOT) message.snapshot = readSnapshot(reader, message);
+    onMessage(toGroupId(group), message);
+  }
+}
+
+function readEntries(reader: ByteReader, message: Message): void {
+  const count = reader.varint();
+  if (count * ENTRY_BYTES_MIN > reader.remaining) throw new DecodeError("more entries than bytes");
+  const entries: Entry[] = [];
+  for (let at = 1; at <= count; at++) {
+    const kind = reader.u8();
+    if (kind > 3) throw new DecodeError(`entry of kind ${kind}`);
+    const term = reader.varint();
+    const timestampMs = reader.varint();
+    const crc = reader.u32();
+    entries.push(new Entry(message.index + at, term, kind as EntryKind, timestampMs, reader.block(), crc));
+  }
+  message.entries = entries;
+  message.lastEntry = message.index + count;
+}
+
+function readSnapshot(reader: ByteReader, message: Message): SnapshotMeta {
+  const list = (): number[] => {
+    const count = reader.varint();
+    if (count > reader.remaining) throw new DecodeError("more members than bytes");
+    return Array.from({ length: count }, () => reader.varint());
+  };
+  const configuration = { voters: list(), votersOutgoing: list(), learners: list(), learnersNext: list(), autoLeave: reader.u8() === 1 };
+  return { index: message.index, term: message.logTerm, configuration };
+}
