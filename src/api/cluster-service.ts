@@ -1,0 +1,66 @@
+import type { ServerWritableStream, UntypedServiceImplementation } from "@grpc/grpc-js";
+import { BrokerError } from "../base/errors.ts";
+import type { Broker } from "../broker/types.ts";
+import type { Decoded } from "./definitions.ts";
+import { clusterMessage, topologyMessage } from "./messages.ts";
+import { toStatus } from "./status.ts";
+import { unary, type UnarySettings } from "./unary.ts";
+
+/** Changes within this time are told as one. */
+const COALESCE_MS = 20;
+
+type TopicRequest = { vhost: string; topic: string };
+type TransferRequest = { vhost: string; topic: string; partition: number; toNode: number };
+type WatchCall = ServerWritableStream<Decoded<TopicRequest>, object>;
+
+/** flotilla.v1.Cluster over the use cases. */
+export function clusterService(broker: Broker, settings: UnarySettings): UntypedServiceImplementation {
+  return {
+    DescribeCluster: unary(settings, () => clusterMessage(broker.describeCluster())),
+    Resolve: unary(settings, ({ vhost, topic }: TopicRequest) => ({ topology: topologyMessage(broker.resolve(vhost, topic)) })),
+    WatchTopology: (call: WatchCall) => watch(broker, call),
+    TransferLeader: unary(settings, async (request: TransferRequest, signal) => ({ leader: await broker.transferLeader(request, signal) })),
+  };
+}
+
+function watch(broker: Broker, call: WatchCall): void {
+  if (call.request.error !== null) {
+    call.emit("error", toStatus(call.request.error));
+    return;
+  }
+  const { vhost, topic } = call.request.value;
+  let last = "";
+  let timer: NodeJS.Timeout | null = null;
+  let isBlocked = false;
+  const tell = (): void => {
+    timer = null;
+    if (isBlocked) return;
+    try {
+      const message = { topology: topologyMessage(broker.resolve(vhost, topic)) };
+      const text = JSON.stringify(message);
+      if (text === last) return;
+      last = text;
+      isBlocked = !call.write(message);
+    } catch (error) {
+      stop();
+      if (!(error instanceof BrokerError)) throw error;
+      call.emit("error", toStatus(error));
+    }
+  };
+  const soon = (): void => {
+    timer ??= setTimeout(tell, COALESCE_MS);
+  };
+  const unwatch = broker.watch(soon);
+  const stop = (): void => {
+    unwatch();
+    if (timer !== null) clearTimeout(timer);
+  };
+  // A slow reader gets the newest state once it reads again, not every state in between.
+  call.on("drain", () => {
+    isBlocked = false;
+    soon();
+  });
+  call.on("cancelled", stop);
+  call.on("error", stop);
+  tell();
+}

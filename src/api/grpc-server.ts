@@ -1,0 +1,129 @@
+// The API port. Connections are taken by a server of our own, which counts them and closes those that say nothing; gRPC
+// gets them from there.
+
+import { createServer, type Server as NetServer, type Socket } from "node:net";
+import { once } from "node:events";
+import { Server, ServerCredentials, type ConnectionInjector } from "@grpc/grpc-js";
+import { ReflectionService } from "@grpc/reflection";
+import { HealthImplementation } from "grpc-health-check";
+import { GRPC_MESSAGE_BYTES_MAX } from "../base/limits.ts";
+import type { Logger } from "../base/logger.ts";
+import type { Broker } from "../broker/types.ts";
+import { adminService } from "./admin-service.ts";
+import { clusterService } from "./cluster-service.ts";
+import { loadProtos, serviceOf } from "./definitions.ts";
+import { messagingService } from "./messaging-service.ts";
+import { decodeFetch, decodePublish, decodePublishFrame, encodeAcks, encodeFetched, encodePublished } from "./raw-codec.ts";
+
+export type ApiSettings = {
+  readonly host: string;
+  readonly port: number;
+  readonly tls?: { readonly cert: Buffer; readonly key: Buffer; readonly ca: Buffer } | undefined;
+};
+export type ApiComponents = { readonly broker: Broker; readonly logger: Logger };
+
+const CONNECTIONS_MAX = 4_096;
+const STREAMS_PER_CONNECTION_MAX = 100;
+/** Megabytes of one HTTP/2 session: requests under way and unsent answers. */
+const SESSION_MEMORY_MB = 128;
+const FLOW_WINDOW_BYTES = 4 * 1024 * 1024;
+const KEEPALIVE_MS = 30_000;
+const KEEPALIVE_TIMEOUT_MS = 10_000;
+const CONNECTION_IDLE_MS = 300_000;
+/** A connection must have sent its HTTP/2 preface and settings by then. */
+const HANDSHAKE_MS = 10_000;
+const PREFACE_BYTES = 24 + 9;
+const DEADLINE_MS = 30_000;
+const STOP_GRACE_MS = 2_000;
+const HEALTH_MS = 250;
+const SERVICES = ["", "flotilla.v1.Messaging", "flotilla.v1.Cluster", "flotilla.v1.Admin"];
+
+export class GrpcApi {
+  private readonly settings: ApiSettings;
+  private readonly broker: Broker;
+  private readonly server: Server;
+  private readonly listener: NetServer;
+  private readonly injector: ConnectionInjector;
+  private readonly health: HealthImplementation;
+  private readonly sockets = new Set<Socket>();
+  private healthTimer: NodeJS.Timeout | null = null;
+
+  constructor(settings: ApiSettings, { broker, logger }: ApiComponents) {
+    this.settings = settings;
+    this.broker = broker;
+    this.server = new Server({
+      "grpc.max_receive_message_length": GRPC_MESSAGE_BYTES_MAX,
+      "grpc.max_concurrent_streams": STREAMS_PER_CONNECTION_MAX,
+      "grpc.keepalive_time_ms": KEEPALIVE_MS,
+      "grpc.keepalive_timeout_ms": KEEPALIVE_TIMEOUT_MS,
+      "grpc.max_connection_idle_ms": CONNECTION_IDLE_MS,
+      "grpc-node.max_session_memory": SESSION_MEMORY_MB,
+      "grpc-node.flow_control_window": FLOW_WINDOW_BYTES,
+    });
+    const protos = loadProtos();
+    const unary = { defaultDeadlineMs: DEADLINE_MS, logger };
+    this.server.addService(
+      serviceOf(protos, "flotilla.v1.Messaging", {
+        Publish: { decode: decodePublish, encode: encodePublished },
+        PublishStream: { decode: decodePublishFrame, encode: encodeAcks },
+        Fetch: { decode: decodeFetch, encode: encodeFetched },
+      }),
+      messagingService(broker, unary),
+    );
+    this.server.addService(serviceOf(protos, "flotilla.v1.Cluster", {}), clusterService(broker, unary));
+    this.server.addService(serviceOf(protos, "flotilla.v1.Admin", {}), adminService(broker, unary));
+    this.health = new HealthImplementation(Object.fromEntries(SERVICES.map((name) => [name, "NOT_SERVING" as const])));
+    this.health.addToServer(this.server);
+    new ReflectionService(protos).addToServer(this.server);
+    const { tls } = settings;
+    const credentials = tls === undefined ? ServerCredentials.createInsecure() : ServerCredentials.createSsl(null, [{ private_key: tls.key, cert_chain: tls.cert }], false);
+    this.injector = this.server.createConnectionInjector(credentials);
+    this.listener = createServer({ noDelay: true }, (socket) => this.accept(socket));
+    this.listener.maxConnections = CONNECTIONS_MAX;
+  }
+
+  async start(): Promise<void> {
+    this.listener.listen(this.settings.port, this.settings.host);
+    await once(this.listener, "listening");
+    const report = (): void => {
+      for (const name of SERVICES) this.health.setStatus(name, this.broker.ready ? "SERVING" : "NOT_SERVING");
+    };
+    report();
+    this.healthTimer = setInterval(report, HEALTH_MS);
+    this.healthTimer.unref();
+  }
+
+  get port(): number {
+    return (this.listener.address() as { port: number }).port;
+  }
+
+  /** Lets calls under way finish for a moment, then closes. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    if (this.healthTimer !== null) clearInterval(this.healthTimer);
+    this.listener.close();
+    this.injector.drain(STOP_GRACE_MS);
+    const finished = new Promise<void>((resolve) => this.server.tryShutdown(() => resolve()));
+    let timer: NodeJS.Timeout | undefined;
+    const late = new Promise<void>((resolve) => {
+      timer = setTimeout(resolve, STOP_GRACE_MS);
+    });
+    await Promise.race([finished, late]);
+    clearTimeout(timer);
+    this.server.forceShutdown();
+    for (const socket of this.sockets) socket.destroy();
+  }
+
+  private accept(socket: Socket): void {
+    this.sockets.add(socket);
+    const timer = setTimeout(() => {
+      if (socket.bytesRead < PREFACE_BYTES) socket.destroy();
+    }, HANDSHAKE_MS);
+    timer.unref();
+    socket.on("close", () => {
+      clearTimeout(timer);
+      this.sockets.delete(socket);
+    });
+    socket.on("error", () => socket.destroy());
+    this.injector.injectConnection(socket);
+  }
+}

@@ -1,0 +1,133 @@
+// One PublishStream call: batches in, acknowledgements out as ranges, one write per turn. What is under way is bounded;
+// beyond that, and while the client does not read its acknowledgements, nothing more is read from it.
+
+import type { ServerDuplexStream } from "@grpc/grpc-js";
+import { BrokerError } from "../base/errors.ts";
+import { BATCH_BYTES_MAX } from "../base/limits.ts";
+import type { Broker } from "../broker/types.ts";
+import type { Decoded } from "./definitions.ts";
+import type { Ack, PublishFrame, PublishOpen, StreamBatch } from "./raw-codec.ts";
+import { toStatus } from "./status.ts";
+
+/** Batches, and their bytes, of one stream that are not yet acknowledged. */
+const INFLIGHT_BATCHES_MAX = 8_192;
+const INFLIGHT_BYTES_MAX = 16 * 1024 * 1024 + BATCH_BYTES_MAX;
+
+export type PublishCall = ServerDuplexStream<Decoded<PublishFrame>, readonly Ack[]>;
+
+export class PublishStream {
+  private readonly call: PublishCall;
+  private readonly broker: Broker;
+  private open: PublishOpen | null = null;
+  private nextId = 1;
+  private inflightBatches = 0;
+  private inflightBytes = 0;
+  private acks: Ack[] = [];
+  private writeScheduled = false;
+  private isBlocked = false;
+  private isPaused = false;
+  /** The client has sent everything. */
+  private isEnding = false;
+  private isOver = false;
+
+  constructor(call: PublishCall, broker: Broker) {
+    this.call = call;
+    this.broker = broker;
+    call.on("data", (frame: Decoded<PublishFrame>) => this.receive(frame));
+    call.on("end", () => {
+      this.isEnding = true;
+      this.finish();
+    });
+    call.on("cancelled", () => (this.isOver = true));
+    call.on("error", () => (this.isOver = true));
+    call.on("drain", () => {
+      this.isBlocked = false;
+      this.write();
+    });
+  }
+
+  private receive(frame: Decoded<PublishFrame>): void {
+    if (this.isOver) return;
+    if (frame.error !== null) {
+      this.fail(frame.error);
+      return;
+    }
+    const { open, batches } = frame.value;
+    if (open !== null) {
+      if (this.open !== null) return this.fail(new BrokerError("INVALID_ARGUMENT", "open may stand in the first message only", { field: "open" }));
+      this.open = open;
+    }
+    if (this.open === null) return this.fail(new BrokerError("INVALID_ARGUMENT", "the first message must have open", { field: "open" }));
+    for (const batch of batches) {
+      if (batch.id !== this.nextId) {
+        return this.fail(new BrokerError("INVALID_ARGUMENT", `batch id ${batch.id} stands where ${this.nextId} belongs: ids count up by one from 1`, { field: "batches.id" }));
+      }
+      this.nextId += 1;
+      this.publish(this.open, batch);
+    }
+    this.throttle();
+  }
+
+  private publish(open: PublishOpen, batch: StreamBatch): void {
+    const { vhost, topic, producerId, producerEpoch, direct } = open;
+    const { id, partition, sequence, count, records } = batch;
+    this.inflightBatches += 1;
+    this.inflightBytes += records.length;
+    this.broker.publish(
+      { vhost, topic, partition, partitionKey: null, records, count, producerId, producerEpoch, sequence, direct },
+      (error, _partition, baseOffset, stored, duplicate) => {
+        this.inflightBatches -= 1;
+        this.inflightBytes -= records.length;
+        this.acknowledge({ firstId: id, batches: 1, partition, baseOffset, count: stored, duplicate, error });
+      },
+    );
+  }
+
+  private acknowledge(ack: Ack): void {
+    if (this.isOver) return;
+    const last = this.acks[this.acks.length - 1];
+    const extendsLast =
+      last !== undefined && last.error === null && ack.error === null && !last.duplicate && !ack.duplicate && last.partition === ack.partition && last.firstId + last.batches === ack.firstId && last.baseOffset + last.count === ack.baseOffset;
+    if (extendsLast) {
+      last.batches += 1;
+      last.count += ack.count;
+    } else this.acks.push(ack);
+    if (this.writeScheduled) return;
+    this.writeScheduled = true;
+    // After everything that this turn acknowledges.
+    queueMicrotask(() => {
+      this.writeScheduled = false;
+      this.write();
+    });
+  }
+
+  private write(): void {
+    if (this.isOver || this.isBlocked) return;
+    if (this.acks.length > 0) {
+      const acks = this.acks;
+      this.acks = [];
+      this.isBlocked = !this.call.write(acks);
+    }
+    this.throttle();
+    this.finish();
+  }
+
+  private throttle(): void {
+    const full = this.isBlocked || this.inflightBatches >= INFLIGHT_BATCHES_MAX || this.inflightBytes >= INFLIGHT_BYTES_MAX;
+    if (full === this.isPaused) return;
+    this.isPaused = full;
+    if (full) this.call.pause();
+    else this.call.resume();
+  }
+
+  private finish(): void {
+    if (!this.isEnding || this.isOver || this.inflightBatches > 0 || this.acks.length > 0) return;
+    this.isOver = true;
+    this.call.end();
+  }
+
+  private fail(error: BrokerError): void {
+    this.isOver = true;
+    this.call.emit("error", toStatus(error));
+  }
+}

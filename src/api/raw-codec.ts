@@ -1,0 +1,180 @@
+// Hand-written codecs of the hot messages. RecordBatch fields stay what they are on the wire: slices of the request's
+// buffer on the way in, copied once into the answer on the way out.
+
+import { DecodeError } from "../base/bytes.ts";
+import type { BrokerError } from "../base/errors.ts";
+import { FETCH_BYTES_DEFAULT, FETCH_BYTES_MAX, FETCH_WAIT_MS_MAX, FRAME_BATCHES_MAX, REQUEST_PARTITIONS_MAX } from "../base/limits.ts";
+import { ProtoReader, ProtoWriter } from "../base/protobuf.ts";
+import { FROM_EARLIEST, FROM_LATEST, FROM_OFFSET, FROM_TIME, type FetchCall, type FetchPosition, type FetchedPartition, type PublishCall } from "../broker/types.ts";
+
+const EMPTY = new Uint8Array(0);
+const ROUTING_DIRECT = 2;
+
+export function decodePublish(bytes: Uint8Array): PublishCall {
+  const reader = new ProtoReader(bytes);
+  const call = { vhost: "", topic: "", partition: -1, partitionKey: null as Uint8Array | null, records: EMPTY as Uint8Array, count: 0, producerId: 0, producerEpoch: 0, sequence: 0, direct: false };
+  while (reader.next()) {
+    if (reader.field === 1) call.vhost = reader.string();
+    else if (reader.field === 2) call.topic = reader.string();
+    else if (reader.field === 3) call.partition = reader.uint();
+    else if (reader.field === 4) call.records = reader.block();
+    else if (reader.field === 5) call.count = reader.uint();
+    else if (reader.field === 6) {
+      const producer = reader.message();
+      while (producer.next()) {
+        if (producer.field === 1) call.producerId = producer.uint();
+        else if (producer.field === 2) call.producerEpoch = uint32(producer);
+        else if (producer.field === 3) call.sequence = producer.uint();
+        else producer.skip();
+      }
+    } else if (reader.field === 7) call.partitionKey = reader.block();
+    else if (reader.field === 8) call.direct = reader.uint() === ROUTING_DIRECT;
+    else reader.skip();
+  }
+  return call;
+}
+
+export type PublishedAnswer = { readonly partition: number; readonly baseOffset: number; readonly count: number; readonly duplicate: boolean };
+
+export function encodePublished(answer: PublishedAnswer): Buffer {
+  return buffer(new ProtoWriter(32).uint(1, answer.partition).uint(2, Math.max(answer.baseOffset, 0)).uint(3, answer.count).bool(4, answer.duplicate));
+}
+
+export type PublishOpen = { readonly vhost: string; readonly topic: string; readonly producerId: number; readonly producerEpoch: number; readonly direct: boolean };
+export type StreamBatch = { readonly id: number; readonly partition: number; readonly sequence: number; readonly count: number; readonly records: Uint8Array };
+export type PublishFrame = { readonly open: PublishOpen | null; readonly batches: readonly StreamBatch[] };
+
+export function decodePublishFrame(bytes: Uint8Array): PublishFrame {
+  const reader = new ProtoReader(bytes);
+  let open: PublishOpen | null = null;
+  const batches: StreamBatch[] = [];
+  while (reader.next()) {
+    if (reader.field === 1) open = decodeOpen(reader.message());
+    else if (reader.field === 2) {
+      if (batches.length === FRAME_BATCHES_MAX) throw new DecodeError(`a frame may have ${FRAME_BATCHES_MAX} batches`);
+      batches.push(decodeBatch(reader.message()));
+    } else reader.skip();
+  }
+  return { open, batches };
+}
+
+function decodeOpen(reader: ProtoReader): PublishOpen {
+  const open = { vhost: "", topic: "", producerId: 0, producerEpoch: 0, direct: false };
+  while (reader.next()) {
+    if (reader.field === 1) open.vhost = reader.string();
+    else if (reader.field === 2) open.topic = reader.string();
+    else if (reader.field === 3) open.producerId = reader.uint();
+    else if (reader.field === 4) open.producerEpoch = uint32(reader);
+    else if (reader.field === 5) open.direct = reader.uint() === ROUTING_DIRECT;
+    else reader.skip();
+  }
+  return open;
+}
+
+function decodeBatch(reader: ProtoReader): StreamBatch {
+  const batch = { id: 0, partition: 0, sequence: 0, count: 0, records: EMPTY as Uint8Array };
+  while (reader.next()) {
+    if (reader.field === 1) batch.id = reader.uint();
+    else if (reader.field === 2) batch.partition = reader.uint();
+    else if (reader.field === 3) batch.sequence = reader.uint();
+    else if (reader.field === 4) batch.count = reader.uint();
+    else if (reader.field === 5) batch.records = reader.block();
+    else reader.skip();
+  }
+  return batch;
+}
+
+/** `batches` consecutive ids of one partition, stored back to back; or one failed batch. */
+export type Ack = { readonly firstId: number; batches: number; readonly partition: number; readonly baseOffset: number; count: number; readonly duplicate: boolean; readonly error: BrokerError | null };
+
+export function encodeAcks(acks: readonly Ack[]): Buffer {
+  const writer = new ProtoWriter(acks.length * 32 + 16);
+  for (const ack of acks) {
+    const mark = writer.open(1);
+    writer.uint(1, ack.firstId).uint(2, ack.batches).uint(3, ack.partition).uint(4, Math.max(ack.baseOffset, 0)).uint(5, ack.count).bool(6, ack.duplicate);
+    if (ack.error !== null) writePartError(writer, 7, ack.error);
+    writer.close(mark);
+  }
+  return buffer(writer);
+}
+
+export function decodeFetch(bytes: Uint8Array): FetchCall {
+  const reader = new ProtoReader(bytes);
+  const positions: FetchPosition[] = [];
+  const call = { vhost: "", topic: "", positions, maxBytes: 0, maxWaitMs: 0, direct: false };
+  while (reader.next()) {
+    if (reader.field === 1) call.vhost = reader.string();
+    else if (reader.field === 2) call.topic = reader.string();
+    else if (reader.field === 3) {
+      if (positions.length === REQUEST_PARTITIONS_MAX) throw new DecodeError(`a fetch may name ${REQUEST_PARTITIONS_MAX} positions`);
+      positions.push(decodePosition(reader.message()));
+    } else if (reader.field === 4) call.maxBytes = reader.uint();
+    else if (reader.field === 5) call.maxWaitMs = reader.uint();
+    else if (reader.field === 6) call.direct = reader.uint() === ROUTING_DIRECT;
+    else reader.skip();
+  }
+  call.maxBytes = call.maxBytes === 0 ? FETCH_BYTES_DEFAULT : Math.min(call.maxBytes, FETCH_BYTES_MAX);
+  call.maxWaitMs = Math.min(call.maxWaitMs, FETCH_WAIT_MS_MAX);
+  return call;
+}
+
+function decodePosition(reader: ProtoReader): FetchPosition {
+  let partition = 0;
+  // Without a `from`, offset 0 as the default of its first member.
+  let from: FetchPosition["from"] = FROM_OFFSET;
+  let value = 0;
+  while (reader.next()) {
+    if (reader.field === 1) partition = reader.uint();
+    else if (reader.field === 2 || reader.field === 3) {
+      from = reader.field === 2 ? FROM_OFFSET : FROM_TIME;
+      value = reader.uint();
+    } else if (reader.field === 4 || reader.field === 5) {
+      from = reader.field === 4 ? FROM_EARLIEST : FROM_LATEST;
+      value = 0;
+      reader.bool();
+    } else reader.skip();
+  }
+  return { partition, from, value };
+}
+
+export function encodeFetched(partitions: readonly FetchedPartition[]): Buffer {
+  let bytes = 64;
+  for (const { batches } of partitions) {
+    bytes += 128;
+    for (const { records } of batches) bytes += records.length + 48;
+  }
+  const writer = new ProtoWriter(bytes);
+  for (const part of partitions) {
+    const mark = writer.open(1);
+    writer.uint(1, part.partition);
+    for (const batch of part.batches) {
+      const inner = writer.open(2);
+      writer.uint(1, batch.baseOffset).uint(2, batch.count).uint(3, batch.timeMs).blockAlways(4, batch.records).close(inner);
+    }
+    writer.uint(3, part.startOffset).uint(4, part.endOffset).uint(5, part.nextOffset);
+    if (part.error !== null) writePartError(writer, 6, part.error);
+    writer.close(mark);
+  }
+  return buffer(writer);
+}
+
+function writePartError(writer: ProtoWriter, field: number, error: BrokerError): void {
+  const mark = writer.open(field);
+  writer.string(1, error.code).string(2, error.message).bool(3, error.retryable).bool(4, error.maybeApplied);
+  for (const [name, value] of Object.entries(error.details)) {
+    const entry = writer.open(5);
+    writer.string(1, name).string(2, value).close(entry);
+  }
+  writer.close(mark);
+}
+
+function uint32(reader: ProtoReader): number {
+  const value = reader.uint();
+  if (value > 0xffff_ffff) throw new DecodeError(`field ${reader.field} is past 2^32`);
+  return value;
+}
+
+function buffer(writer: ProtoWriter): Buffer {
+  const bytes = writer.finish();
+  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+}
