@@ -1,0 +1,28 @@
+#!/usr/bin/env node
+import { Command } from "commander";
+import { clusterCommand } from "./cluster.ts";
+import { consumeCommand } from "./consume.ts";
+import { devCommand } from "./dev.ts";
+import { publishCommand } from "./publish.ts";
+import { serveCommand } from "./serve.ts";
+import { subscriptionCommand } from "./subscription.ts";
+import { topicCommand } from "./topic.ts";
+
+const program = new Command("flotilla")
+  .description("Flotilla: a message broker of many small Raft groups")
+  .version("0.1.0")
+  .showHelpAfterError("(--help shows how it is used)")
+  .exitOverride((error) => process.exit(error.exitCode === 0 ? 0 : 2))
+  .addHelpText(
+    "after",
+    `
+Exit codes: 0 done, 1 failed, 2 wrong usage, 3 no such thing, 4 no node reached or no leader.
+
+Examples:
+  flotilla dev --nodes 3
+  flotilla topic create logs --partitions 10 --replicas 3
+  flotilla publish logs --file access.log --key-regex '^(\\S+)'
+  flotilla consume logs --from earliest --count 10`,
+  );
+for (const command of [serveCommand(), devCommand(), topicCommand(), publishCommand(), consumeCommand(), subscriptionCommand(), clusterCommand()]) program.addCommand(command);
+await program.parseAsync();

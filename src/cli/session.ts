@@ -1,0 +1,104 @@
+// What every client command shares: where to connect, how to print, how to end.
+
+import { type Command, InvalidArgumentError, Option } from "commander";
+import { Flotilla, FlotillaError } from "../client/index.ts";
+
+export type SessionOptions = { readonly endpoints: string; readonly vhost: string; readonly output?: "table" | "json" };
+
+/** Options of every command that talks to a cluster. */
+export function withConnection(command: Command): Command {
+  return command
+    .addOption(new Option("--endpoints <list>", "host:port of one or more nodes, comma-separated").env("FLOTILLA_ENDPOINTS").default("127.0.0.1:7440"))
+    .option("--vhost <name>", "namespace", "/");
+}
+
+export function withOutput(command: Command): Command {
+  return withConnection(command).addOption(new Option("--output <form>", "how to print").choices(["table", "json"]).default("table"));
+}
+
+/** Runs `work` with a connection; failures become a message on standard error and an exit code. */
+export async function session(options: SessionOptions, work: (client: Flotilla) => Promise<void>): Promise<void> {
+  try {
+    await using client = await Flotilla.connect({ endpoints: options.endpoints.split(",").map((endpoint) => endpoint.trim()) });
+    await work(client);
+  } catch (error) {
+    if (!(error instanceof FlotillaError)) throw error;
+    process.stderr.write(`flotilla: ${error.message} (${error.code})${hintOf(error)}\n`);
+    process.exitCode = exitCodeOf(error);
+  }
+}
+
+function exitCodeOf(error: FlotillaError): number {
+  switch (error.code) {
+    case "UNKNOWN_TOPIC":
+    case "UNKNOWN_PARTITION":
+    case "UNKNOWN_SUBSCRIPTION":
+      return 3;
+    case "UNREACHABLE":
+    case "NO_LEADER":
+    case "TIMEOUT":
+      return 4;
+    case "INVALID_ARGUMENT":
+    case "INVALID_NAME":
+      return 2;
+    default:
+      return 1;
+  }
+}
+
+function hintOf(error: FlotillaError): string {
+  switch (error.code) {
+    case "TOPIC_EXISTS":
+      return "\n  see its settings with: flotilla topic describe NAME";
+    case "NOT_ENOUGH_NODES":
+      return "\n  ask for fewer with --replicas";
+    case "OFFSET_OUT_OF_RANGE":
+      return "\n  start elsewhere with --from earliest or --from latest";
+    case "NO_LEADER":
+      return "\n  look at the nodes with: flotilla cluster status";
+    default:
+      return "";
+  }
+}
+
+/** Prints rows under their headings, or as JSON. */
+export function print(rows: readonly Readonly<Record<string, unknown>>[], columns: readonly string[], options: SessionOptions): void {
+  if (options.output === "json") {
+    process.stdout.write(`${JSON.stringify(rows, null, 2)}\n`);
+    return;
+  }
+  const cells = rows.map((row) => columns.map((column) => String(row[column] ?? "")));
+  const widths = columns.map((column, at) => Math.max(column.length, ...cells.map((line) => line[at]!.length)));
+  const line = (values: readonly string[]): string => values.map((value, at) => value.padEnd(widths[at]!)).join("  ").trimEnd();
+  process.stdout.write(`${[line(columns.map((column) => column.toUpperCase())), ...cells.map(line)].join("\n")}\n`);
+}
+
+/** An option parser for whole numbers. */
+export function whole(minimum: number, maximum: number): (text: string) => number {
+  return (text) => {
+    const value = Number(text);
+    if (!Number.isSafeInteger(value) || value < minimum || value > maximum) throw new InvalidArgumentError(`must be a whole number of ${minimum}..${maximum}`);
+    return value;
+  };
+}
+
+const UNITS_MS: Readonly<Record<string, number>> = { ms: 1, s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000 };
+const UNITS_BYTES: Readonly<Record<string, number>> = { b: 1, kib: 1024, mib: 1024 ** 2, gib: 1024 ** 3, tib: 1024 ** 4 };
+
+/** 90s, 12h, 7d; a plain number is milliseconds. */
+export function duration(text: string): number {
+  return withUnit(text, UNITS_MS, "a duration such as 500ms, 90s, 12h or 7d");
+}
+
+/** 512MiB, 10GiB; a plain number is bytes. */
+export function size(text: string): number {
+  return withUnit(text, UNITS_BYTES, "a size such as 512MiB or 10GiB");
+}
+
+function withUnit(text: string, units: Readonly<Record<string, number>>, what: string): number {
+  const match = /^(\d+)([a-zA-Z]*)$/.exec(text);
+  const unit = match === null ? undefined : match[2] === "" ? 1 : units[match[2]!.toLowerCase()];
+  const value = unit === undefined ? Number.NaN : Number(match![1]) * unit;
+  if (!Number.isSafeInteger(value)) throw new InvalidArgumentError(`must be ${what}`);
+  return value;
+}

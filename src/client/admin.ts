@@ -1,0 +1,116 @@
+import type { Channels } from "./channels.ts";
+import type { NodeInfo, PartitionInfo, Topology } from "./topology.ts";
+
+export type Durability = "fsync" | "interval" | "os";
+export type TopicConfig = {
+  readonly durability: Durability;
+  /** 0 = for ever. */
+  readonly retentionMs: number;
+  /** Per partition; 0 = no bound. */
+  readonly retentionBytes: number;
+  readonly flushIntervalMs: number;
+  readonly flushMessages: number;
+};
+export type TopicInfo = { readonly vhost: string; readonly name: string; readonly partitions: number; readonly replicas: number; readonly config: TopicConfig; readonly createdMs: number };
+export type PartError = { readonly reason: string; readonly message: string };
+export type PartitionDescription = { readonly info: PartitionInfo; readonly startOffset: number; readonly endOffset: number; readonly bytes: number; readonly error: PartError | null };
+export type SubscriptionInfo = { readonly name: string; readonly partitions: readonly { readonly partition: number; readonly committedOffset: number; readonly endOffset: number; readonly committedMs: number }[] };
+export type PartitionOffsets = { readonly partition: number; readonly startOffset: number; readonly endOffset: number; /** undefined = nothing committed. */ readonly committedOffset?: number; readonly metadata: string; readonly timeOffset?: number; readonly error: PartError | null };
+export type ClusterInfo = { readonly clusterId: string; readonly nodeId: number; readonly controllerId: number; readonly nodes: readonly NodeInfo[]; readonly topics: number; readonly groups: number; readonly leaderlessGroups: number };
+export type CallOptions = { readonly signal?: AbortSignal };
+
+const DURABILITIES: readonly Durability[] = ["fsync", "interval", "os"];
+const FIELD_NAMES: Readonly<Record<keyof TopicConfig, string>> = { durability: "durability", retentionMs: "retention_ms", retentionBytes: "retention_bytes", flushIntervalMs: "flush_interval_ms", flushMessages: "flush_messages" };
+
+type ConfigMessage = Omit<TopicConfig, "durability"> & { readonly durability: number };
+type TopicMessage = Omit<TopicInfo, "config"> & { readonly config: ConfigMessage };
+
+/** Topics and subscriptions: create, list, describe, change, delete. An empty vhost is "/". */
+export class AdminClient {
+  private readonly channels: Channels;
+
+  constructor(channels: Channels) {
+    this.channels = channels;
+  }
+
+  /** Resolves when every partition has a leader. Creating what exists with the same settings is no error. */
+  async createTopic(topic: { name: string; vhost?: string; partitions?: number; replicas?: number; config?: Partial<TopicConfig> }, options: CallOptions = {}): Promise<{ topic: TopicInfo; created: boolean }> {
+    const { name, vhost = "", partitions = 0, replicas = 0, config = {} } = topic;
+    const answer = await this.call<{ topic: TopicMessage; created: boolean }>("CreateTopic", { name, vhost, partitions, replicas, config: toMessage(config) }, options);
+    return { topic: fromMessage(answer.topic), created: answer.created };
+  }
+
+  async listTopics(vhost = "", options: CallOptions = {}): Promise<TopicInfo[]> {
+    const topics: TopicInfo[] = [];
+    let pageToken = "";
+    do {
+      const page = await this.call<{ topics: TopicMessage[]; nextPageToken: string }>("ListTopics", { vhost, pageToken }, options);
+      topics.push(...page.topics.map(fromMessage));
+      pageToken = page.nextPageToken;
+    } while (pageToken !== "");
+    return topics;
+  }
+
+  async describeTopic(name: string, vhost = "", options: CallOptions = {}): Promise<{ topic: TopicInfo; partitions: readonly PartitionDescription[] }> {
+    const answer = await this.call<{ topic: TopicMessage; partitions: PartitionDescription[] }>("DescribeTopic", { name, vhost }, options);
+    return { topic: fromMessage(answer.topic), partitions: answer.partitions };
+  }
+
+  /** Changes the fields given, and no others. */
+  async updateTopic(name: string, config: Partial<TopicConfig>, vhost = "", options: CallOptions = {}): Promise<TopicInfo> {
+    const update = (Object.keys(config) as (keyof TopicConfig)[]).map((field) => FIELD_NAMES[field]);
+    return fromMessage((await this.call<{ topic: TopicMessage }>("UpdateTopic", { name, vhost, config: toMessage(config), update }, options)).topic);
+  }
+
+  async expandTopic(name: string, partitions: number, vhost = "", options: CallOptions = {}): Promise<TopicInfo> {
+    return fromMessage((await this.call<{ topic: TopicMessage }>("ExpandTopic", { name, vhost, partitions }, options)).topic);
+  }
+
+  async deleteTopic(name: string, vhost = "", options: CallOptions = {}): Promise<void> {
+    await this.call("DeleteTopic", { name, vhost }, options);
+  }
+
+  async listSubscriptions(topic: string, vhost = "", options: CallOptions = {}): Promise<readonly SubscriptionInfo[]> {
+    return (await this.call<{ subscriptions: SubscriptionInfo[] }>("ListSubscriptions", { topic, vhost }, options)).subscriptions;
+  }
+
+  async deleteSubscription(topic: string, name: string, vhost = "", options: CallOptions = {}): Promise<void> {
+    await this.call("DeleteSubscription", { topic, name, vhost }, options);
+  }
+
+  private call<Response>(method: string, request: object, options: CallOptions): Promise<Response> {
+    return this.channels.call("flotilla.v1.Admin", method, request, options);
+  }
+}
+
+/** Nodes and leaders. */
+export class ClusterClient {
+  private readonly channels: Channels;
+
+  constructor(channels: Channels) {
+    this.channels = channels;
+  }
+
+  describe(options: CallOptions = {}): Promise<ClusterInfo> {
+    return this.channels.call("flotilla.v1.Cluster", "DescribeCluster", {}, options);
+  }
+
+  async resolve(topic: string, vhost = "", options: CallOptions = {}): Promise<Topology> {
+    return (await this.channels.call<object, { topology: Topology }>("flotilla.v1.Cluster", "Resolve", { topic, vhost }, options)).topology;
+  }
+
+  /** Moves a partition's leadership; without `toNode` to the best of its other replicas. Resolves with the new leader. */
+  async transferLeader(target: { topic?: string; partition?: number; toNode?: number; vhost?: string }, options: CallOptions = {}): Promise<number> {
+    const { topic = "", partition = 0, toNode = 0, vhost = "" } = target;
+    return (await this.channels.call<object, { leader: number }>("flotilla.v1.Cluster", "TransferLeader", { topic, partition, toNode, vhost }, options)).leader;
+  }
+}
+
+function toMessage(config: Partial<TopicConfig>): object {
+  const { durability, ...rest } = config;
+  return { ...rest, ...(durability === undefined ? {} : { durability: DURABILITIES.indexOf(durability) + 1 }) };
+}
+
+function fromMessage(topic: TopicMessage): TopicInfo {
+  return { ...topic, config: { ...topic.config, durability: DURABILITIES[topic.config.durability - 1] ?? "fsync" } };
+}

@@ -1,0 +1,159 @@
+// Connections to the nodes of a cluster: one per address, made when first used. Calls that any node can answer go to one
+// that does.
+
+import { existsSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { Client, credentials, status as grpcStatus, type CallOptions, type ClientDuplexStream, type ClientReadableStream, type MethodDefinition, type ServiceError } from "@grpc/grpc-js";
+import { loadSync } from "@grpc/proto-loader";
+import { FlotillaError, fromGrpc } from "./errors.ts";
+
+export type ChannelSettings = {
+  /** host:port of some nodes; the others are learned from them. */
+  readonly endpoints: readonly string[];
+  readonly tls?: { readonly ca: Buffer; readonly cert?: Buffer; readonly key?: Buffer } | undefined;
+  readonly deadlineMs: number;
+};
+
+const MESSAGE_BYTES_MAX = 16 * 1024 * 1024;
+const FLOW_WINDOW_BYTES = 4 * 1024 * 1024;
+const identity = (bytes: Buffer): Buffer => bytes;
+
+type Methods = Readonly<Record<string, MethodDefinition<object, object>>>;
+
+export class Channels {
+  private readonly settings: ChannelSettings;
+  private readonly clients = new Map<string, Client>();
+  private readonly services: Readonly<Record<string, Methods>>;
+  /** Where a call to any node is tried first: the last one that answered. */
+  private preferred: string;
+  private learned: readonly string[] = [];
+  private isClosed = false;
+
+  constructor(settings: ChannelSettings) {
+    if (settings.endpoints.length === 0) throw new FlotillaError("INVALID_ARGUMENT", "endpoints must name at least one node as host:port");
+    this.settings = settings;
+    this.preferred = settings.endpoints[0]!;
+    this.services = loadServices();
+  }
+
+  /** Addresses that the cluster itself named. */
+  learn(endpoints: readonly string[]): void {
+    this.learned = endpoints;
+  }
+
+  /** A call through the generic codec that any node can answer. */
+  async call<Request extends object, Response>(service: string, method: string, request: Request, options: { signal?: AbortSignal | undefined } = {}): Promise<Response> {
+    const definition = this.services[service]![method]!;
+    return this.anyNode((client) => unary(client, definition, request, this.callOptions(), options.signal)) as Promise<Response>;
+  }
+
+  /** A call with encoded messages to one node, or to any. */
+  async callRaw(service: string, method: string, request: Buffer, options: { endpoint?: string | undefined; deadlineMs?: number; signal?: AbortSignal | undefined } = {}): Promise<Buffer> {
+    const definition = raw(this.services[service]![method]!);
+    const call = (client: Client): Promise<object> => unary(client, definition, request, this.callOptions(options.deadlineMs), options.signal);
+    return (await (options.endpoint === undefined ? this.anyNode(call) : call(this.client(options.endpoint)))) as Buffer;
+  }
+
+  /** A stream of encoded messages to one node. */
+  duplex(endpoint: string, service: string, method: string): ClientDuplexStream<Buffer, Buffer> {
+    const { path } = this.services[service]![method]!;
+    return this.client(endpoint).makeBidiStreamRequest<Buffer, Buffer>(path, identity, identity, {});
+  }
+
+  /** A stream of messages from one node. */
+  readable(endpoint: string, service: string, method: string, request: object): ClientReadableStream<object> {
+    const { path, requestSerialize, responseDeserialize } = this.services[service]![method]!;
+    return this.client(endpoint).makeServerStreamRequest(path, requestSerialize, responseDeserialize, request, {});
+  }
+
+  /** All known addresses, the preferred one first. */
+  endpoints(): string[] {
+    return [...new Set([this.preferred, ...this.learned, ...this.settings.endpoints])];
+  }
+
+  close(): void {
+    this.isClosed = true;
+    for (const client of this.clients.values()) client.close();
+    this.clients.clear();
+  }
+
+  private client(endpoint: string): Client {
+    if (this.isClosed) throw new FlotillaError("CLOSED", "the client is closed");
+    let client = this.clients.get(endpoint);
+    if (client === undefined) {
+      const { tls } = this.settings;
+      const security = tls === undefined ? credentials.createInsecure() : credentials.createSsl(tls.ca, tls.key ?? null, tls.cert ?? null);
+      client = new Client(endpoint, security, {
+        "grpc.max_receive_message_length": MESSAGE_BYTES_MAX,
+        "grpc.max_send_message_length": MESSAGE_BYTES_MAX,
+        "grpc-node.flow_control_window": FLOW_WINDOW_BYTES,
+        "grpc.keepalive_time_ms": 30_000,
+        "grpc.keepalive_timeout_ms": 10_000,
+        "grpc.initial_reconnect_backoff_ms": 50,
+        "grpc.max_reconnect_backoff_ms": 1_000,
+      });
+      this.clients.set(endpoint, client);
+    }
+    return client;
+  }
+
+  private callOptions(deadlineMs: number = this.settings.deadlineMs): CallOptions {
+    return { deadline: Date.now() + deadlineMs };
+  }
+
+  private async anyNode(call: (client: Client) => Promise<object>): Promise<object> {
+    let failure: FlotillaError | null = null;
+    for (const endpoint of this.endpoints()) {
+      try {
+        const answer = await call(this.client(endpoint));
+        this.preferred = endpoint;
+        return answer;
+      } catch (error) {
+        if (!(error instanceof FlotillaError) || (error.code !== "UNREACHABLE" && error.code !== "STOPPING")) throw error;
+        failure = error;
+      }
+    }
+    throw failure!;
+  }
+}
+
+function unary(client: Client, definition: MethodDefinition<object, object>, request: object, options: CallOptions, signal: AbortSignal | undefined): Promise<object> {
+  return new Promise((resolve, reject) => {
+    if (signal?.aborted === true) {
+      reject(new FlotillaError("ABORTED", "the call was aborted", { retryable: false }));
+      return;
+    }
+    const call = client.makeUnaryRequest(definition.path, definition.requestSerialize, definition.responseDeserialize, request, options, (error: ServiceError | null, response) => {
+      signal?.removeEventListener("abort", abort);
+      if (error === null && response !== undefined) resolve(response);
+      else reject(fromGrpc(error ?? noAnswer()));
+    });
+    const abort = (): void => call.cancel();
+    signal?.addEventListener("abort", abort, { once: true });
+  });
+}
+
+function noAnswer(): ServiceError {
+  return Object.assign(new Error("no answer"), { code: grpcStatus.INTERNAL, details: "no answer", metadata: undefined as never });
+}
+
+function raw(definition: MethodDefinition<object, object>): MethodDefinition<object, object> {
+  return { ...definition, requestSerialize: identity as (value: object) => Buffer, responseDeserialize: identity as (bytes: Buffer) => object };
+}
+
+function loadServices(): Readonly<Record<string, Methods>> {
+  const files = ["messaging", "cluster", "admin"].map((name) => `flotilla/v1/${name}.proto`);
+  return loadSync(files, { includeDirs: [protoDirectory()], longs: Number, defaults: true, arrays: true, enums: Number }) as never;
+}
+
+/** The `proto` folder of the package, from the sources as well as from the build. */
+function protoDirectory(): string {
+  let directory = dirname(fileURLToPath(import.meta.url));
+  for (let level = 0; level < 6; level++) {
+    const candidate = join(directory, "proto");
+    if (existsSync(join(candidate, "flotilla/v1/messaging.proto"))) return candidate;
+    directory = dirname(directory);
+  }
+  throw new Error("the folder proto/flotilla/v1 is missing from the installation");
+}

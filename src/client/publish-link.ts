@@ -1,0 +1,92 @@
+// One PublishStream to one node, shared by all partitions that are sent there: everything of a turn leaves in one write.
+
+import type { ClientDuplexStream, ServiceError } from "@grpc/grpc-js";
+import { ProtoWriter } from "../base/protobuf.ts";
+import { FlotillaError, fromGrpc } from "./errors.ts";
+import { decodeAcks, encodeBatch, encodeOpen, toBuffer, type OutgoingBatch, type PublishOpen } from "./wire.ts";
+
+/** Bytes of one frame; a larger batch travels alone. Half the server's limit. */
+const FRAME_BYTES_MAX = 1024 * 1024;
+
+export type BatchOutcome = { readonly baseOffset: number; readonly duplicate: boolean; readonly error: FlotillaError | null };
+
+export class PublishLink<Batch extends OutgoingBatch> {
+  readonly endpoint: string;
+  private readonly stream: ClientDuplexStream<Buffer, Buffer>;
+  private readonly open: PublishOpen;
+  private readonly acked: (batch: Batch, outcome: BatchOutcome) => void;
+  private readonly lost: (link: PublishLink<Batch>, error: FlotillaError) => void;
+  private readonly outstanding = new Map<number, Batch>();
+  private waiting: Batch[] = [];
+  private nextId = 1;
+  private flushScheduled = false;
+  private isBlocked = false;
+  isClosed = false;
+
+  constructor(endpoint: string, stream: ClientDuplexStream<Buffer, Buffer>, open: PublishOpen, events: { acked: (batch: Batch, outcome: BatchOutcome) => void; lost: (link: PublishLink<Batch>, error: FlotillaError) => void }) {
+    this.endpoint = endpoint;
+    this.stream = stream;
+    this.open = open;
+    this.acked = events.acked;
+    this.lost = events.lost;
+    stream.on("data", (bytes: Buffer) => this.receive(bytes));
+    stream.on("error", (error) => this.end(fromGrpc(error as ServiceError)));
+    stream.on("end", () => this.end(new FlotillaError("UNREACHABLE", "the node ended the stream", { maybeApplied: true })));
+    stream.on("drain", () => {
+      this.isBlocked = false;
+      this.flush();
+    });
+  }
+
+  send(batch: Batch): void {
+    this.waiting.push(batch);
+    if (this.flushScheduled) return;
+    this.flushScheduled = true;
+    queueMicrotask(() => {
+      this.flushScheduled = false;
+      this.flush();
+    });
+  }
+
+  /** Ends the stream; nothing more is reported. */
+  close(): void {
+    this.isClosed = true;
+    this.stream.cancel();
+  }
+
+  private flush(): void {
+    while (!this.isClosed && !this.isBlocked && this.waiting.length > 0) {
+      const writer = new ProtoWriter(Math.min(FRAME_BYTES_MAX, this.waiting[0]!.records.length + 1024));
+      if (this.nextId === 1) encodeOpen(writer, this.open);
+      let taken = 0;
+      while (taken < this.waiting.length && (taken === 0 || writer.length + this.waiting[taken]!.records.length <= FRAME_BYTES_MAX)) {
+        const batch = this.waiting[taken]!;
+        encodeBatch(writer, this.nextId, batch);
+        this.outstanding.set(this.nextId, batch);
+        this.nextId += 1;
+        taken += 1;
+      }
+      this.waiting.splice(0, taken);
+      this.isBlocked = !this.stream.write(toBuffer(writer));
+    }
+  }
+
+  private receive(bytes: Buffer): void {
+    for (const ack of decodeAcks(bytes)) {
+      let offset = ack.baseOffset;
+      for (let id = ack.firstId; id < ack.firstId + ack.batches; id++) {
+        const batch = this.outstanding.get(id);
+        if (batch === undefined || this.isClosed) continue;
+        this.outstanding.delete(id);
+        this.acked(batch, { baseOffset: offset, duplicate: ack.duplicate, error: ack.error });
+        offset += batch.count;
+      }
+    }
+  }
+
+  private end(error: FlotillaError): void {
+    if (this.isClosed) return;
+    this.isClosed = true;
+    this.lost(this, error);
+  }
+}

@@ -1,0 +1,178 @@
+// Records as users see them, and their encoding as RecordBatch: encoded once by the producer, decoded once by the
+// consumer, never in between.
+
+import { ProtoReader, ProtoWriter } from "../base/protobuf.ts";
+
+export type Header = { readonly name: string; readonly value: Uint8Array };
+
+/** What a producer sends. Strings are sent as UTF-8. The bytes are copied when the record is taken. */
+export type OutgoingRecord = {
+  readonly body: Uint8Array | string;
+  readonly key?: Uint8Array | string | undefined;
+  readonly headers?: readonly Header[] | undefined;
+  /** Milliseconds since 1970. */
+  readonly timeMs?: number | undefined;
+  readonly contentType?: string | undefined;
+  readonly correlationId?: string | undefined;
+};
+
+/** What a consumer gets. `body`, `key` and header values share the memory of their batch. */
+export type ReceivedRecord = {
+  readonly partition: number;
+  readonly offset: number;
+  /** When the leader stored it. */
+  readonly storedMs: number;
+  readonly body: Uint8Array;
+  readonly key: Uint8Array | null;
+  readonly headers: readonly Header[];
+  /** As the producer set it; 0 = not set. */
+  readonly timeMs: number;
+  readonly contentType: string;
+  readonly correlationId: string;
+};
+
+const FIELD_RECORDS = 0x0a;
+const FIELD_KEY = 0x0a;
+const FIELD_BODY = 0x12;
+
+/** Encodes records one after the other into a growing buffer: no object and no copy per record beyond the bytes. */
+export class BatchEncoder {
+  private bytes: Buffer;
+  private at = 0;
+  count = 0;
+
+  constructor(capacity: number) {
+    this.bytes = Buffer.allocUnsafeSlow(capacity);
+  }
+
+  get length(): number {
+    return this.at;
+  }
+
+  add(record: OutgoingRecord): void {
+    const isPlain = record.headers === undefined && record.timeMs === undefined && record.contentType === undefined && record.correlationId === undefined;
+    if (isPlain) this.addPlain(record.body, record.key);
+    else this.addFull(record);
+    this.count += 1;
+  }
+
+  /** The batch; the encoder is then spent. */
+  finish(): Uint8Array {
+    return this.bytes.subarray(0, this.at);
+  }
+
+  private addPlain(body: Uint8Array | string, key: Uint8Array | string | undefined): void {
+    const bodyLength = lengthOf(body);
+    const keyLength = key === undefined ? -1 : lengthOf(key);
+    const inner = (keyLength < 0 ? 0 : 1 + varintLength(keyLength) + keyLength) + (bodyLength === 0 ? 0 : 1 + varintLength(bodyLength) + bodyLength);
+    this.reserve(inner + 6);
+    this.bytes[this.at++] = FIELD_RECORDS;
+    this.varint(inner);
+    if (key !== undefined) this.put(FIELD_KEY, key, keyLength);
+    if (bodyLength > 0) this.put(FIELD_BODY, body, bodyLength);
+  }
+
+  private addFull(record: OutgoingRecord): void {
+    const writer = new ProtoWriter(256);
+    if (record.key !== undefined) writer.blockAlways(1, bytesOf(record.key));
+    writer.block(2, bytesOf(record.body));
+    for (const { name, value } of record.headers ?? []) {
+      const mark = writer.open(3);
+      writer.string(1, name).block(2, value).close(mark);
+    }
+    writer.uint(4, record.timeMs ?? 0).string(5, record.contentType ?? "").string(6, record.correlationId ?? "");
+    const encoded = writer.finish();
+    this.reserve(encoded.length + 6);
+    this.bytes[this.at++] = FIELD_RECORDS;
+    this.varint(encoded.length);
+    this.bytes.set(encoded, this.at);
+    this.at += encoded.length;
+  }
+
+  private put(tag: number, value: Uint8Array | string, length: number): void {
+    this.bytes[this.at++] = tag;
+    this.varint(length);
+    if (typeof value === "string") this.bytes.write(value, this.at, length, "utf8");
+    else this.bytes.set(value, this.at);
+    this.at += length;
+  }
+
+  private varint(value: number): void {
+    let rest = value;
+    while (rest >= 0x80) {
+      this.bytes[this.at++] = (rest & 0x7f) | 0x80;
+      rest >>>= 7;
+    }
+    this.bytes[this.at++] = rest;
+  }
+
+  private reserve(count: number): void {
+    if (this.at + count <= this.bytes.length) return;
+    const grown = Buffer.allocUnsafeSlow(Math.max(this.at + count, this.bytes.length * 2));
+    this.bytes.copy(grown, 0, 0, this.at);
+    this.bytes = grown;
+  }
+}
+
+/** Decodes a RecordBatch; offsets count up from `baseOffset`. Throws DecodeError if a producer sent nonsense. */
+export function decodeBatch(bytes: Uint8Array, place: { partition: number; baseOffset: number; storedMs: number }): ReceivedRecord[] {
+  const reader = new ProtoReader(bytes);
+  const records: ReceivedRecord[] = [];
+  while (reader.next()) {
+    if (reader.field === 1) records.push(decodeRecord(reader.message(), place.partition, place.baseOffset + records.length, place.storedMs));
+    else reader.skip();
+  }
+  return records;
+}
+
+const EMPTY: Uint8Array = new Uint8Array(0);
+const NO_HEADERS: readonly Header[] = [];
+
+function decodeRecord(reader: ProtoReader, partition: number, offset: number, storedMs: number): ReceivedRecord {
+  let key: Uint8Array | null = null;
+  let body = EMPTY;
+  let headers = NO_HEADERS;
+  let timeMs = 0;
+  let contentType = "";
+  let correlationId = "";
+  while (reader.next()) {
+    if (reader.field === 1) key = reader.block();
+    else if (reader.field === 2) body = reader.block();
+    else if (reader.field === 3) headers = [...headers, decodeHeader(reader.message())];
+    else if (reader.field === 4) timeMs = reader.uint();
+    else if (reader.field === 5) contentType = reader.string();
+    else if (reader.field === 6) correlationId = reader.string();
+    else reader.skip();
+  }
+  return { partition, offset, storedMs, body, key, headers, timeMs, contentType, correlationId };
+}
+
+function decodeHeader(reader: ProtoReader): Header {
+  let name = "";
+  let value = EMPTY;
+  while (reader.next()) {
+    if (reader.field === 1) name = reader.string();
+    else if (reader.field === 2) value = reader.block();
+    else reader.skip();
+  }
+  return { name, value };
+}
+
+export function bytesOf(value: Uint8Array | string): Uint8Array {
+  return typeof value === "string" ? Buffer.from(value, "utf8") : value;
+}
+
+function lengthOf(value: Uint8Array | string): number {
+  return typeof value === "string" ? Buffer.byteLength(value, "utf8") : value.length;
+}
+
+function varintLength(value: number): number {
+  return value < 0x80 ? 1 : value < 0x4000 ? 2 : value < 0x20_0000 ? 3 : 4;
+}
+
+/** FNV-1a over the key's bytes, 32 bits: which partition a key belongs to, in this library and on the server. */
+export function hashKey(key: Uint8Array): number {
+  let hash = 0x811c9dc5;
+  for (let at = 0; at < key.length; at++) hash = Math.imul(hash ^ key[at]!, 0x01000193);
+  return hash >>> 0;
+}

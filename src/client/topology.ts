@@ -1,0 +1,93 @@
+// Where the partitions of one topic are led, kept up to date by a watch on whichever node answers.
+
+import type { ClientReadableStream } from "@grpc/grpc-js";
+import type { Channels } from "./channels.ts";
+
+export type NodeInfo = {
+  readonly id: number;
+  readonly endpoint: string;
+  readonly peerEndpoint: string;
+  readonly alive: boolean;
+  readonly dc: string;
+  readonly zone: string;
+  readonly leaders: number;
+  readonly replicas: number;
+  readonly version: string;
+};
+export type PartitionInfo = { readonly partition: number; readonly group: number; /** 0 = none at the moment. */ readonly leader: number; readonly term: number; readonly replicas: readonly number[] };
+export type Topology = { readonly nodes: readonly NodeInfo[]; readonly partitions: readonly PartitionInfo[] };
+
+const RETRY_MS = 100;
+
+export class TopologyWatch {
+  private readonly channels: Channels;
+  private readonly vhost: string;
+  private readonly topic: string;
+  private readonly changed: () => void;
+  private topology: Topology;
+  private stream: ClientReadableStream<object> | null = null;
+  private timer: NodeJS.Timeout | null = null;
+  private turn = 0;
+  private isClosed = false;
+
+  /** Resolves the topic, then watches it; `changed` is called after every change. */
+  static async open(channels: Channels, vhost: string, topic: string, changed: () => void): Promise<TopologyWatch> {
+    const { topology } = await channels.call<object, { topology: Topology }>("flotilla.v1.Cluster", "Resolve", { vhost, topic });
+    return new TopologyWatch(channels, vhost, topic, topology, changed);
+  }
+
+  private constructor(channels: Channels, vhost: string, topic: string, topology: Topology, changed: () => void) {
+    this.channels = channels;
+    this.vhost = vhost;
+    this.topic = topic;
+    this.topology = topology;
+    this.changed = changed;
+    this.take(topology);
+    this.watch();
+  }
+
+  get partitions(): number {
+    return this.topology.partitions.length;
+  }
+
+  /** The address of the node that leads; undefined while none is known or it is down. */
+  leaderEndpoint(partition: number): string | undefined {
+    const leader = this.topology.partitions[partition]?.leader ?? 0;
+    const node = this.topology.nodes.find(({ id }) => id === leader);
+    return node?.alive === true && node.endpoint !== "" ? node.endpoint : undefined;
+  }
+
+  /** Addresses of nodes that are up, as far as known. */
+  aliveEndpoints(): string[] {
+    return this.topology.nodes.filter(({ alive, endpoint }) => alive && endpoint !== "").map(({ endpoint }) => endpoint);
+  }
+
+  close(): void {
+    this.isClosed = true;
+    if (this.timer !== null) clearTimeout(this.timer);
+    this.stream?.cancel();
+  }
+
+  private take(topology: Topology): void {
+    this.topology = topology;
+    this.channels.learn(this.aliveEndpoints());
+  }
+
+  private watch(): void {
+    if (this.isClosed) return;
+    const endpoints = this.channels.endpoints();
+    const stream = this.channels.readable(endpoints[this.turn % endpoints.length]!, "flotilla.v1.Cluster", "WatchTopology", { vhost: this.vhost, topic: this.topic });
+    this.stream = stream;
+    stream.on("data", (message: object) => {
+      this.take((message as { topology: Topology }).topology);
+      this.changed();
+    });
+    stream.on("error", () => (this.turn += 1));
+    stream.on("close", () => {
+      if (this.isClosed || this.stream !== stream) return;
+      this.stream = null;
+      this.timer = setTimeout(() => this.watch(), RETRY_MS);
+      this.timer.unref();
+    });
+  }
+}
