@@ -76,9 +76,11 @@ export class ProtoReader {
       case WIRE_FIXED64:
         this.at += 8;
         break;
-      case WIRE_BYTES:
-        this.at += this.rawVarint();
+      case WIRE_BYTES: {
+        const length = this.rawVarint();
+        this.at += length;
         break;
+      }
       case WIRE_FIXED32:
         this.at += 4;
         break;

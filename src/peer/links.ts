@@ -51,6 +51,8 @@ type Peer = {
   main: Established | null;
   bulk: Established | null;
   retry: Timer | null;
+  /** A connection of ours is on its way, by channel. */
+  readonly dialing: Set<Channel>;
   failures: number;
   heardBytes: number;
   heardMs: number;
@@ -118,7 +120,7 @@ export class PeerLinks implements PeerTransport {
       known.port = port;
       return;
     }
-    const peer: Peer = { id, host, port, main: null, bulk: null, retry: null, failures: 0, heardBytes: 0, heardMs: 0, sentFrames: 0 };
+    const peer: Peer = { id, host, port, main: null, bulk: null, retry: null, dialing: new Set(), failures: 0, heardBytes: 0, heardMs: 0, sentFrames: 0 };
     this.peers.set(id, peer);
     this.reach(peer);
   }
@@ -152,6 +154,8 @@ export class PeerLinks implements PeerTransport {
   }
 
   private dial(peer: Peer, channel: Channel): void {
+    if (peer.dialing.has(channel)) return;
+    peer.dialing.add(channel);
     const { tls, clusterId, nodeId, storeId, incarnation } = this.settings;
     const target = { host: peer.host, port: peer.port };
     const socket = tls === undefined ? connect(target) : tlsConnect({ ...target, ...tls, servername: peer.host });
@@ -159,10 +163,14 @@ export class PeerLinks implements PeerTransport {
     const connection: Connection = new Connection(socket, {
       frame: (type, body) => {
         if (established) this.frame(peer, connection, type, body);
-        else established = this.answered(peer, channel, connection, type, body);
+        else {
+          peer.dialing.delete(channel);
+          established = this.answered(peer, channel, connection, type, body);
+        }
       },
       closed: (reason) => {
         timer.cancel();
+        if (!established) peer.dialing.delete(channel);
         if (!established && channel !== CHANNEL_KNOCK) peer.failures += 1;
         this.lost(peer, connection, reason);
         this.reachLater(peer);
@@ -258,7 +266,7 @@ export class PeerLinks implements PeerTransport {
         return null;
       }
       if (peer === undefined) {
-        peer = { id: hello.nodeId, host: from, port: 0, main: null, bulk: null, retry: null, failures: 0, heardBytes: 0, heardMs: 0, sentFrames: 0 };
+        peer = { id: hello.nodeId, host: from, port: 0, main: null, bulk: null, retry: null, dialing: new Set(), failures: 0, heardBytes: 0, heardMs: 0, sentFrames: 0 };
         this.peers.set(hello.nodeId, peer);
       }
       this.strangers.delete(connection);
