@@ -3,8 +3,8 @@
 
 import { assert } from "./assert.ts";
 import { RaftLog } from "./log.ts";
-import { isJoint, membersOf } from "./membership.ts";
-import { Progress } from "./progress.ts";
+import { isJoint } from "./membership.ts";
+import { progressFor, type Progress } from "./progress.ts";
 import { jointIndex } from "./quorum.ts";
 import { ReadIndex } from "./read-index.ts";
 import {
@@ -45,6 +45,8 @@ export class Core {
   /** Invariant: applied <= commit <= log.lastIndex, and commit never falls. */
   commit: Index;
   applied: Index;
+  /** An append of the present term's leader has confirmed the log up to here; 0 is not yet. */
+  agreedTo: Index = 0;
   configuration: Configuration;
   /** Ascending by peer; the leader keeps them up to date, the others only know who is a member. */
   progress: Progress[] = [];
@@ -238,7 +240,7 @@ export class Core {
       message.commit = Math.min(progress.match, this.commit);
       message.context = round;
       this.send(message);
-      progress.sentCommit = Math.max(progress.sentCommit, message.commit);
+      progress.sentCommit = message.commit;
     }
   }
 
@@ -246,18 +248,7 @@ export class Core {
   switchTo(configuration: Configuration): void {
     this.configuration = configuration;
     const { inflightMessagesMax, inflightBytesMax } = this.settings;
-    this.progress = membersOf(configuration).map((peer) => {
-      const learner = configuration.learners.includes(peer);
-      const known = this.progressOf(peer);
-      if (known === undefined) {
-        const fresh = new Progress(peer, Math.max(this.log.lastIndex, 1), learner, inflightMessagesMax, inflightBytesMax);
-        // A new member counts as active until the next check, or its arrival could depose the leader.
-        fresh.recentActive = true;
-        return fresh;
-      }
-      known.isLearner = learner;
-      return known;
-    });
+    this.progress = progressFor(configuration, this.progress, this.log.lastIndex, inflightMessagesMax, inflightBytesMax);
   }
 
   get isInJoint(): boolean {
@@ -267,6 +258,7 @@ export class Core {
   private sendSnapshot(progress: Progress): boolean {
     // Only to a member that answers: a dead one would never report (point 22).
     if (!progress.recentActive) return false;
+    // The host's checkpoint knows the configuration at that index; what stands here is only a first guess.
     const { compactedIndex, compactedTerm } = this.log;
     const message = this.message(MSG_SNAPSHOT, progress.peer);
     message.index = compactedIndex;
@@ -286,6 +278,7 @@ export class Core {
     if (term !== this.term) {
       this.term = term;
       this.vote = 0;
+      this.agreedTo = 0;
     }
     this.leader = 0;
     this.electionElapsed = 0;

@@ -47,6 +47,7 @@ function ask(core: Core, kind: typeof MSG_VOTE | typeof MSG_PRE_VOTE, term: numb
 
 /** Counts one vote; the first answer of a voter stands. */
 export function recordVote(core: Core, voter: PeerId, granted: boolean): void {
+  if (core.progressOf(voter) === undefined) return;
   if (!core.votes.has(voter)) core.votes.set(voter, granted);
   const { voters, votersOutgoing } = core.configuration;
   const result: VoteResult = jointVote(voters, votersOutgoing, (peer) => core.votes.get(peer));

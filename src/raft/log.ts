@@ -74,6 +74,7 @@ export class RaftLog {
     if (first.index <= this.lastIndex) this.truncateFrom(first.index);
     for (const entry of entries) {
       assert(entry.index === this.lastIndex + 1, "entries are contiguous");
+      assert(entry.term >= this.lastTerm, "terms never fall along the log");
       if (entry.term !== this.lastTerm || this.runFirsts.length === 0) {
         this.runTerms.push(entry.term);
         this.runFirsts.push(entry.index);
@@ -122,6 +123,7 @@ export class RaftLog {
   compact(index: Index, term: Term): void {
     assert(index <= this.stableTo, "only durable entries are cut");
     if (index <= this.compactedIndex) return;
+    assert(this.termAt(index) === term, "the cut is where the log says");
     while (this.runFirsts.length > 1 && this.runFirsts[1]! <= index + 1) {
       this.runTerms.shift();
       this.runFirsts.shift();

@@ -1,6 +1,7 @@
 // The leader's view of one member: what it has, what was sent, and how much may be under way.
 
-import { PROGRESS_PROBE, PROGRESS_REPLICATE, PROGRESS_SNAPSHOT, type Index, type PeerId } from "./types.ts";
+import { membersOf } from "./membership.ts";
+import { PROGRESS_PROBE, PROGRESS_REPLICATE, PROGRESS_SNAPSHOT, type Configuration, type Index, type PeerId } from "./types.ts";
 
 /** Appends under way to one follower, oldest first, bounded in messages and bytes (point 20). */
 export class Inflights {
@@ -131,6 +132,9 @@ export class Progress {
       return true;
     }
     if (this.next - 1 !== rejected) return false;
+    // It refuses what it once confirmed: its node lost a tail that was never synced (relaxed durability), or the refusal
+    // is a late one. To count too little is always safe; an answer to the next probe sets it right.
+    if (rejected <= this.match) this.match = Math.max(0, Math.min(hint, rejected - 1));
     this.next = Math.max(Math.min(rejected, hint + 1), this.match + 1);
     this.sentCommit = Math.min(this.sentCommit, this.next - 1);
     this.appendPaused = false;
@@ -148,4 +152,28 @@ export class Progress {
     this.pendingSnapshot = 0;
     this.inflights.reset();
   }
+}
+
+/**
+ * The progress of every member, ascending by peer: of those who stay as it was, of new ones starting with a probe at
+ * `lastIndex`. A new member counts as active until the next check, or its arrival could depose the leader.
+ */
+export function progressFor(
+  configuration: Configuration,
+  known: readonly Progress[],
+  lastIndex: Index,
+  messagesMax: number,
+  bytesMax: number,
+): Progress[] {
+  return membersOf(configuration).map((peer) => {
+    const isLearner = configuration.learners.includes(peer);
+    const old = known.find((progress) => progress.peer === peer);
+    if (old !== undefined) {
+      old.isLearner = isLearner;
+      return old;
+    }
+    const fresh = new Progress(peer, Math.max(lastIndex, 1), isLearner, messagesMax, bytesMax);
+    fresh.recentActive = true;
+    return fresh;
+  });
 }

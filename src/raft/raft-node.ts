@@ -2,10 +2,10 @@
 // no clock, no chance of its own, no input or output (the shape of etcd's raft; Ongaro's thesis for the rules).
 
 import { assert } from "./assert.ts";
-import { encodeChange } from "./configuration-codec.ts";
+import { changePayload } from "./configuration-codec.ts";
 import { Core } from "./core.ts";
 import { answerVote, campaign, isLeaseHeld, recordVote } from "./election.ts";
-import { enterJoint, leaveJoint, simpleChange } from "./membership.ts";
+import { enterJoint, isJoint, leaveJoint, simpleChange } from "./membership.ts";
 import { jointIndex } from "./quorum.ts";
 import { stepCandidate } from "./step-candidate.ts";
 import { stepFollower } from "./step-follower.ts";
@@ -44,15 +44,22 @@ import {
   type RaftSettings,
   type Ready,
   type Role,
+  type SoftState,
   type Term,
 } from "./types.ts";
+
+const NO_ENTRIES: readonly Entry[] = [];
 
 export type Payload = { readonly payload: Uint8Array; readonly crc: number };
 
 export class RaftNode {
   private readonly core: Core;
   private writeSequence = 0;
+  /** Invariant: persistedSequence <= writeSequence; equal when no write is under way. */
+  private persistedSequence = 0;
   private readyHardState: HardState;
+  /** The commit index that went out with the last write that has to be synced. */
+  private syncedCommit: Index;
   private readyCommitted: Index;
   /** The write that carries this candidate's vote for itself, and the term of that vote. */
   private ownVoteSequence = 0;
@@ -61,6 +68,7 @@ export class RaftNode {
   constructor(settings: RaftSettings, components: RaftComponents, initial: InitialState) {
     this.core = new Core(settings, components, initial);
     this.readyHardState = { ...initial.hardState };
+    this.syncedCommit = initial.hardState.commit;
     this.readyCommitted = initial.applied;
   }
 
@@ -69,6 +77,12 @@ export class RaftNode {
   }
   get role(): Role {
     return this.core.role;
+  }
+  get isLeader(): boolean {
+    return this.core.role === ROLE_LEADER;
+  }
+  get softState(): SoftState {
+    return { role: this.core.role, leader: this.core.leader };
   }
   get term(): Term {
     return this.core.term;
@@ -140,8 +154,13 @@ export class RaftNode {
     if (core.role === ROLE_FOLLOWER) core.leader = 0;
   }
 
-  /** Appends entries of one kind, in order, right after `lastIndex`. All or none. */
+  /** Appends entries of one kind, in order, right after `lastIndex`. All or none. Membership has `proposeChange`. */
   propose(kind: EntryKind, timestampMs: number, payloads: readonly Payload[]): ProposeResult {
+    assert(kind !== ENTRY_CONFIGURATION, "membership changes go through proposeChange");
+    return this.append(kind, timestampMs, payloads);
+  }
+
+  private append(kind: EntryKind, timestampMs: number, payloads: readonly Payload[]): ProposeResult {
     const { core } = this;
     if (core.role !== ROLE_LEADER || core.progressOf(core.id) === undefined) return PROPOSE_NOT_LEADER;
     if (core.transferee !== 0) return PROPOSE_TRANSFERRING;
@@ -151,18 +170,18 @@ export class RaftNode {
     if (core.uncommittedBytes > 0 && core.uncommittedBytes + bytes > core.settings.uncommittedBytesMax) return PROPOSE_FULL;
     const first = core.log.lastIndex + 1;
     core.appendOwn(payloads.map(({ payload, crc }, at) => new Entry(first + at, core.term, kind, timestampMs, payload, crc)));
-    for (const progress of core.progress) if (progress.peer !== core.id) core.sendAppend(progress, false);
+    for (const progress of core.progress) if (progress.peer !== core.id) while (core.sendAppend(progress, false));
     return PROPOSE_OK;
   }
 
-  /** Proposes a membership change. `crc` is that of `encodeChange(change)`. */
-  proposeChange(change: ConfigurationChange, timestampMs: number, crc = 0): ProposeResult {
+  /** Proposes a membership change; it takes effect on each replica when the entry is applied there. */
+  proposeChange(change: ConfigurationChange, timestampMs: number): ProposeResult {
     const { core } = this;
     if (core.role !== ROLE_LEADER) return PROPOSE_NOT_LEADER;
     // One change at a time, and none before this leader knows that the last one is applied (points 8 and 9).
     if (core.pendingChangeIndex > core.applied) return PROPOSE_CHANGE_PENDING;
-    if (core.isInJoint !== (change.changes.length === 0)) return PROPOSE_CHANGE_PENDING;
-    const result = this.propose(ENTRY_CONFIGURATION, timestampMs, [{ payload: encodeChange(change), crc }]);
+    if (changed(core.configuration, change).configuration === null) return PROPOSE_CHANGE_PENDING;
+    const result = this.append(ENTRY_CONFIGURATION, timestampMs, [changePayload(change)]);
     if (result === PROPOSE_OK) {
       core.pendingChangeIndex = core.log.lastIndex;
       core.noteChangeEntry(core.log.lastIndex);
@@ -234,15 +253,22 @@ export class RaftNode {
     const { term, vote, commit } = core;
     const old = this.readyHardState;
     const voteChanged = term !== old.term || vote !== old.vote;
-    const hardState = voteChanged || commit !== old.commit ? { term, vote, commit } : null;
+    const mustSync = voteChanged || core.log.hasUnsent || core.pendingSnapshot !== null;
+    // A host may drop a commit index that comes alone, but a membership change must never be on disk without the commit
+    // of the one before it: a restarted replica would stand for election two configurations behind (README, membership).
+    const commitBehind = commit !== old.commit || (mustSync && commit !== this.syncedCommit);
+    const hardState = voteChanged || commitBehind ? { term, vote, commit } : null;
     const snapshot = core.pendingSnapshot;
     core.pendingSnapshot = null;
-    const writes = hardState !== null || core.log.hasUnsent || snapshot !== null;
-    const sequence = writes ? this.writeSequence + 1 : 0;
-    const entries = writes ? core.log.takeUnsent(sequence) : [];
-    if (writes) {
+    // An answer may vouch for entries of a write that is still under way: then it waits, even with nothing new to write.
+    const waits = core.messagesAfterPersist.length > 0 && this.persistedSequence < this.writeSequence;
+    const writes = hardState !== null || mustSync;
+    const sequence = writes || waits ? this.writeSequence + 1 : 0;
+    const entries = core.log.hasUnsent ? core.log.takeUnsent(sequence) : NO_ENTRIES;
+    if (sequence > 0) {
       this.writeSequence = sequence;
       if (hardState !== null) this.readyHardState = hardState;
+      if (mustSync) this.syncedCommit = commit;
       if (voteChanged && vote === core.id) {
         this.ownVoteSequence = sequence;
         this.ownVoteTerm = term;
@@ -255,7 +281,7 @@ export class RaftNode {
     return {
       writeSequence: sequence,
       hardState,
-      mustSync: voteChanged || entries.length > 0 || snapshot !== null,
+      mustSync,
       snapshot,
       entries,
       messages,
@@ -270,6 +296,7 @@ export class RaftNode {
   persisted(writeSequence: number): void {
     const { core } = this;
     assert(writeSequence <= this.writeSequence, "only what was handed out becomes durable");
+    if (writeSequence > this.persistedSequence) this.persistedSequence = writeSequence;
     core.log.persisted(writeSequence);
     if (core.role === ROLE_LEADER) {
       const own = core.progressOf(core.id);
@@ -285,18 +312,19 @@ export class RaftNode {
   /** The machine has applied up to `index`. */
   appliedTo(index: Index): void {
     const { core } = this;
+    // A snapshot that the host has yet to install is ahead of what its machine applied meanwhile.
+    if (core.pendingSnapshot !== null && index <= core.applied) return;
     assert(index >= core.applied && index <= core.commit, "applied only rises, up to the commit index");
     core.applied = index;
     core.forgetChangesTo(index);
-    const { configuration } = core;
-    if (core.role === ROLE_LEADER && configuration.autoLeave && index >= core.pendingChangeIndex) {
-      this.proposeChange({ transition: "auto", changes: [] }, 0);
-    }
+    this.leaveJointIfDue();
   }
 
   /** Called when the host applies an ENTRY_CONFIGURATION entry; returns the configuration from there on. */
   applyChange(change: ConfigurationChange): Configuration {
     const { core } = this;
+    // An entry from before a snapshot that was accepted but is not installed yet: the configuration is ahead of it.
+    if (core.pendingSnapshot !== null) return core.configuration;
     const result = changed(core.configuration, change);
     // A change that no longer fits changes nothing, on every replica alike.
     if (result.configuration === null) return core.configuration;
@@ -363,6 +391,14 @@ export class RaftNode {
     }
   }
 
+  /** The leader's own proposal to leave a joint configuration; tried again by every tick, as a transfer may refuse it. */
+  private leaveJointIfDue(): void {
+    const { core } = this;
+    if (core.role === ROLE_LEADER && core.configuration.autoLeave && core.applied >= core.pendingChangeIndex) {
+      this.proposeChange({ transition: "auto", changes: [] }, 0);
+    }
+  }
+
   private tickLeader(): void {
     const { core } = this;
     const { electionTicks, heartbeatTicks, checkQuorum } = core.settings;
@@ -379,6 +415,7 @@ export class RaftNode {
       core.heartbeatElapsed = 0;
       core.broadcastHeartbeat(core.reads.openRound);
     }
+    this.leaveJointIfDue();
   }
 
   /** A majority answered since the last check (point 3). */
@@ -404,7 +441,10 @@ export class RaftNode {
 /** The configuration after a change, or why it does not fit. */
 function changed(configuration: Configuration, change: ConfigurationChange): ReturnType<typeof simpleChange> {
   if (change.changes.length === 0) return leaveJoint(configuration);
-  if (change.transition === "auto" && change.changes.length === 1) return simpleChange(configuration, change.changes);
+  if (change.transition === "auto") {
+    const simple = simpleChange(configuration, change.changes);
+    if (simple.configuration !== null || isJoint(configuration)) return simple;
+  }
   return enterJoint(configuration, change.changes, change.transition !== "jointExplicit");
 }
 

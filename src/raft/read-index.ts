@@ -3,6 +3,7 @@
 
 import type { Index, ReadState } from "./types.ts";
 
+/** Reads that one group may have waiting; beyond that they are refused. */
 const WAITING_MAX = 100_000;
 
 type Waiting = { readonly token: number; readonly index: Index; readonly round: number };
@@ -40,7 +41,7 @@ export class ReadIndex {
   /** The leader has committed in its own term: reads may start. */
   ownTermCommitted(): void {
     if (this.early.length === 0) return;
-    this.fresh.push(...this.early);
+    for (const token of this.early) this.fresh.push(token);
     this.early = [];
   }
 
@@ -65,7 +66,9 @@ export class ReadIndex {
   /** Leadership is lost: nothing that waits can be confirmed. */
   drop(): void {
     if (this.early.length + this.fresh.length + this.waiting.length === 0) return;
-    this.dropped.push(...this.early, ...this.fresh, ...this.waiting.map(({ token }) => token));
+    for (const token of this.early) this.dropped.push(token);
+    for (const token of this.fresh) this.dropped.push(token);
+    for (const { token } of this.waiting) this.dropped.push(token);
     this.early = [];
     this.fresh = [];
     this.waiting = [];

@@ -64,6 +64,7 @@ export function handleAppend(core: Core, message: Message): void {
   const last = message.index + entries.length;
   assert(last === message.lastEntry || entries.length === 0, "an append carries the entries that it names");
   appendNew(core, entries);
+  if (last > core.agreedTo) core.agreedTo = last;
   core.commitTo(Math.min(message.commit, last));
   answer.index = last;
   core.send(answer);
@@ -78,15 +79,20 @@ function appendNew(core: Core, entries: readonly Entry[]): void {
   const fresh = at === 0 ? entries : entries.slice(at);
   const first = fresh[0]!.index;
   assert(first > core.commit, "a committed entry is never replaced");
+  assert(first > core.agreedTo, "a leader never replaces its own entries");
   if (first <= log.lastIndex) core.forgetChangesFrom(first);
   log.append(fresh);
   for (const entry of fresh) if (entry.kind === ENTRY_CONFIGURATION) core.noteChangeEntry(entry.index);
 }
 
 export function handleHeartbeat(core: Core, message: Message): void {
-  core.commitTo(Math.min(message.commit, core.log.lastIndex));
+  // The leader sends no more than this replica once confirmed; but what was confirmed may be lost with an unsynced tail,
+  // and other entries may stand in its place. So a commit counts only up to where this very process saw the logs agree.
+  const agreed = Math.max(core.agreedTo, core.commit);
+  core.commitTo(Math.min(message.commit, agreed));
   const answer = core.message(MSG_HEARTBEAT_RESPONSE, message.from);
   answer.context = message.context;
+  answer.reject = message.commit > agreed;
   core.send(answer);
 }
 
@@ -107,6 +113,7 @@ function restore(core: Core, meta: SnapshotMeta): boolean {
   core.log.restore(meta);
   core.commit = meta.index;
   core.applied = meta.index;
+  core.agreedTo = meta.index;
   core.forgetChangesTo(meta.index);
   core.forgetChangesFrom(meta.index + 1);
   core.switchTo(meta.configuration);

@@ -71,6 +71,8 @@ function heartbeatAnswered(core: Core, progress: Progress, message: Message): vo
   progress.recentActive = true;
   // A window that filled up with lost messages opens again (point 20).
   progress.appendPaused = false;
+  // A follower that restarted no longer knows where the logs agree.
+  if (message.reject && progress.state === PROGRESS_REPLICATE) progress.becomeProbe();
   if (progress.match < core.log.lastIndex || progress.state === PROGRESS_PROBE) core.sendAppend(progress, true);
   if (message.context > progress.readRound) progress.readRound = message.context;
   if (core.reads.openRound > 0) core.reads.confirmTo(confirmedRound(core));

@@ -121,11 +121,16 @@ export class Message {
    */
   lastEntry: Index;
   entries: readonly Entry[] | null;
+  /** HEARTBEAT_RESPONSE: the receiver lost track of where its log agrees with the leader's (a restart): probe it. */
   reject: boolean;
   /** APPEND_RESPONSE rejected: the follower's best guess where the logs agree. */
   hint: Index;
   /** HEARTBEAT and its response: the newest read request that this round confirms; 0 is none. VOTE: 1 = by transfer. */
   context: number;
+  /**
+   * SNAPSHOT. Where the sender's log begins; the host fills in the configuration of the checkpoint that it sends, which
+   * may also be a later one. The receiving core trusts what the host staged.
+   */
   snapshot: SnapshotMeta | null;
 
   constructor(kind: MessageKind, from: PeerId, to: PeerId, term: Term) {
@@ -153,8 +158,12 @@ export class Message {
  *  4. apply up to `committedTo` in order and call `appliedTo`.
  */
 export type Ready = {
-  /** Strictly increasing per group; 0 when nothing has to be written (then 3. happens at once). */
+  /**
+   * Strictly increasing per group; 0 when neither a write nor a wait is needed (then 3. happens at once). It may come
+   * with nothing to write: then `messagesAfterPersist` depend on an earlier write that is still under way.
+   */
   readonly writeSequence: number;
+  /** With `entries` it always carries the newest commit index, unless an earlier write with entries did (see membership). */
   readonly hardState: HardState | null;
   /** The write must be synced before `persisted`: entries, or a term or vote that changed; a commit alone need not. */
   readonly mustSync: boolean;
@@ -212,14 +221,18 @@ export type RaftComponents = {
 export const PROPOSE_OK = 0;
 export const PROPOSE_NOT_LEADER = 1;
 export const PROPOSE_TRANSFERRING = 2;
-/** Too many uncommitted bytes, or a configuration change is still under way. */
+/** Too many uncommitted bytes. */
 export const PROPOSE_FULL = 3;
+/** A membership change is still under way, or the change does not fit the present configuration. */
 export const PROPOSE_CHANGE_PENDING = 4;
 export type ProposeResult = 0 | 1 | 2 | 3 | 4;
 
 export const PROGRESS_PROBE = 0;
 export const PROGRESS_REPLICATE = 1;
 export const PROGRESS_SNAPSHOT = 2;
+
+/** What the outside may watch; it changes without anything to write. */
+export type SoftState = { readonly role: Role; readonly leader: PeerId };
 
 /** One line of `status()`; the leader's view of a member. */
 export type ProgressStatus = {
