@@ -36,21 +36,27 @@ export async function recover(directory: string, table: GroupTable, components: 
   for (const number of known.keys()) {
     if (!numbers.includes(number)) throw new LogCorruptError(join(directory, segmentName(number)), 0, "the file is missing");
   }
-  const used: Segment[] = [];
-  const free: Segment[] = [];
-  for (const number of numbers) {
-    const path = join(directory, segmentName(number));
-    const file = await disk.open(path, { create: false });
-    const segment = await identify(number, path, file, known.get(number));
-    (segment.firstSequence === 0 ? free : used).push(segment);
+  const files: DiskFile[] = [];
+  try {
+    const used: Segment[] = [];
+    const free: Segment[] = [];
+    for (const number of numbers) {
+      const path = join(directory, segmentName(number));
+      const file = await disk.open(path, { create: false });
+      files.push(file);
+      const segment = await identify(number, path, file, known.get(number));
+      (segment.firstSequence === 0 ? free : used).push(segment);
+    }
+    for (const [at, segment] of used.entries()) {
+      await load(segment, used[at + 1], table, rows);
+      logger.debug({ segment: segment.number, sequences: [segment.firstSequence, segment.lastSequence], sealed: segment.isSealed }, "segment opened");
+    }
+    const last = used[used.length - 1];
+    return { segments: used, free, nextNumber: (numbers[numbers.length - 1] ?? 0) + 1, nextSequence: (last?.lastSequence ?? 0) + 1 };
+  } catch (error) {
+    for (const file of files) await file.close();
+    throw error;
   }
-  for (const [at, segment] of used.entries()) {
-    const next = used[at + 1];
-    await load(segment, next, table, rows);
-    logger.debug({ segment: segment.number, sequences: [segment.firstSequence, segment.lastSequence], sealed: segment.isSealed }, "segment opened");
-  }
-  const last = used[used.length - 1];
-  return { segments: used, free, nextNumber: (numbers[numbers.length - 1] ?? 0) + 1, nextSequence: (last?.lastSequence ?? 0) + 1 };
 }
 
 /** Tells a file in use from one that is prepared for use, whose header is empty or of a former life. */

@@ -1,0 +1,215 @@
+import { cp, readdir, readFile, rm, truncate, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import fc from "fast-check";
+import { expect, test } from "vitest";
+import type { GroupId } from "../../src/base/ids.ts";
+import { LogCorruptError, LogReadError } from "../../src/log/errors.ts";
+import type { Entry } from "../../src/raft/types.ts";
+import { entry, TestLog, write } from "../support/log.ts";
+
+const text = (entries: readonly Entry[]): string[] => entries.map(({ index, term, payload }) => `${term}/${index} ${Buffer.from(payload).toString()}`);
+
+async function segmentFiles(test: TestLog): Promise<string[]> {
+  return (await readdir(test.files)).filter((name) => name.endsWith(".seg")).sort().map((name) => join(test.files, name));
+}
+
+test("log: entries and hard states of many groups come back after a restart", async () => {
+  await using log = await TestLog.create();
+  await log.append([write(1, [entry(1, 1, "a"), entry(2, 1, "b")], { term: 1, vote: 3, commit: 0 }), write(2, [entry(1, 4, "x")])]);
+  await log.append([write(1, [entry(3, 2, "c")], { term: 2, vote: 1, commit: 2 })]);
+  await log.reopen();
+  expect(text(await log.readAll(1))).toEqual(["1/1 a", "1/2 b", "2/3 c"]);
+  expect(text(await log.readAll(2))).toEqual(["4/1 x"]);
+  const state = log.log.groups().get(1 as GroupId)!;
+  expect(state.hardState).toEqual({ term: 2, vote: 1, commit: 2 });
+  expect(state.termRuns).toEqual([{ term: 1, firstIndex: 1 }, { term: 2, firstIndex: 3 }]);
+});
+
+test("log: an overwritten suffix is gone, also after a restart", async () => {
+  await using log = await TestLog.create();
+  await log.append([write(1, [entry(1, 1, "a"), entry(2, 1, "b"), entry(3, 1, "c")])]);
+  await log.append([write(1, [entry(2, 2, "B")])]);
+  for (let round = 0; round < 2; round++) {
+    expect(text(await log.readAll(1))).toEqual(["1/1 a", "2/2 B"]);
+    await log.reopen();
+  }
+});
+
+test("log: a trimmed prefix is refused as trimmed, and segments without live entries are used again", async () => {
+  await using log = await TestLog.create(16 * 1024);
+  const body = "x".repeat(1_000);
+  for (let index = 1; index <= 200; index++) {
+    await log.append([write(1, [entry(index, 1, body)], index === 1 ? { term: 1, vote: 2, commit: 0 } : null), ...(index === 1 ? [write(2, [], { term: 9, vote: 4, commit: 0 })] : [])]);
+    if (index % 20 === 0) log.log.trim(1 as GroupId, index - 5, 1);
+  }
+  await log.append([write(1, [entry(201, 1, "end")])]);
+  await expect(log.read(1, 10, 20)).rejects.toMatchObject({ code: "TRIMMED" } satisfies Partial<LogReadError>);
+  await log.reopen();
+  expect(log.log.stats().segments).toBeLessThan(6);
+  expect((await segmentFiles(log)).length).toBeLessThan(11);
+  const state = log.log.groups().get(1 as GroupId)!;
+  expect([state.trimmed.index, state.lastIndex, state.hardState.vote]).toEqual([195, 201, 2]);
+  // Written once, long ago, in a segment that was freed: carried forward.
+  expect(log.log.groups().get(2 as GroupId)!.hardState).toEqual({ term: 9, vote: 4, commit: 0 });
+  expect((await log.readAll(1)).map(({ index }) => index)).toEqual([196, 197, 198, 199, 200, 201]);
+});
+
+test("log: a destroyed group stays gone, a reset one goes on after its snapshot", async () => {
+  await using log = await TestLog.create();
+  await log.append([write(1, [entry(1, 1, "a")]), write(2, [entry(1, 1, "b"), entry(2, 1, "c")])]);
+  log.log.destroy(1 as GroupId);
+  log.log.reset(2 as GroupId, 10, 3);
+  await log.append([write(2, [entry(11, 3, "d")])]);
+  await log.reopen();
+  expect(log.log.groups().has(1 as GroupId)).toBe(false);
+  expect(text(await log.readAll(2))).toEqual(["3/11 d"]);
+  expect(log.log.groups().get(2 as GroupId)!.trimmed).toEqual({ index: 10, term: 3 });
+});
+
+test("log: a tail torn at any byte of the last batch is cut, and everything before it stays", async () => {
+  await using log = await TestLog.create();
+  await log.append([write(1, [entry(1, 1, "first")])]);
+  const before = log.log.stats().bytesAppended;
+  await log.append([write(1, [entry(2, 1, "second")], { term: 1, vote: 1, commit: 1 })]);
+  const after = log.log.stats().bytesAppended;
+  await log.close();
+  const [file] = await segmentFiles(log);
+  const whole = await readFile(file!);
+  for (let cut = before; cut < after; cut += 3) {
+    const torn = Buffer.from(whole);
+    torn.fill(0, cut);
+    await writeFile(file!, torn);
+    await log.open();
+    expect(text(await log.readAll(1)), `cut at ${cut}`).toEqual(["1/1 first"]);
+    await log.append([write(1, [entry(2, 2, "other")])]);
+    await log.reopen();
+    expect(text(await log.readAll(1)), `cut at ${cut}`).toEqual(["1/1 first", "2/2 other"]);
+    await log.close();
+  }
+  await log.open();
+});
+
+test("log: a flipped bit before the tail is refused at the start, or when the entry is read; never served", async () => {
+  await using log = await TestLog.create(8 * 1024);
+  for (let index = 1; index <= 80; index++) await log.append([write(1, [entry(index, 1, `record ${index} ${"y".repeat(300)}`)])]);
+  const expected = text(await log.readAll(1));
+  await log.close();
+  const files = await segmentFiles(log);
+  expect(files.length).toBeGreaterThan(4);
+  let found = 0;
+  for (const file of files.slice(0, 2)) {
+    const whole = await readFile(file);
+    for (let at = 0; at < 6_000; at += 397) {
+      const damaged = Buffer.from(whole);
+      damaged[at]! ^= 0x10;
+      await writeFile(file, damaged);
+      const outcome = await log.open().then(
+        async () => {
+          const result = await log.readAll(1).then(text, (error: unknown) => error);
+          await log.close();
+          return result;
+        },
+        (error: unknown) => error,
+      );
+      if (Array.isArray(outcome)) expect(outcome, `bit flipped in ${file} at ${at}`).toEqual(expected);
+      else {
+        expect(outcome instanceof LogCorruptError || outcome instanceof LogReadError, `${String(outcome)} at ${at}`).toBe(true);
+        found += 1;
+      }
+    }
+    await writeFile(file, whole);
+  }
+  expect(found).toBeGreaterThan(15);
+  await log.open();
+  expect(text(await log.readAll(1))).toEqual(expected);
+});
+
+test("log: a missing or cut file in the middle is refused", async () => {
+  await using log = await TestLog.create(8 * 1024);
+  for (let index = 1; index <= 40; index++) await log.append([write(1, [entry(index, 1, "z".repeat(500))])]);
+  await log.close();
+  const files = await segmentFiles(log);
+  const copy = await readFile(files[1]!);
+  await rm(files[1]!);
+  await expect(log.open()).rejects.toBeInstanceOf(LogCorruptError);
+  await writeFile(files[1]!, copy);
+  await truncate(files[0]!, 100);
+  const outcome = await log.open().then(() => log.readAll(1), (error: unknown) => error).catch((error: unknown) => error);
+  expect(outcome instanceof LogCorruptError || outcome instanceof LogReadError).toBe(true);
+  await log.close().catch(() => {});
+  await log.open().catch(() => log.kv.close());
+});
+
+test("log: without the store the footers tell the same", async () => {
+  await using log = await TestLog.create(8 * 1024);
+  for (let index = 1; index <= 60; index++) await log.append([write(index % 3, [entry(Math.floor(index / 3) + (index % 3 === 0 ? 0 : 1), 1, `r${index} ${"q".repeat(300)}`)])]);
+  const expected = [text(await log.readAll(0)), text(await log.readAll(1)), text(await log.readAll(2))];
+  await log.close();
+  await rm(join(log.directory, "store"), { recursive: true });
+  await log.open();
+  expect([text(await log.readAll(0)), text(await log.readAll(1)), text(await log.readAll(2))]).toEqual(expected);
+});
+
+test("log: at 1 KiB a payload byte costs at most 1.1 bytes on disk", async () => {
+  await using log = await TestLog.create(1024 * 1024);
+  for (let turn = 0; turn < 50; turn++) await log.append([write(1, Array.from({ length: 10 }, (_, at) => entry(turn * 10 + at + 1, 1, "p".repeat(1024))))]);
+  expect(log.log.stats().bytesAppended / (500 * 1024)).toBeLessThan(1.1);
+});
+
+test("log: random writes, overwrites, trims, resets and restarts match a model", async () => {
+  const operation = fc.oneof(
+    { weight: 6, arbitrary: fc.record({ kind: fc.constant("append" as const), group: fc.nat(2), back: fc.nat(3), count: fc.integer({ min: 1, max: 4 }), size: fc.nat(600) }) },
+    { weight: 1, arbitrary: fc.record({ kind: fc.constant("trim" as const), group: fc.nat(2), keep: fc.nat(5) }) },
+    { weight: 1, arbitrary: fc.record({ kind: fc.constant("reset" as const), group: fc.nat(2), jump: fc.nat(20) }) },
+    { weight: 1, arbitrary: fc.record({ kind: fc.constant("reopen" as const) }) },
+  );
+  await fc.assert(
+    fc.asyncProperty(fc.array(operation, { minLength: 5, maxLength: 60 }), async (operations) => {
+      await using log = await TestLog.create(4 * 1024);
+      const model = [0, 1, 2].map(() => ({ trimmed: 0, term: 1, entries: new Map<number, string>() }));
+      const lastOf = (group: number): number => Math.max(model[group]!.trimmed, ...model[group]!.entries.keys());
+      for (const step of operations) {
+        if (step.kind === "append") {
+          const rows = model[step.group]!;
+          rows.term += 1;
+          const first = Math.max(rows.trimmed + 1, lastOf(step.group) + 1 - step.back);
+          const entries = Array.from({ length: step.count }, (_, at) => entry(first + at, rows.term, `${first + at}:${rows.term}:${"w".repeat(step.size)}`));
+          for (const index of [...rows.entries.keys()]) if (index >= first) rows.entries.delete(index);
+          for (const { index, payload } of entries) rows.entries.set(index, Buffer.from(payload).toString());
+          await log.append([write(step.group, entries)]);
+        } else if (step.kind === "trim" || step.kind === "reset") {
+          const rows = model[step.group]!;
+          if (rows.entries.size === 0) continue;
+          const index = step.kind === "trim" ? Math.max(rows.trimmed, lastOf(step.group) - step.keep) : lastOf(step.group) + step.jump;
+          if (step.kind === "trim") log.log.trim(step.group as GroupId, index, 1);
+          else log.log.reset(step.group as GroupId, index, rows.term);
+          for (const at of [...rows.entries.keys()]) if (at <= index) rows.entries.delete(at);
+          rows.trimmed = Math.max(rows.trimmed, index);
+          await log.append([write(step.group, [], { term: rows.term, vote: 0, commit: 0 })]);
+        } else await log.reopen();
+      }
+      await log.reopen();
+      for (const [group, rows] of model.entries()) {
+        expect((await log.readAll(group)).map(({ index, payload }) => [index, Buffer.from(payload).toString()])).toEqual([...rows.entries].sort(([a], [b]) => a - b));
+      }
+    }),
+    { numRuns: 40 },
+  );
+});
+
+test("log: a copy of the files taken between any two appends opens with all that was acknowledged", async () => {
+  await using log = await TestLog.create(6 * 1024);
+  for (let index = 1; index <= 40; index++) {
+    await log.append([write(1, [entry(index, 1, `c${index} ${"k".repeat(400)}`)], { term: 1, vote: 7, commit: index - 1 })]);
+    if (index % 10 === 0) log.log.trim(1 as GroupId, index - 3, 1);
+    if (index % 4 !== 0) continue;
+    const copy = new TestLog(`${log.directory}-copy-${index}`, log.segmentBytes);
+    // The store is closed and its list of files is not in the copy: the log alone has to do.
+    await cp(log.files, copy.files, { recursive: true });
+    await copy.open();
+    const entries = await copy.readAll(1);
+    expect(entries[entries.length - 1]!.index, `copy at ${index}`).toBe(index);
+    expect(copy.log.groups().get(1 as GroupId)!.hardState).toEqual({ term: 1, vote: 7, commit: index - 1 });
+    await copy[Symbol.asyncDispose]();
+  }
+});
