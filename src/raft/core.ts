@@ -3,7 +3,6 @@
 
 import { assert } from "./assert.ts";
 import { RaftLog } from "./log.ts";
-import { isJoint } from "./membership.ts";
 import { progressFor, type Progress } from "./progress.ts";
 import { jointIndex } from "./quorum.ts";
 import { ReadIndex } from "./read-index.ts";
@@ -104,6 +103,19 @@ export class Core {
     if (Math.min(this.commit, this.unknownTo) > this.applied) return true;
     for (const index of this.changeIndexes) if (index > this.applied && index <= this.commit) return true;
     return false;
+  }
+
+  /**
+   * How far entries up to `index` may be applied while the commit index is durable only up to `durableCommit`. A change of
+   * the members takes effect when it is applied, so a crash must not forget that it was: its voters could by then be
+   * unable to win under the older configuration. Of entries from before the start the kinds are not known.
+   */
+  applicableTo(index: Index, durableCommit: Index): Index {
+    if (index <= durableCommit) return index;
+    let limit = index;
+    for (const at of this.changeIndexes) if (at > durableCommit && at > this.applied && at <= limit) limit = at - 1;
+    if (durableCommit < this.unknownTo) limit = Math.min(limit, Math.max(durableCommit, this.applied));
+    return limit;
   }
 
   noteChangeEntry(index: Index): void {
@@ -251,9 +263,6 @@ export class Core {
     this.progress = progressFor(configuration, this.progress, this.log.lastIndex, inflightMessagesMax, inflightBytesMax);
   }
 
-  get isInJoint(): boolean {
-    return isJoint(this.configuration);
-  }
 
   private sendSnapshot(progress: Progress): boolean {
     // Only to a member that answers: a dead one would never report (point 22).

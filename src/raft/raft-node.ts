@@ -58,6 +58,9 @@ export class RaftNode {
   /** Invariant: persistedSequence <= writeSequence; equal when no write is under way. */
   private persistedSequence = 0;
   private readyHardState: HardState;
+  /** The commit index that is on disk, and those on their way there. */
+  private durableCommit: Index;
+  private commitWrites: { readonly sequence: number; readonly commit: Index }[] = [];
   /** The commit index that went out with the last write that has to be synced. */
   private syncedCommit: Index;
   private readyCommitted: Index;
@@ -69,6 +72,7 @@ export class RaftNode {
     this.core = new Core(settings, components, initial);
     this.readyHardState = { ...initial.hardState };
     this.syncedCommit = initial.hardState.commit;
+    this.durableCommit = initial.hardState.commit;
     this.readyCommitted = initial.applied;
   }
 
@@ -243,7 +247,8 @@ export class RaftNode {
       core.term !== this.readyHardState.term ||
       core.vote !== this.readyHardState.vote ||
       core.commit !== this.readyHardState.commit ||
-      this.committable > this.readyCommitted
+      this.committable > this.readyCommitted ||
+      this.awaitsCommitWrite
     );
   }
 
@@ -253,7 +258,7 @@ export class RaftNode {
     const { term, vote, commit } = core;
     const old = this.readyHardState;
     const voteChanged = term !== old.term || vote !== old.vote;
-    const mustSync = voteChanged || core.log.hasUnsent || core.pendingSnapshot !== null;
+    const mustSync = voteChanged || core.log.hasUnsent || core.pendingSnapshot !== null || this.awaitsCommitWrite;
     // A host may drop a commit index that comes alone, but a membership change must never be on disk without the commit
     // of the one before it: a restarted replica would stand for election two configurations behind (README, membership).
     const commitBehind = commit !== old.commit || (mustSync && commit !== this.syncedCommit);
@@ -268,7 +273,10 @@ export class RaftNode {
     if (sequence > 0) {
       this.writeSequence = sequence;
       if (hardState !== null) this.readyHardState = hardState;
-      if (mustSync) this.syncedCommit = commit;
+      if (mustSync) {
+        this.syncedCommit = commit;
+        this.commitWrites.push({ sequence, commit });
+      }
       if (voteChanged && vote === core.id) {
         this.ownVoteSequence = sequence;
         this.ownVoteTerm = term;
@@ -298,6 +306,7 @@ export class RaftNode {
     assert(writeSequence <= this.writeSequence, "only what was handed out becomes durable");
     if (writeSequence > this.persistedSequence) this.persistedSequence = writeSequence;
     core.log.persisted(writeSequence);
+    while (this.commitWrites.length > 0 && this.commitWrites[0]!.sequence <= writeSequence) this.durableCommit = this.commitWrites.shift()!.commit;
     if (core.role === ROLE_LEADER) {
       const own = core.progressOf(core.id);
       if (own !== undefined && own.update(core.log.stableTo) && advance(core)) core.broadcastAppend();
@@ -357,8 +366,17 @@ export class RaftNode {
     }));
   }
 
+  /** A membership change waits for the commit index to be on disk before it is applied, and no write carries it yet. */
+  private get awaitsCommitWrite(): boolean {
+    return this.core.commit > this.syncedCommit && this.committable < this.committedAndStable;
+  }
+
   /** Committed and durable here (point 29). */
   private get committable(): Index {
+    return this.core.applicableTo(this.committedAndStable, this.durableCommit);
+  }
+
+  private get committedAndStable(): Index {
     return Math.min(this.core.commit, this.core.log.stableTo);
   }
 

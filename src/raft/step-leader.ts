@@ -39,7 +39,6 @@ function rejected(core: Core, progress: Progress, message: Message): void {
 }
 
 function accepted(core: Core, progress: Progress, message: Message): void {
-  const wasPaused = progress.isPaused;
   if (message.index > core.log.lastIndex) return; // Of a log that this leader never had: nothing of ours.
   const moved = progress.update(message.index);
   if (!moved && !(progress.match === message.index && progress.state === PROGRESS_PROBE)) return;
@@ -50,7 +49,6 @@ function accepted(core: Core, progress: Progress, message: Message): void {
     progress.becomeReplicate();
   } else if (progress.state === PROGRESS_REPLICATE) progress.inflights.freeTo(message.index);
   if (advance(core)) core.broadcastAppend();
-  else if (wasPaused) core.sendAppend(progress, true);
   else if (progress.canBumpCommit(core.commit)) core.sendAppend(progress, true);
   while (core.sendAppend(progress, false));
   finishTransfer(core, progress);

@@ -53,7 +53,7 @@ export class Lane {
   /** Takes what a Ready wants written, and keeps back the messages that depend on it. */
   add(replica: Replica, ready: Ready): void {
     const voteChanged = replica.takeVoteChange(ready.hardState);
-    const writes = ready.entries.length > 0 || voteChanged || ready.snapshot !== null;
+    const writes = ready.entries.length > 0 || ready.mustSync;
     if (!writes && replica.outstandingWrites === 0) {
       // Nothing to write, or a commit index alone: that rides along with the next write.
       for (const message of ready.messagesAfterPersist) this.components.send(replica, message);
@@ -66,7 +66,8 @@ export class Lane {
     if (writes) {
       this.batch.writes.push({ group: replica.group, hardState: ready.hardState, entries: ready.entries });
       for (const entry of ready.entries) this.batch.bytes += entry.payload.length;
-      if (voteChanged || ready.snapshot !== null || replica.durability.sync) this.batch.sync = true;
+      // Entries alone are synced as their topic wants it; everything else that a replica promises always is.
+      if (voteChanged || ready.entries.length === 0 || ready.snapshot !== null || replica.durability.sync) this.batch.sync = true;
       else this.relaxed(replica, ready.entries.length);
     }
     replica.outstandingWrites += 1;

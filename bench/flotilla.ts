@@ -1,0 +1,110 @@
+import { mkdirSync } from "node:fs";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { Flotilla } from "../src/client/index.ts";
+import { end, freePorts, run, until, type Running } from "./processes.ts";
+import { payload, type PublishRequest, type System, type Target } from "./system.ts";
+
+const MAIN = fileURLToPath(new URL("../src/cli/main.js", import.meta.url));
+const BUILT_MAIN = fileURLToPath(new URL("../dist/src/cli/main.js", import.meta.url));
+const BATCH_BYTES = 128 * 1024;
+const BUFFER_BYTES = 24 * 1024 * 1024;
+
+/** Three nodes, replication 3, acknowledged after fdatasync on a majority: the product's defaults. */
+export class FlotillaSystem implements System {
+  readonly name = "flotilla";
+  readonly version = "0.1.0";
+  readonly settings = `replication 3, fsync on a majority; client batches of at most ${BATCH_BYTES / 1024} KiB, linger 1 ms`;
+  private readonly nodes: Running[];
+  private readonly client: Flotilla;
+  private next = 1;
+
+  static async start(directory: string): Promise<FlotillaSystem> {
+    const ports = await freePorts(9);
+    const peers = [0, 1, 2].map((at) => `${at + 1}=127.0.0.1:${ports[at * 3 + 1]}`).join(",");
+    // From the sources (in tests) the built program stands elsewhere than beside this file.
+    const main = MAIN.includes("/dist/") ? MAIN : BUILT_MAIN;
+    const nodes = [0, 1, 2].map((at) => {
+      const dataDir = join(directory, `node-${at + 1}`);
+      mkdirSync(dataDir, { recursive: true });
+      return run(process.execPath, [main, "serve"], {
+        FLOTILLA_NODE_ID: String(at + 1), FLOTILLA_CLUSTER_ID: "bench", FLOTILLA_DATA_DIR: dataDir, FLOTILLA_API_PORT: String(ports[at * 3]), FLOTILLA_PEER_PORT: String(ports[at * 3 + 1]),
+        FLOTILLA_HTTP_PORT: String(ports[at * 3 + 2]), FLOTILLA_PEERS: peers, FLOTILLA_LOG_LEVEL: "warn",
+      });
+    });
+    for (const at of [0, 1, 2]) await until(`flotilla node ${at + 1} ready`, async () => (await fetch(`http://127.0.0.1:${ports[at * 3 + 2]}/readyz`)).ok, nodes);
+    return new FlotillaSystem(nodes, await Flotilla.connect({ endpoints: [0, 1, 2].map((at) => `127.0.0.1:${ports[at * 3]}`) }));
+  }
+
+  private constructor(nodes: Running[], client: Flotilla) {
+    this.nodes = nodes;
+    this.client = client;
+  }
+
+  get pids(): readonly number[] {
+    return this.nodes.map(({ pid }) => pid);
+  }
+
+  async createTarget(partitions: number): Promise<Target> {
+    const name = `bench-${this.next++}`;
+    await this.client.admin.createTopic({ name, partitions, replicas: 3 });
+    return { name, partitions };
+  }
+
+  async deleteTarget(target: Target): Promise<void> {
+    await this.client.admin.deleteTopic(target.name);
+  }
+
+  async publish({ target, bytes, seconds, acked }: PublishRequest): Promise<void> {
+    const producer = await this.client.producer(target.name, { lingerMs: 1, batchBytes: BATCH_BYTES, bufferBytesMax: BUFFER_BYTES });
+    const body = payload(bytes);
+    const record = { body };
+    let failure: Error | null = null;
+    const done = (error: Error | null): void => {
+      if (error === null) acked(1);
+      else failure = error;
+    };
+    const until = Date.now() + seconds * 1000;
+    while (Date.now() < until && failure === null) {
+      for (let count = 0; count < 200; count++) if (!producer.append(record, done)) await producer.ready();
+      await new Promise((resolve) => setImmediate(resolve));
+    }
+    await producer.close();
+    if (failure !== null) throw failure;
+  }
+
+  async sequential({ target, bytes, seconds }: { target: Target; bytes: number; seconds: number }): Promise<number[]> {
+    const producer = await this.client.producer(target.name, { lingerMs: 0 });
+    const body = payload(bytes);
+    const latencies: number[] = [];
+    const until = Date.now() + seconds * 1000;
+    while (Date.now() < until) {
+      const start = performance.now();
+      await producer.send({ body });
+      latencies.push(performance.now() - start);
+    }
+    await producer.close();
+    return latencies;
+  }
+
+  async replay(target: Target): Promise<{ messages: number; bytes: number }> {
+    const offsets = await this.client.getOffsets(target.name);
+    const left = new Map(offsets.filter(({ startOffset, endOffset }) => endOffset > startOffset).map(({ partition, endOffset }) => [partition, endOffset]));
+    const consumer = await this.client.consumer(target.name, { from: "earliest", partitions: [...left.keys()], maxBytes: 4_000_000, readAheadBytes: 32 * 1024 * 1024 });
+    let messages = 0;
+    let bytes = 0;
+    for await (const batch of consumer.batches()) {
+      messages += batch.records.length;
+      for (const { body } of batch.records) bytes += body.length;
+      if (batch.nextOffset >= (left.get(batch.partition) ?? 0)) left.delete(batch.partition);
+      if (left.size === 0) break;
+    }
+    await consumer.close();
+    return { messages, bytes };
+  }
+
+  async stop(): Promise<void> {
+    await this.client.close();
+    await Promise.all(this.nodes.map((node) => end(node)));
+  }
+}
