@@ -24,6 +24,12 @@ export function costOf(pids: readonly number[]): Cost {
   return { cpuSeconds, writtenBytes };
 }
 
+/** Of this process alone, without the children that it started. */
+export function ownCost(): Cost {
+  const { user, system } = process.cpuUsage();
+  return { cpuSeconds: (user + system) / 1e6, writtenBytes: 0 };
+}
+
 export function difference(after: Cost, before: Cost): Cost {
   return { cpuSeconds: after.cpuSeconds - before.cpuSeconds, writtenBytes: after.writtenBytes - before.writtenBytes };
 }

@@ -16,6 +16,7 @@ export class FlotillaSystem implements System {
   readonly version = "0.1.0";
   readonly settings = `replication 3, fsync on a majority; client batches of at most ${BATCH_BYTES / 1024} KiB, linger 1 ms`;
   private readonly nodes: Running[];
+  private readonly startNode: (at: number) => Promise<Running>;
   private readonly client: Flotilla;
   private next = 1;
 
@@ -24,20 +25,35 @@ export class FlotillaSystem implements System {
     const peers = [0, 1, 2].map((at) => `${at + 1}=127.0.0.1:${ports[at * 3 + 1]}`).join(",");
     // From the sources (in tests) the built program stands elsewhere than beside this file.
     const main = MAIN.includes("/dist/") ? MAIN : BUILT_MAIN;
-    const nodes = [0, 1, 2].map((at) => {
+    const launch = (at: number): Running => {
       const dataDir = join(directory, `node-${at + 1}`);
       mkdirSync(dataDir, { recursive: true });
       return run(process.execPath, [main, "serve"], {
-        FLOTILLA_NODE_ID: String(at + 1), FLOTILLA_CLUSTER_ID: "bench", FLOTILLA_DATA_DIR: dataDir, FLOTILLA_API_PORT: String(ports[at * 3]), FLOTILLA_PEER_PORT: String(ports[at * 3 + 1]),
-        FLOTILLA_HTTP_PORT: String(ports[at * 3 + 2]), FLOTILLA_PEERS: peers, FLOTILLA_LOG_LEVEL: "warn",
+        FLOTILLA_NODE_ID: String(at + 1),
+        FLOTILLA_CLUSTER_ID: "bench",
+        FLOTILLA_DATA_DIR: dataDir,
+        FLOTILLA_API_PORT: String(ports[at * 3]),
+        FLOTILLA_PEER_PORT: String(ports[at * 3 + 1]),
+        FLOTILLA_HTTP_PORT: String(ports[at * 3 + 2]),
+        FLOTILLA_PEERS: peers,
+        FLOTILLA_LOG_LEVEL: "warn",
       });
-    });
-    for (const at of [0, 1, 2]) await until(`flotilla node ${at + 1} ready`, async () => (await fetch(`http://127.0.0.1:${ports[at * 3 + 2]}/readyz`)).ok, nodes);
-    return new FlotillaSystem(nodes, await Flotilla.connect({ endpoints: [0, 1, 2].map((at) => `127.0.0.1:${ports[at * 3]}`) }));
+    };
+    const ready = (at: number, nodes: readonly Running[]): Promise<void> =>
+      until(`flotilla node ${at + 1} ready`, async () => (await fetch(`http://127.0.0.1:${ports[at * 3 + 2]}/readyz`)).ok, nodes);
+    const nodes = [0, 1, 2].map(launch);
+    for (const at of [0, 1, 2]) await ready(at, nodes);
+    const startNode = async (at: number): Promise<Running> => {
+      const node = launch(at);
+      await ready(at, [node]);
+      return node;
+    };
+    return new FlotillaSystem(nodes, startNode, await Flotilla.connect({ endpoints: [0, 1, 2].map((at) => `127.0.0.1:${ports[at * 3]}`) }));
   }
 
-  private constructor(nodes: Running[], client: Flotilla) {
+  private constructor(nodes: Running[], startNode: (at: number) => Promise<Running>, client: Flotilla) {
     this.nodes = nodes;
+    this.startNode = startNode;
     this.client = client;
   }
 
@@ -89,8 +105,15 @@ export class FlotillaSystem implements System {
 
   async replay(target: Target): Promise<{ messages: number; bytes: number }> {
     const offsets = await this.client.getOffsets(target.name);
-    const left = new Map(offsets.filter(({ startOffset, endOffset }) => endOffset > startOffset).map(({ partition, endOffset }) => [partition, endOffset]));
-    const consumer = await this.client.consumer(target.name, { from: "earliest", partitions: [...left.keys()], maxBytes: 4_000_000, readAheadBytes: 32 * 1024 * 1024 });
+    const left = new Map(
+      offsets.filter(({ startOffset, endOffset }) => endOffset > startOffset).map(({ partition, endOffset }) => [partition, endOffset]),
+    );
+    const consumer = await this.client.consumer(target.name, {
+      from: "earliest",
+      partitions: [...left.keys()],
+      maxBytes: 4_000_000,
+      readAheadBytes: 32 * 1024 * 1024,
+    });
     let messages = 0;
     let bytes = 0;
     for await (const batch of consumer.batches()) {
@@ -101,6 +124,39 @@ export class FlotillaSystem implements System {
     }
     await consumer.close();
     return { messages, bytes };
+  }
+
+  /** Kills the leader of a fresh partition under a load of one record every `probeMs`; the longest time between two acks. */
+  async failover(probeMs: number): Promise<number> {
+    const target = await this.createTarget(1);
+    const producer = await this.client.producer(target.name, { lingerMs: 0 });
+    let lastMs = performance.now();
+    let longest = 0;
+    let acks = 0;
+    const done = (error: Error | null): void => {
+      if (error !== null) throw error;
+      const now = performance.now();
+      longest = Math.max(longest, now - lastMs);
+      lastMs = now;
+      acks += 1;
+    };
+    const body = payload(128);
+    const timer = setInterval(() => producer.append({ body }, done), probeMs);
+    const moreAcks = async (count: number): Promise<void> => {
+      const wanted = acks + count;
+      while (acks < wanted) await new Promise((resolve) => setTimeout(resolve, 1));
+    };
+    await moreAcks(100);
+    longest = 0;
+    const leader = (await this.client.cluster.resolve(target.name)).partitions[0]!.leader - 1;
+    this.nodes[leader]!.child.kill("SIGKILL");
+    await moreAcks(100);
+    clearInterval(timer);
+    await producer.close();
+    const gap = longest;
+    this.nodes[leader] = await this.startNode(leader);
+    await this.deleteTarget(target);
+    return gap;
   }
 
   async stop(): Promise<void> {

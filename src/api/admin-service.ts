@@ -46,7 +46,8 @@ export function adminService(broker: Broker, settings: UnarySettings): UntypedSe
 /** The token is the last name of the page before, so that a page stays right while topics come and go. */
 function listTopics(broker: Broker, request: ListRequest): object {
   const size = request.pageSize === 0 ? PAGE_MAX : Math.min(request.pageSize, PAGE_MAX);
-  if (request.pageToken.length > 1_000) throw new BrokerError("INVALID_ARGUMENT", "page_token is not one that this call gave out", { field: "page_token" });
+  if (request.pageToken.length > 1_000)
+    throw new BrokerError("INVALID_ARGUMENT", "page_token is not one that this call gave out", { field: "page_token" });
   const keyOf = (topic: { vhost: string; name: string }): string => `${topic.vhost}\n${topic.name}`;
   const after = Buffer.from(request.pageToken, "base64url").toString();
   const rest = broker.listTopics(request.vhost === "" ? null : request.vhost).filter((topic) => after === "" || keyOf(topic) > after);

@@ -68,7 +68,8 @@ function decoded(decode: () => unknown): Decoded<unknown> {
   try {
     return { value: decode(), error: null };
   } catch (error) {
-    if (error instanceof DecodeError) return { value: null, error: new BrokerError("INVALID_ARGUMENT", `the request is not a valid message: ${error.message}`) };
+    if (error instanceof DecodeError)
+      return { value: null, error: new BrokerError("INVALID_ARGUMENT", `the request is not a valid message: ${error.message}`) };
     if (error instanceof BrokerError) return { value: null, error };
     throw error;
   }
@@ -77,6 +78,7 @@ function decoded(decode: () => unknown): Decoded<unknown> {
 /** A 64-bit field as a number of 0..2^53-1. */
 export function count(text: string | number, field: string): number {
   const value = Number(text);
-  if (!Number.isSafeInteger(value) || value < 0) throw new BrokerError("INVALID_ARGUMENT", `${field} must be a whole number of 0..2^53-1, not ${text}`, { field });
+  if (!Number.isSafeInteger(value) || value < 0)
+    throw new BrokerError("INVALID_ARGUMENT", `${field} must be a whole number of 0..2^53-1, not ${text}`, { field });
   return value;
 }

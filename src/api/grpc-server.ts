@@ -76,7 +76,10 @@ export class GrpcApi {
     this.health.addToServer(this.server);
     new ReflectionService(protos).addToServer(this.server);
     const { tls } = settings;
-    const credentials = tls === undefined ? ServerCredentials.createInsecure() : ServerCredentials.createSsl(null, [{ private_key: tls.key, cert_chain: tls.cert }], false);
+    const credentials =
+      tls === undefined
+        ? ServerCredentials.createInsecure()
+        : ServerCredentials.createSsl(null, [{ private_key: tls.key, cert_chain: tls.cert }], false);
     this.injector = this.server.createConnectionInjector(credentials);
     this.listener = createServer({ noDelay: true }, (socket) => this.accept(socket));
     this.listener.maxConnections = CONNECTIONS_MAX;

@@ -2,12 +2,27 @@
 
 import type { BrokerError } from "../base/errors.ts";
 import { BrokerError as Failure } from "../base/errors.ts";
-import type { ClusterInfo, NodeInfo, PartitionDescription, PartitionInfo, SubscriptionInfo, TopicConfig, TopicInfo, Topology } from "../broker/types.ts";
+import type {
+  ClusterInfo,
+  NodeInfo,
+  PartitionDescription,
+  PartitionInfo,
+  SubscriptionInfo,
+  TopicConfig,
+  TopicInfo,
+  Topology,
+} from "../broker/types.ts";
 import { count } from "./definitions.ts";
 
 export function partError(error: BrokerError | null): object | undefined {
   if (error === null) return undefined;
-  return { reason: error.code, message: error.message, retryable: error.retryable, maybeApplied: error.maybeApplied, metadata: error.details };
+  return {
+    reason: error.code,
+    message: error.message,
+    retryable: error.retryable,
+    maybeApplied: error.maybeApplied,
+    metadata: error.details,
+  };
 }
 
 export function nodeMessage(node: NodeInfo): object {
@@ -39,7 +54,13 @@ export function subscriptionMessage({ name, partitions }: SubscriptionInfo): obj
 }
 
 /** TopicConfig as the generic codec decodes it: 64-bit numbers are text. */
-export type ConfigMessage = { durability: number; retentionMs: string; retentionBytes: string; flushIntervalMs: number; flushMessages: number };
+export type ConfigMessage = {
+  durability: number;
+  retentionMs: string;
+  retentionBytes: string;
+  flushIntervalMs: number;
+  flushMessages: number;
+};
 
 /** The fields of a configuration that a new topic asks for. */
 export function newConfig(config: ConfigMessage | null | undefined): Partial<TopicConfig> {
@@ -68,7 +89,10 @@ export function changedConfig(config: ConfigMessage | null | undefined, update: 
   const changes: Record<string, number> = {};
   for (const name of update) {
     const field = Object.hasOwn(FIELDS, name) ? FIELDS[name] : undefined;
-    if (field === undefined) throw new Failure("INVALID_ARGUMENT", `update names ${JSON.stringify(name)}; there are ${Object.keys(FIELDS).join(", ")}`, { field: "update" });
+    if (field === undefined)
+      throw new Failure("INVALID_ARGUMENT", `update names ${JSON.stringify(name)}; there are ${Object.keys(FIELDS).join(", ")}`, {
+        field: "update",
+      });
     changes[field] = all[field] ?? (field === "durability" ? 1 : 0);
   }
   return changes as Partial<TopicConfig>;

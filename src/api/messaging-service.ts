@@ -9,7 +9,13 @@ import { unary, type UnarySettings } from "./unary.ts";
 
 const ROUTING_DIRECT = 2;
 
-type CommitRequest = { vhost: string; topic: string; subscription: string; offsets: { partition: number; offset: string; metadata: string; reset: boolean }[]; routing: number };
+type CommitRequest = {
+  vhost: string;
+  topic: string;
+  subscription: string;
+  offsets: { partition: number; offset: string; metadata: string; reset: boolean }[];
+  routing: number;
+};
 type OffsetsRequest = { vhost: string; topic: string; subscription: string; partitions: number[]; timeMs?: string; routing: number };
 
 /** flotilla.v1.Messaging over the use cases. */
@@ -21,7 +27,12 @@ export function messagingService(broker: Broker, settings: UnarySettings): Untyp
     },
     Fetch: unary(settings, (request: FetchCall, signal) => broker.fetch(request, signal)),
     CommitOffsets: unary(settings, async (request: CommitRequest, signal) => {
-      const offsets: OffsetCommit[] = request.offsets.map(({ partition, offset, metadata, reset }) => ({ partition, offset: count(offset, "offsets.offset"), metadata, reset }));
+      const offsets: OffsetCommit[] = request.offsets.map(({ partition, offset, metadata, reset }) => ({
+        partition,
+        offset: count(offset, "offsets.offset"),
+        metadata,
+        reset,
+      }));
       const outcomes = await broker.commitOffsets({ ...request, offsets, direct: request.routing === ROUTING_DIRECT }, signal);
       return { partitions: outcomes.map(({ partition, error }) => ({ partition, error: partError(error) })) };
     }),
@@ -45,7 +56,8 @@ export function messagingService(broker: Broker, settings: UnarySettings): Untyp
 
 function publish(broker: Broker, request: PublishRequest, signal: AbortSignal): Promise<PublishedAnswer> {
   return new Promise((resolve, reject) => {
-    const expired = (): void => reject(new BrokerError("TIMEOUT", "the deadline passed before the batch was acknowledged; send it again with the same sequence"));
+    const expired = (): void =>
+      reject(new BrokerError("TIMEOUT", "the deadline passed before the batch was acknowledged; send it again with the same sequence"));
     signal.addEventListener("abort", expired, { once: true });
     if (signal.aborted) {
       // Time was up before the work began: nothing was done.

@@ -54,13 +54,18 @@ export class PublishStream {
     }
     const { open, batches } = frame.value;
     if (open !== null) {
-      if (this.open !== null) return this.fail(new BrokerError("INVALID_ARGUMENT", "open may stand in the first message only", { field: "open" }));
+      if (this.open !== null)
+        return this.fail(new BrokerError("INVALID_ARGUMENT", "open may stand in the first message only", { field: "open" }));
       this.open = open;
     }
     if (this.open === null) return this.fail(new BrokerError("INVALID_ARGUMENT", "the first message must have open", { field: "open" }));
     for (const batch of batches) {
       if (batch.id !== this.nextId) {
-        return this.fail(new BrokerError("INVALID_ARGUMENT", `batch id ${batch.id} stands where ${this.nextId} belongs: ids count up by one from 1`, { field: "batches.id" }));
+        return this.fail(
+          new BrokerError("INVALID_ARGUMENT", `batch id ${batch.id} stands where ${this.nextId} belongs: ids count up by one from 1`, {
+            field: "batches.id",
+          }),
+        );
       }
       this.nextId += 1;
       this.publish(this.open, batch);
@@ -87,7 +92,14 @@ export class PublishStream {
     if (this.isOver) return;
     const last = this.acks[this.acks.length - 1];
     const extendsLast =
-      last !== undefined && last.error === null && ack.error === null && !last.duplicate && !ack.duplicate && last.partition === ack.partition && last.firstId + last.batches === ack.firstId && last.baseOffset + last.count === ack.baseOffset;
+      last !== undefined &&
+      last.error === null &&
+      ack.error === null &&
+      !last.duplicate &&
+      !ack.duplicate &&
+      last.partition === ack.partition &&
+      last.firstId + last.batches === ack.firstId &&
+      last.baseOffset + last.count === ack.baseOffset;
     if (extendsLast) {
       last.batches += 1;
       last.count += ack.count;

@@ -5,14 +5,34 @@ import { DecodeError } from "../base/bytes.ts";
 import type { BrokerError } from "../base/errors.ts";
 import { FETCH_BYTES_DEFAULT, FETCH_BYTES_MAX, FETCH_WAIT_MS_MAX, FRAME_BATCHES_MAX, REQUEST_PARTITIONS_MAX } from "../base/limits.ts";
 import { ProtoReader, ProtoWriter } from "../base/protobuf.ts";
-import { FROM_EARLIEST, FROM_LATEST, FROM_OFFSET, FROM_TIME, type FetchCall, type FetchPosition, type FetchedPartition, type PublishCall } from "../broker/types.ts";
+import {
+  FROM_EARLIEST,
+  FROM_LATEST,
+  FROM_OFFSET,
+  FROM_TIME,
+  type FetchCall,
+  type FetchPosition,
+  type FetchedPartition,
+  type PublishCall,
+} from "../broker/types.ts";
 
 const EMPTY = new Uint8Array(0);
 const ROUTING_DIRECT = 2;
 
 export function decodePublish(bytes: Uint8Array): PublishCall {
   const reader = new ProtoReader(bytes);
-  const call = { vhost: "", topic: "", partition: -1, partitionKey: null as Uint8Array | null, records: EMPTY as Uint8Array, count: 0, producerId: 0, producerEpoch: 0, sequence: 0, direct: false };
+  const call = {
+    vhost: "",
+    topic: "",
+    partition: -1,
+    partitionKey: null as Uint8Array | null,
+    records: EMPTY as Uint8Array,
+    count: 0,
+    producerId: 0,
+    producerEpoch: 0,
+    sequence: 0,
+    direct: false,
+  };
   while (reader.next()) {
     if (reader.field === 1) call.vhost = reader.string();
     else if (reader.field === 2) call.topic = reader.string();
@@ -34,14 +54,33 @@ export function decodePublish(bytes: Uint8Array): PublishCall {
   return call;
 }
 
-export type PublishedAnswer = { readonly partition: number; readonly baseOffset: number; readonly count: number; readonly duplicate: boolean };
+export type PublishedAnswer = {
+  readonly partition: number;
+  readonly baseOffset: number;
+  readonly count: number;
+  readonly duplicate: boolean;
+};
 
 export function encodePublished(answer: PublishedAnswer): Buffer {
-  return buffer(new ProtoWriter(32).uint(1, answer.partition).uint(2, Math.max(answer.baseOffset, 0)).uint(3, answer.count).bool(4, answer.duplicate));
+  return buffer(
+    new ProtoWriter(32).uint(1, answer.partition).uint(2, Math.max(answer.baseOffset, 0)).uint(3, answer.count).bool(4, answer.duplicate),
+  );
 }
 
-export type PublishOpen = { readonly vhost: string; readonly topic: string; readonly producerId: number; readonly producerEpoch: number; readonly direct: boolean };
-export type StreamBatch = { readonly id: number; readonly partition: number; readonly sequence: number; readonly count: number; readonly records: Uint8Array };
+export type PublishOpen = {
+  readonly vhost: string;
+  readonly topic: string;
+  readonly producerId: number;
+  readonly producerEpoch: number;
+  readonly direct: boolean;
+};
+export type StreamBatch = {
+  readonly id: number;
+  readonly partition: number;
+  readonly sequence: number;
+  readonly count: number;
+  readonly records: Uint8Array;
+};
 export type PublishFrame = { readonly open: PublishOpen | null; readonly batches: readonly StreamBatch[] };
 
 export function decodePublishFrame(bytes: Uint8Array): PublishFrame {
@@ -85,13 +124,27 @@ function decodeBatch(reader: ProtoReader): StreamBatch {
 }
 
 /** `batches` consecutive ids of one partition, stored back to back; or one failed batch. */
-export type Ack = { readonly firstId: number; batches: number; readonly partition: number; readonly baseOffset: number; count: number; readonly duplicate: boolean; readonly error: BrokerError | null };
+export type Ack = {
+  readonly firstId: number;
+  batches: number;
+  readonly partition: number;
+  readonly baseOffset: number;
+  count: number;
+  readonly duplicate: boolean;
+  readonly error: BrokerError | null;
+};
 
 export function encodeAcks(acks: readonly Ack[]): Buffer {
   const writer = new ProtoWriter(acks.length * 32 + 16);
   for (const ack of acks) {
     const mark = writer.open(1);
-    writer.uint(1, ack.firstId).uint(2, ack.batches).uint(3, ack.partition).uint(4, Math.max(ack.baseOffset, 0)).uint(5, ack.count).bool(6, ack.duplicate);
+    writer
+      .uint(1, ack.firstId)
+      .uint(2, ack.batches)
+      .uint(3, ack.partition)
+      .uint(4, Math.max(ack.baseOffset, 0))
+      .uint(5, ack.count)
+      .bool(6, ack.duplicate);
     if (ack.error !== null) writePartError(writer, 7, ack.error);
     writer.close(mark);
   }

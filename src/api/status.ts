@@ -42,13 +42,19 @@ function encodeStatus(error: BrokerError, code: number, message: string): Uint8A
   if (code === GRPC.INVALID_ARGUMENT) {
     detail(writer, "BadRequest", (info) => {
       const mark = info.open(1);
-      info.string(1, error.details["field"] ?? "").string(2, message).close(mark);
+      info
+        .string(1, error.details["field"] ?? "")
+        .string(2, message)
+        .close(mark);
     });
   }
   if (code === GRPC.RESOURCE_EXHAUSTED) {
     detail(writer, "QuotaFailure", (info) => {
       const mark = info.open(1);
-      info.string(1, error.details["subject"] ?? error.code).string(2, message).close(mark);
+      info
+        .string(1, error.details["subject"] ?? error.code)
+        .string(2, message)
+        .close(mark);
     });
   }
   return writer.finish();
@@ -58,7 +64,10 @@ function detail(writer: ProtoWriter, type: string, fill: (message: ProtoWriter) 
   const value = new ProtoWriter(128);
   fill(value);
   const mark = writer.open(3);
-  writer.string(1, TYPE_PREFIX + type).block(2, value.finish()).close(mark);
+  writer
+    .string(1, TYPE_PREFIX + type)
+    .block(2, value.finish())
+    .close(mark);
 }
 
 /** gRPC carries messages as ASCII; a stray character could cost the whole status. */

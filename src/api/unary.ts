@@ -9,7 +9,10 @@ import { toStatus, unknownFailure } from "./status.ts";
 export type UnarySettings = { readonly defaultDeadlineMs: number; readonly logger: Logger };
 
 /** Serves a unary method by `work`, which rejects with BrokerError for everything that is not a bug. */
-export function unary<Request, Response>(settings: UnarySettings, work: (request: Request, signal: AbortSignal) => Promise<Response> | Response): handleUnaryCall<Decoded<Request>, Response> {
+export function unary<Request, Response>(
+  settings: UnarySettings,
+  work: (request: Request, signal: AbortSignal) => Promise<Response> | Response,
+): handleUnaryCall<Decoded<Request>, Response> {
   return (call, callback) => {
     if (call.request.error !== null) {
       callback(toStatus(call.request.error));
@@ -29,7 +32,11 @@ export function unary<Request, Response>(settings: UnarySettings, work: (request
   };
 }
 
-async function run<Request, Response>(request: Request, signal: AbortSignal, work: (request: Request, signal: AbortSignal) => Promise<Response> | Response): Promise<Response> {
+async function run<Request, Response>(
+  request: Request,
+  signal: AbortSignal,
+  work: (request: Request, signal: AbortSignal) => Promise<Response> | Response,
+): Promise<Response> {
   return work(request, signal);
 }
 

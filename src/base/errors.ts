@@ -24,8 +24,12 @@ type Row = { readonly grpc: number; readonly retry: Retry; readonly meaning: str
 const row = (grpc: number, retry: Retry, meaning: string): Row => ({ grpc, retry, meaning });
 
 export const ERRORS = {
-  INVALID_ARGUMENT: row(GRPC.INVALID_ARGUMENT, "no", "A field is missing, too long, out of range or of the wrong form; the message names it."),
-  INVALID_NAME: row(GRPC.INVALID_ARGUMENT, "no", "A name must be 1 to 200 of A-Z a-z 0-9 . _ - (a vhost may also be \"/\")."),
+  INVALID_ARGUMENT: row(
+    GRPC.INVALID_ARGUMENT,
+    "no",
+    "A field is missing, too long, out of range or of the wrong form; the message names it.",
+  ),
+  INVALID_NAME: row(GRPC.INVALID_ARGUMENT, "no", 'A name must be 1 to 200 of A-Z a-z 0-9 . _ - (a vhost may also be "/").'),
   MALFORMED_BATCH: row(GRPC.INVALID_ARGUMENT, "no", "The record batch is not a RecordBatch message, or is empty."),
   COUNT_MISMATCH: row(GRPC.INVALID_ARGUMENT, "no", "The count does not match the records in the batch."),
   BATCH_TOO_LARGE: row(GRPC.INVALID_ARGUMENT, "no", "A batch may have 65,536 records and 4,128,768 bytes; send smaller batches."),
@@ -35,7 +39,11 @@ export const ERRORS = {
   TOPIC_EXISTS: row(GRPC.ALREADY_EXISTS, "no", "A topic of this name exists with other settings."),
   OFFSET_OUT_OF_RANGE: row(GRPC.OUT_OF_RANGE, "no", "The offset is below the first one held or past the end; the details carry both."),
   OFFSET_WOULD_GO_BACK: row(GRPC.FAILED_PRECONDITION, "no", "A later offset is committed already; set reset to go back on purpose."),
-  NOT_LEADER: row(GRPC.FAILED_PRECONDITION, "leader", "The call asked for direct routing and this node does not lead; the details name who does."),
+  NOT_LEADER: row(
+    GRPC.FAILED_PRECONDITION,
+    "leader",
+    "The call asked for direct routing and this node does not lead; the details name who does.",
+  ),
   NO_LEADER: row(GRPC.UNAVAILABLE, "same", "The partition has no leader at the moment: an election is under way or a majority is down."),
   LEADER_CHANGED: row(GRPC.UNAVAILABLE, "leader", "The leader changed before the outcome was known; it may have been carried out."),
   NODE_UNREACHABLE: row(GRPC.UNAVAILABLE, "same", "The leader's node was lost while it worked on this call; it may have been carried out."),

@@ -47,7 +47,10 @@ export class Admin {
 
   topicOf(vhost: string, name: string): TopicRow | BrokerError {
     const topic = this.components.catalog.topic(vhostOf(vhost), name);
-    return topic ?? new BrokerError("UNKNOWN_TOPIC", `there is no topic ${JSON.stringify(name)}; create it with "flotilla topic create"`, { topic: name });
+    return (
+      topic ??
+      new BrokerError("UNKNOWN_TOPIC", `there is no topic ${JSON.stringify(name)}; create it with "flotilla topic create"`, { topic: name })
+    );
   }
 
   async create(call: CreateTopicCall, signal: AbortSignal): Promise<{ topic: TopicInfo; created: boolean }> {
@@ -98,7 +101,8 @@ export class Admin {
     if (partitions < now) throw new BrokerError("FEWER_PARTITIONS", `the topic has ${now} partitions; it cannot get fewer`);
     if (partitions === now) return infoOf(topic);
     const nodes = this.placementNodes();
-    if (topic.replicas > nodes.length) throw new BrokerError("NOT_ENOUGH_NODES", `${topic.replicas} replicas need as many live nodes; there are ${nodes.length}`);
+    if (topic.replicas > nodes.length)
+      throw new BrokerError("NOT_ENOUGH_NODES", `${topic.replicas} replicas need as many live nodes; there are ${nodes.length}`);
     const placement = place({ nodes, partitions: partitions - now, replicas: topic.replicas, start: this.components.catalog.viewVersion });
     const { code, detail } = await this.propose(encodeExpandTopic({ vhost: topic.vhost, name, expected: now, placement }), signal);
     if (code !== CATALOG_OK) throw catalogError(code, detail);
@@ -147,7 +151,8 @@ export class Admin {
 
   private propose(command: Uint8Array, signal: AbortSignal): Promise<{ code: number; detail: string }> {
     return new Promise((resolve, reject) => {
-      const abort = (): void => reject(new BrokerError("TIMEOUT", "the deadline passed before the catalog answered; the change may still be made"));
+      const abort = (): void =>
+        reject(new BrokerError("TIMEOUT", "the deadline passed before the catalog answered; the change may still be made"));
       if (signal.aborted) {
         abort();
         return;
@@ -168,12 +173,22 @@ export function vhostOf(vhost: string): string {
 
 export function checkName(what: string, name: string): void {
   if (name.length === 0 || name.length > NAME_LENGTH_MAX || !/^[A-Za-z0-9._-]+$/.test(name)) {
-    throw new BrokerError("INVALID_NAME", `the ${what} name ${JSON.stringify(name.slice(0, 64))} must be 1 to ${NAME_LENGTH_MAX} of A-Z a-z 0-9 . _ -`);
+    throw new BrokerError(
+      "INVALID_NAME",
+      `the ${what} name ${JSON.stringify(name.slice(0, 64))} must be 1 to ${NAME_LENGTH_MAX} of A-Z a-z 0-9 . _ -`,
+    );
   }
 }
 
 export function infoOf(topic: TopicRow): TopicInfo {
-  return { vhost: topic.vhost, name: topic.name, partitions: topic.partitions.length, replicas: topic.replicas, config: topic.config, createdMs: topic.createdMs };
+  return {
+    vhost: topic.vhost,
+    name: topic.name,
+    partitions: topic.partitions.length,
+    replicas: topic.replicas,
+    config: topic.config,
+    createdMs: topic.createdMs,
+  };
 }
 
 function completeConfig(base: TopicConfig, changes: Partial<TopicConfig>): TopicConfig {
@@ -181,10 +196,13 @@ function completeConfig(base: TopicConfig, changes: Partial<TopicConfig>): Topic
   if (![1, 2, 3].includes(config.durability)) throw new BrokerError("INVALID_ARGUMENT", "durability must be fsync, interval or os");
   const whole: (keyof TopicConfig)[] = ["retentionMs", "retentionBytes", "flushIntervalMs", "flushMessages"];
   for (const field of whole) {
-    if (!Number.isSafeInteger(config[field]) || config[field] < 0) throw new BrokerError("INVALID_ARGUMENT", `${field} must be a whole number of at least 0, not ${config[field]}`);
+    if (!Number.isSafeInteger(config[field]) || config[field] < 0)
+      throw new BrokerError("INVALID_ARGUMENT", `${field} must be a whole number of at least 0, not ${config[field]}`);
   }
-  if (config.flushIntervalMs > 60_000) throw new BrokerError("INVALID_ARGUMENT", `flushIntervalMs must be at most 60000, not ${config.flushIntervalMs}`);
-  if (config.flushMessages > 0xffff_ffff) throw new BrokerError("INVALID_ARGUMENT", `flushMessages must be below 2^32, not ${config.flushMessages}`);
+  if (config.flushIntervalMs > 60_000)
+    throw new BrokerError("INVALID_ARGUMENT", `flushIntervalMs must be at most 60000, not ${config.flushIntervalMs}`);
+  if (config.flushMessages > 0xffff_ffff)
+    throw new BrokerError("INVALID_ARGUMENT", `flushMessages must be below 2^32, not ${config.flushMessages}`);
   return config;
 }
 

@@ -8,7 +8,13 @@ import { COMMIT_METADATA_LENGTH_MAX, REQUEST_PARTITIONS_MAX } from "../base/limi
 import type { Logger } from "../base/logger.ts";
 import { ByteReader, ByteWriter } from "../base/bytes.ts";
 import type { CatalogMachine, TopicRow } from "../machine/catalog/catalog.ts";
-import { CATALOG_OK, CATALOG_STORE_MISMATCH, encodeInitialize, encodeRegisterNode, type NodeRegistration } from "../machine/catalog/commands.ts";
+import {
+  CATALOG_OK,
+  CATALOG_STORE_MISMATCH,
+  encodeInitialize,
+  encodeRegisterNode,
+  type NodeRegistration,
+} from "../machine/catalog/commands.ts";
 import { encodeCommitOffset, encodeDeleteCursor } from "../machine/stream/commands.ts";
 import { STREAM_OFFSET_OUT_OF_RANGE, STREAM_OK, STREAM_TOO_MANY_CURSORS, STREAM_WOULD_GO_BACK } from "../machine/stream/codes.ts";
 import { LANE_FORWARD, type PeerTransport } from "../peer/transport.ts";
@@ -76,8 +82,22 @@ export class NodeBroker implements types.Broker {
     });
     this.router.attach(this.forwarder);
     this.publisher = new Publisher(this.router, (vhost, name) => this.admin.topicOf(vhost, name));
-    this.admin = new Admin({ router: this.router, catalog: this.catalog, clock, isAlive: (node) => this.isAlive(node), caughtUp: (condition, signal) => this.caughtUp(condition, signal) });
-    this.controller = new Controller({ nodeId: this.nodeId, host, catalog: this.catalog, clock, logger, isUp: (node) => transport.isUp(node), fatal });
+    this.admin = new Admin({
+      router: this.router,
+      catalog: this.catalog,
+      clock,
+      isAlive: (node) => this.isAlive(node),
+      caughtUp: (condition, signal) => this.caughtUp(condition, signal),
+    });
+    this.controller = new Controller({
+      nodeId: this.nodeId,
+      host,
+      catalog: this.catalog,
+      clock,
+      logger,
+      isUp: (node) => transport.isUp(node),
+      fatal,
+    });
     this.leaders.watch(() => this.notifyWatchers());
   }
 
@@ -114,7 +134,8 @@ export class NodeBroker implements types.Broker {
     if (group === CATALOG_GROUP && leader === this.nodeId) this.initializeCluster();
     if (leader !== this.nodeId) return;
     const notice = encodeLeading([{ group, term }]);
-    for (const { id } of this.catalog.nodes()) if (id !== this.nodeId && this.components.transport.isUp(id)) this.forwarder.notify(id, NOTICE_LEADING, notice);
+    for (const { id } of this.catalog.nodes())
+      if (id !== this.nodeId && this.components.transport.isUp(id)) this.forwarder.notify(id, NOTICE_LEADING, notice);
   }
 
   forwarded(from: NodeId, frame: Uint8Array): void {
@@ -123,7 +144,8 @@ export class NodeBroker implements types.Broker {
 
   peerUp(peer: NodeId): void {
     const leading = [];
-    for (const replica of this.components.host.groups()) if (replica.isLeader) leading.push({ group: replica.group, term: replica.raft.term });
+    for (const replica of this.components.host.groups())
+      if (replica.isLeader) leading.push({ group: replica.group, term: replica.raft.term });
     if (leading.length > 0) this.forwarder.notify(peer, NOTICE_LEADING, encodeLeading(leading));
     this.notifyWatchers();
   }
@@ -143,7 +165,10 @@ export class NodeBroker implements types.Broker {
   async fetch(call: types.FetchCall, signal: AbortSignal): Promise<readonly types.FetchedPartition[]> {
     const topic = this.admin.existing(call.vhost, call.topic);
     if (call.positions.length === 0 || call.positions.length > REQUEST_PARTITIONS_MAX) {
-      throw new BrokerError("INVALID_ARGUMENT", `positions must name 1..${REQUEST_PARTITIONS_MAX} partitions, not ${call.positions.length}`);
+      throw new BrokerError(
+        "INVALID_ARGUMENT",
+        `positions must name 1..${REQUEST_PARTITIONS_MAX} partitions, not ${call.positions.length}`,
+      );
     }
     const fetches = call.positions.map(({ partition, from, value }) => ({ group: groupOf(topic, partition), from, value }));
     const fetched = await this.fetcher.fetch(fetches, call, signal);
@@ -160,7 +185,12 @@ export class NodeBroker implements types.Broker {
       throw new BrokerError("INVALID_ARGUMENT", `offsets must name 1..${REQUEST_PARTITIONS_MAX} partitions, not ${call.offsets.length}`);
     }
     const commits = call.offsets.map((commit) => ({ commit, group: groupOf(topic, commit.partition) }));
-    return Promise.all(commits.map(async ({ commit, group }) => ({ partition: commit.partition, error: await this.commit(group, call.subscription, commit, call.direct, signal) })));
+    return Promise.all(
+      commits.map(async ({ commit, group }) => ({
+        partition: commit.partition,
+        error: await this.commit(group, call.subscription, commit, call.direct, signal),
+      })),
+    );
   }
 
   async getOffsets(
@@ -184,7 +214,15 @@ export class NodeBroker implements types.Broker {
       groups += topic.partitions.length;
       for (const { group } of topic.partitions) if (this.leaders.of(group) === 0) leaderless += 1;
     }
-    return { clusterId: this.settings.clusterId, nodeId: this.nodeId, controllerId: this.leaders.of(CATALOG_GROUP), nodes: this.nodes(), topics: topics.length, groups, leaderlessGroups: leaderless };
+    return {
+      clusterId: this.settings.clusterId,
+      nodeId: this.nodeId,
+      controllerId: this.leaders.of(CATALOG_GROUP),
+      nodes: this.nodes(),
+      topics: topics.length,
+      groups,
+      leaderlessGroups: leaderless,
+    };
   }
 
   resolve(vhost: string, name: string): types.Topology {
@@ -200,9 +238,17 @@ export class NodeBroker implements types.Broker {
   async transferLeader(call: { vhost: string; topic: string; partition: number; toNode: number }, signal: AbortSignal): Promise<number> {
     const group = call.topic === "" ? CATALOG_GROUP : groupOf(this.admin.existing(call.vhost, call.topic), call.partition);
     const leader = await this.router.leader(group);
-    const replicas = group === CATALOG_GROUP ? [...this.catalog.nodes()].map(({ id }) => id) : this.catalog.group(group)!.topic.partitions[call.partition]!.replicas.map(nodeOfReplica);
-    const to = call.toNode === 0 ? replicas.find((node) => node !== leader && this.isAlive(node)) : replicas.find((node) => node === call.toNode);
-    if (to === undefined) throw new BrokerError("INVALID_ARGUMENT", call.toNode === 0 ? "no other replica of the partition is alive" : `node ${call.toNode} has no replica of the partition`);
+    const replicas =
+      group === CATALOG_GROUP
+        ? [...this.catalog.nodes()].map(({ id }) => id)
+        : this.catalog.group(group)!.topic.partitions[call.partition]!.replicas.map(nodeOfReplica);
+    const to =
+      call.toNode === 0 ? replicas.find((node) => node !== leader && this.isAlive(node)) : replicas.find((node) => node === call.toNode);
+    if (to === undefined)
+      throw new BrokerError(
+        "INVALID_ARGUMENT",
+        call.toNode === 0 ? "no other replica of the partition is alive" : `node ${call.toNode} has no replica of the partition`,
+      );
     if (to === leader) return leader;
     const body = new ByteWriter(8).u32(group).u16(to).finish();
     if (leader === this.nodeId) this.components.host.transferLeadership(group, to);
@@ -221,10 +267,26 @@ export class NodeBroker implements types.Broker {
     return this.admin.list(vhost);
   }
 
-  async describeTopic(vhost: string, name: string, signal: AbortSignal): Promise<{ topic: types.TopicInfo; partitions: readonly types.PartitionDescription[] }> {
+  async describeTopic(
+    vhost: string,
+    name: string,
+    signal: AbortSignal,
+  ): Promise<{ topic: types.TopicInfo; partitions: readonly types.PartitionDescription[] }> {
     const topic = this.admin.existing(vhost, name);
-    const offsets = await this.fetcher.offsets(topic.partitions.map(({ group }) => group), "", -1, false, signal);
-    const partitions = offsets.map(({ startOffset, endOffset, bytes, error }, partition) => ({ info: this.partitionInfo(topic, partition), startOffset, endOffset, bytes, error }));
+    const offsets = await this.fetcher.offsets(
+      topic.partitions.map(({ group }) => group),
+      "",
+      -1,
+      false,
+      signal,
+    );
+    const partitions = offsets.map(({ startOffset, endOffset, bytes, error }, partition) => ({
+      info: this.partitionInfo(topic, partition),
+      startOffset,
+      endOffset,
+      bytes,
+      error,
+    }));
     return { topic: infoOf(topic), partitions };
   }
 
@@ -242,7 +304,13 @@ export class NodeBroker implements types.Broker {
 
   async listSubscriptions(vhost: string, name: string, signal: AbortSignal): Promise<readonly types.SubscriptionInfo[]> {
     const topic = this.admin.existing(vhost, name);
-    const offsets = await this.fetcher.offsets(topic.partitions.map(({ group }) => group), "", -1, false, signal);
+    const offsets = await this.fetcher.offsets(
+      topic.partitions.map(({ group }) => group),
+      "",
+      -1,
+      false,
+      signal,
+    );
     const found = new Map<string, { partition: number; committedOffset: number; endOffset: number; committedMs: number }[]>();
     offsets.forEach(({ cursors, endOffset, error }, partition) => {
       if (error !== null) throw error;
@@ -260,22 +328,42 @@ export class NodeBroker implements types.Broker {
     const known = (await this.listSubscriptions(vhost, topicName, signal)).find((subscription) => subscription.name === name);
     if (known === undefined) throw new BrokerError("UNKNOWN_SUBSCRIPTION", `no offset was ever committed under ${JSON.stringify(name)}`);
     const topic = this.admin.existing(vhost, topicName);
-    await Promise.all(known.partitions.map(({ partition }) => this.command(groupOf(topic, partition), encodeDeleteCursor(name), false, signal)));
+    await Promise.all(
+      known.partitions.map(({ partition }) => this.command(groupOf(topic, partition), encodeDeleteCursor(name), false, signal)),
+    );
   }
 
   // Inside.
 
-  private async commit(group: GroupId, subscription: string, commit: types.OffsetCommit, direct: boolean, signal: AbortSignal): Promise<BrokerError | null> {
-    if (commit.metadata.length > COMMIT_METADATA_LENGTH_MAX) return new BrokerError("INVALID_ARGUMENT", `metadata has ${commit.metadata.length} characters, ${COMMIT_METADATA_LENGTH_MAX} are allowed`);
+  private async commit(
+    group: GroupId,
+    subscription: string,
+    commit: types.OffsetCommit,
+    direct: boolean,
+    signal: AbortSignal,
+  ): Promise<BrokerError | null> {
+    if (commit.metadata.length > COMMIT_METADATA_LENGTH_MAX)
+      return new BrokerError(
+        "INVALID_ARGUMENT",
+        `metadata has ${commit.metadata.length} characters, ${COMMIT_METADATA_LENGTH_MAX} are allowed`,
+      );
     try {
-      const code = await this.command(group, encodeCommitOffset({ subscription, offset: commit.offset, metadata: commit.metadata, reset: commit.reset }), direct, signal);
+      const code = await this.command(
+        group,
+        encodeCommitOffset({ subscription, offset: commit.offset, metadata: commit.metadata, reset: commit.reset }),
+        direct,
+        signal,
+      );
       switch (code) {
         case STREAM_OK:
           return null;
         case STREAM_OFFSET_OUT_OF_RANGE:
           return new BrokerError("OFFSET_OUT_OF_RANGE", `offset ${commit.offset} is past the end of the partition`);
         case STREAM_WOULD_GO_BACK:
-          return new BrokerError("OFFSET_WOULD_GO_BACK", `an offset later than ${commit.offset} is committed already; set reset to go back`);
+          return new BrokerError(
+            "OFFSET_WOULD_GO_BACK",
+            `an offset later than ${commit.offset} is committed already; set reset to go back`,
+          );
         case STREAM_TOO_MANY_CURSORS:
           return new BrokerError("TOO_MANY", "the partition holds as many subscriptions as it can; delete unused ones");
         default:
@@ -288,7 +376,8 @@ export class NodeBroker implements types.Broker {
 
   private command(group: GroupId, command: Uint8Array, direct: boolean, signal: AbortSignal): Promise<number> {
     return new Promise((resolve, reject) => {
-      const abort = (): void => reject(new BrokerError("TIMEOUT", "the deadline passed before the partition answered; it may still be carried out"));
+      const abort = (): void =>
+        reject(new BrokerError("TIMEOUT", "the deadline passed before the partition answered; it may still be carried out"));
       if (signal.aborted) {
         abort();
         return;
@@ -348,7 +437,12 @@ export class NodeBroker implements types.Broker {
   }
 
   private ledBy(group: GroupId, node: NodeId, signal: AbortSignal): Promise<void> {
-    return this.until(() => this.leaders.of(group) === node, (check) => this.leaders.watch(check), signal, "the leadership did not move in time; is the target up to date?");
+    return this.until(
+      () => this.leaders.of(group) === node,
+      (check) => this.leaders.watch(check),
+      signal,
+      "the leadership did not move in time; is the target up to date?",
+    );
   }
 
   private caughtUp(condition: () => boolean, signal: AbortSignal): Promise<void> {
@@ -359,7 +453,12 @@ export class NodeBroker implements types.Broker {
     return this.until(condition, subscribe, signal, "the change is made, but this node has not seen it yet");
   }
 
-  private until(condition: () => boolean, subscribe: (check: () => void) => () => void, signal: AbortSignal, message: string): Promise<void> {
+  private until(
+    condition: () => boolean,
+    subscribe: (check: () => void) => () => void,
+    signal: AbortSignal,
+    message: string,
+  ): Promise<void> {
     if (condition()) return Promise.resolve();
     return new Promise((resolve, reject) => {
       const finish = (): void => {
@@ -406,7 +505,7 @@ export class NodeBroker implements types.Broker {
 
 function groupOf(topic: TopicRow, partition: number): GroupId {
   const row = topic.partitions[partition];
-  if (row === undefined) throw new BrokerError("UNKNOWN_PARTITION", `topic ${topic.name} has partitions 0..${topic.partitions.length - 1}, not ${partition}`);
+  if (row === undefined)
+    throw new BrokerError("UNKNOWN_PARTITION", `topic ${topic.name} has partitions 0..${topic.partitions.length - 1}, not ${partition}`);
   return row.group;
 }
-

@@ -130,7 +130,11 @@ export class Controller {
     const { host, clock } = this.components;
     const replica = host.get(group);
     if (replica === undefined || !replica.isLeader) return;
-    const offset = (replica.machine as StreamMachine).retentionCandidate({ nowMs: clock.wallMs(), retentionMs: config.retentionMs, retentionBytes: config.retentionBytes });
+    const offset = (replica.machine as StreamMachine).retentionCandidate({
+      nowMs: clock.wallMs(),
+      retentionMs: config.retentionMs,
+      retentionBytes: config.retentionBytes,
+    });
     if (offset >= 0) host.propose(group, ENTRY_COMMAND, encodeTrim(offset), () => {});
   }
 

@@ -3,7 +3,16 @@
 
 import { BrokerError } from "../base/errors.ts";
 import type { GroupId, NodeId } from "../base/ids.ts";
-import { decodeFetch, decodeFetched, decodeOffsets, decodeOffsetsAnswer, encodeFetch, encodeFetched, encodeOffsets, encodeOffsetsAnswer } from "./forward-codec.ts";
+import {
+  decodeFetch,
+  decodeFetched,
+  decodeOffsets,
+  decodeOffsetsAnswer,
+  encodeFetch,
+  encodeFetched,
+  encodeOffsets,
+  encodeOffsetsAnswer,
+} from "./forward-codec.ts";
 import type { Serve } from "./forwarder.ts";
 import type { GroupFetch, GroupFetched, GroupOffsets, LocalGroups } from "./local-groups.ts";
 import type { Router } from "./router.ts";
@@ -24,11 +33,16 @@ export class Fetcher {
     this.local = local;
   }
 
-  async fetch(fetches: readonly GroupFetch[], options: { maxBytes: number; maxWaitMs: number; direct: boolean }, signal: AbortSignal): Promise<GroupFetched[]> {
+  async fetch(
+    fetches: readonly GroupFetch[],
+    options: { maxBytes: number; maxWaitMs: number; direct: boolean },
+    signal: AbortSignal,
+  ): Promise<GroupFetched[]> {
     const { maxBytes, maxWaitMs, direct } = options;
     const byNode = await this.byLeader(fetches, direct);
     const parts = [...byNode.keys()];
-    if (parts.length === 1 || maxWaitMs === 0) return this.gather(fetches, byNode, Math.floor(maxBytes / Math.max(parts.length, 1)), maxWaitMs, direct, signal);
+    if (parts.length === 1 || maxWaitMs === 0)
+      return this.gather(fetches, byNode, Math.floor(maxBytes / Math.max(parts.length, 1)), maxWaitMs, direct, signal);
     // Several nodes: first look everywhere, then wait everywhere and take whoever has something first.
     const share = Math.floor(maxBytes / parts.length);
     const now = await this.gather(fetches, byNode, share, 0, direct, signal);
@@ -38,18 +52,33 @@ export class Fetcher {
     signal.addEventListener("abort", left, { once: true });
     const positions = now.map((part, at) => ({ group: fetches[at]!.group, from: 0 as const, value: part.nextOffset }));
     try {
-      return await firstNews(now, parts.map(async (node) => {
-        const places = byNode.get(node)!;
-        const fetched = await this.fetchFrom(node, places.map((at) => positions[at]!), share, maxWaitMs, enough.signal);
-        return { places, fetched };
-      }));
+      return await firstNews(
+        now,
+        parts.map(async (node) => {
+          const places = byNode.get(node)!;
+          const fetched = await this.fetchFrom(
+            node,
+            places.map((at) => positions[at]!),
+            share,
+            maxWaitMs,
+            enough.signal,
+          );
+          return { places, fetched };
+        }),
+      );
     } finally {
       signal.removeEventListener("abort", left);
       enough.abort();
     }
   }
 
-  async offsets(groups: readonly GroupId[], subscription: string, timeMs: number, direct: boolean, signal: AbortSignal): Promise<GroupOffsets[]> {
+  async offsets(
+    groups: readonly GroupId[],
+    subscription: string,
+    timeMs: number,
+    direct: boolean,
+    signal: AbortSignal,
+  ): Promise<GroupOffsets[]> {
     const ask = async (group: GroupId): Promise<GroupOffsets> => {
       for (let tries = 1; ; tries++) {
         const leader = direct ? this.nodeId : await this.router.leader(group);
@@ -89,25 +118,46 @@ export class Fetcher {
     return byNode;
   }
 
-  private async gather(fetches: readonly GroupFetch[], byNode: Map<NodeId, number[]>, share: number, maxWaitMs: number, direct: boolean, signal: AbortSignal): Promise<GroupFetched[]> {
+  private async gather(
+    fetches: readonly GroupFetch[],
+    byNode: Map<NodeId, number[]>,
+    share: number,
+    maxWaitMs: number,
+    direct: boolean,
+    signal: AbortSignal,
+  ): Promise<GroupFetched[]> {
     const answer: GroupFetched[] = [];
     const part = async (node: NodeId, places: readonly number[]): Promise<void> => {
-      const fetched = await this.fetchFrom(node, places.map((at) => fetches[at]!), share, maxWaitMs, signal);
-      await Promise.all(places.map(async (at, place) => {
-        let result = fetched[place]!;
-        for (let tries = 1; !direct && result.error !== null && isMoved(result.error) && tries <= TRIES_MAX; tries++) {
-          await this.pause(tries, signal);
-          const leader = await this.router.leader(fetches[at]!.group);
-          result = (await this.fetchFrom(leader, [fetches[at]!], share, 0, signal))[0]!;
-        }
-        answer[at] = result;
-      }));
+      const fetched = await this.fetchFrom(
+        node,
+        places.map((at) => fetches[at]!),
+        share,
+        maxWaitMs,
+        signal,
+      );
+      await Promise.all(
+        places.map(async (at, place) => {
+          let result = fetched[place]!;
+          for (let tries = 1; !direct && result.error !== null && isMoved(result.error) && tries <= TRIES_MAX; tries++) {
+            await this.pause(tries, signal);
+            const leader = await this.router.leader(fetches[at]!.group);
+            result = (await this.fetchFrom(leader, [fetches[at]!], share, 0, signal))[0]!;
+          }
+          answer[at] = result;
+        }),
+      );
     };
     await Promise.all([...byNode].map(([node, places]) => part(node, places)));
     return answer;
   }
 
-  private async fetchFrom(node: NodeId, fetches: readonly GroupFetch[], maxBytes: number, maxWaitMs: number, signal: AbortSignal): Promise<GroupFetched[]> {
+  private async fetchFrom(
+    node: NodeId,
+    fetches: readonly GroupFetch[],
+    maxBytes: number,
+    maxWaitMs: number,
+    signal: AbortSignal,
+  ): Promise<GroupFetched[]> {
     if (node === this.nodeId) return this.local.fetch(fetches, maxBytes, maxWaitMs, signal);
     try {
       return decodeFetched(await this.router.ask(node, OP_FETCH, [encodeFetch({ fetches, maxBytes, maxWaitMs })], signal));
@@ -117,13 +167,26 @@ export class Fetcher {
     }
   }
 
-  private async offsetsFrom(node: NodeId, body: { groups: readonly GroupId[]; subscription: string; timeMs: number }, signal: AbortSignal): Promise<GroupOffsets[]> {
+  private async offsetsFrom(
+    node: NodeId,
+    body: { groups: readonly GroupId[]; subscription: string; timeMs: number },
+    signal: AbortSignal,
+  ): Promise<GroupOffsets[]> {
     if (node === this.nodeId) return this.local.offsets(body.groups, body.subscription, body.timeMs);
     try {
       return decodeOffsetsAnswer(await this.router.ask(node, OP_OFFSETS, [encodeOffsets(body)], signal));
     } catch (error) {
       const failure = asBrokerError(error);
-      return body.groups.map(() => ({ startOffset: 0, endOffset: 0, bytes: 0, committedOffset: -1, metadata: "", timeOffset: -1, cursors: [], error: failure }));
+      return body.groups.map(() => ({
+        startOffset: 0,
+        endOffset: 0,
+        bytes: 0,
+        committedOffset: -1,
+        metadata: "",
+        timeOffset: -1,
+        cursors: [],
+        error: failure,
+      }));
     }
   }
 

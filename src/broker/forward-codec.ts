@@ -88,10 +88,17 @@ export function decodeFetched(bytes: Uint8Array): GroupFetched[] {
   return fetched;
 }
 
-export type OffsetsBody = { readonly groups: readonly GroupId[]; readonly subscription: string; /** -1: not asked for. */ readonly timeMs: number };
+export type OffsetsBody = {
+  readonly groups: readonly GroupId[];
+  readonly subscription: string;
+  /** -1: not asked for. */ readonly timeMs: number;
+};
 
 export function encodeOffsets(body: OffsetsBody): Uint8Array {
-  const writer = new ByteWriter().string(body.subscription).u64(body.timeMs + 1).varint(body.groups.length);
+  const writer = new ByteWriter()
+    .string(body.subscription)
+    .u64(body.timeMs + 1)
+    .varint(body.groups.length);
   for (const group of body.groups) writer.u32(group);
   return writer.finish();
 }
@@ -109,7 +116,10 @@ export function encodeOffsetsAnswer(answers: readonly GroupOffsets[]): Uint8Arra
   const writer = new ByteWriter().varint(answers.length);
   for (const answer of answers) {
     writer.u64(answer.startOffset).u64(answer.endOffset).u64(answer.bytes);
-    writer.u64(answer.committedOffset + 1).string(answer.metadata).u64(answer.timeOffset + 1);
+    writer
+      .u64(answer.committedOffset + 1)
+      .string(answer.metadata)
+      .u64(answer.timeOffset + 1);
     writer.varint(answer.cursors.length);
     for (const { name, offset, committedMs } of answer.cursors) writer.string(name).u64(offset).u64(committedMs);
     writeOptionalError(writer, answer.error);
@@ -128,7 +138,8 @@ export function decodeOffsetsAnswer(bytes: Uint8Array): GroupOffsets[] {
     const metadata = reader.string();
     const timeOffset = reader.u64() - 1;
     const cursors = [];
-    for (let left = reader.varint(); left > 0; left--) cursors.push({ name: reader.string(), offset: reader.u64(), committedMs: reader.u64() });
+    for (let left = reader.varint(); left > 0; left--)
+      cursors.push({ name: reader.string(), offset: reader.u64(), committedMs: reader.u64() });
     answers.push({ startOffset, endOffset, bytes: held, committedOffset, metadata, timeOffset, cursors, error: readOptionalError(reader) });
   }
   reader.done();
@@ -137,7 +148,11 @@ export function decodeOffsetsAnswer(bytes: Uint8Array): GroupOffsets[] {
 
 /** The outcome of a proposal on the leader. */
 export function encodeOutcome(code: number, value: number, detail: Uint8Array | null): Uint8Array {
-  return new ByteWriter(32).u8(code + 128).u64(value + 1).block(detail ?? new Uint8Array(0)).finish();
+  return new ByteWriter(32)
+    .u8(code + 128)
+    .u64(value + 1)
+    .block(detail ?? new Uint8Array(0))
+    .finish();
 }
 
 export function decodeOutcome(bytes: Uint8Array): { code: number; value: number; detail: Uint8Array } {

@@ -18,7 +18,12 @@ const FORMAT = 1;
 /** What `parts` of a frame become on the other side: one contiguous body, valid for as long as it is kept. */
 export type Answer = (error: BrokerError | null, body: Uint8Array) => void;
 /** Serves one request. `parts` of the answer are sent as they are and must not change afterwards. */
-export type Serve = (from: NodeId, body: Uint8Array, reply: (error: BrokerError | null, parts: readonly Uint8Array[]) => void, signal: AbortSignal) => void;
+export type Serve = (
+  from: NodeId,
+  body: Uint8Array,
+  reply: (error: BrokerError | null, parts: readonly Uint8Array[]) => void,
+  signal: AbortSignal,
+) => void;
 
 export type ForwarderComponents = {
   /** False: the frame was not taken. */

@@ -21,7 +21,11 @@ export class Leaders {
   /** News of a term at least as new as what is known; older news is late and ignored. */
   set(group: GroupId, node: NodeId | 0, term: number): void {
     const known = this.leaders.get(group);
-    if (known !== undefined && (term < known.term || (term === known.term && (node === known.node || node === 0) && known.node !== 0 && node !== 0))) return;
+    if (
+      known !== undefined &&
+      (term < known.term || (term === known.term && (node === known.node || node === 0) && known.node !== 0 && node !== 0))
+    )
+      return;
     this.leaders.set(group, { node, term });
     for (const listener of this.listeners) listener(group);
   }

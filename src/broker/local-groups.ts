@@ -102,7 +102,11 @@ export class LocalGroups {
     }
   }
 
-  private async read(position: { group: GroupId; offset: number; error: BrokerError | null; timeMs: number }, maxBytes: number, atLeastOne: boolean): Promise<GroupFetched> {
+  private async read(
+    position: { group: GroupId; offset: number; error: BrokerError | null; timeMs: number },
+    maxBytes: number,
+    atLeastOne: boolean,
+  ): Promise<GroupFetched> {
     if (position.error !== null) return failed(position.error);
     const replica = this.leading(position.group);
     if (replica instanceof BrokerError) return failed(replica);
@@ -113,10 +117,18 @@ export class LocalGroups {
     const { startOffset, endOffset } = machine;
     const range = { start_offset: String(startOffset), end_offset: String(endOffset) };
     if (position.offset < startOffset) {
-      return failed(new BrokerError("OFFSET_OUT_OF_RANGE", `offset ${position.offset} is no longer held: the first one is ${startOffset}`, range), startOffset, endOffset);
+      return failed(
+        new BrokerError("OFFSET_OUT_OF_RANGE", `offset ${position.offset} is no longer held: the first one is ${startOffset}`, range),
+        startOffset,
+        endOffset,
+      );
     }
     if (position.offset > endOffset) {
-      return failed(new BrokerError("OFFSET_OUT_OF_RANGE", `offset ${position.offset} does not exist yet: the end is ${endOffset}`, range), startOffset, endOffset);
+      return failed(
+        new BrokerError("OFFSET_OUT_OF_RANGE", `offset ${position.offset} does not exist yet: the end is ${endOffset}`, range),
+        startOffset,
+        endOffset,
+      );
     }
     if (position.offset === endOffset || (maxBytes === 0 && !atLeastOne)) {
       return { batches: [], startOffset, endOffset, nextOffset: position.offset, error: null };
@@ -124,7 +136,13 @@ export class LocalGroups {
     try {
       const batches = await this.reader.read(replica, position.offset, endOffset, maxBytes);
       const last = batches[batches.length - 1];
-      return { batches, startOffset: machine.startOffset, endOffset: machine.endOffset, nextOffset: last === undefined ? position.offset : last.baseOffset + last.count, error: null };
+      return {
+        batches,
+        startOffset: machine.startOffset,
+        endOffset: machine.endOffset,
+        nextOffset: last === undefined ? position.offset : last.baseOffset + last.count,
+        error: null,
+      };
     } catch (error) {
       if (error instanceof BrokerError) return failed(error, startOffset, endOffset);
       throw error;

@@ -28,7 +28,13 @@ export class Publisher {
     const partition = call.partition >= 0 ? call.partition : this.choosePartition(call.partitionKey, topic.partitions.length);
     const row = topic.partitions[partition];
     if (row === undefined) {
-      done(new BrokerError("UNKNOWN_PARTITION", `topic ${topic.name} has partitions 0..${topic.partitions.length - 1}, not ${partition}`), partition, -1, 0, false);
+      done(
+        new BrokerError("UNKNOWN_PARTITION", `topic ${topic.name} has partitions 0..${topic.partitions.length - 1}, not ${partition}`),
+        partition,
+        -1,
+        0,
+        false,
+      );
       return;
     }
     const count = checkBatch(call);
@@ -55,13 +61,18 @@ export class Publisher {
 /** The number of records, or why the batch cannot be taken. */
 function checkBatch(call: PublishCall): number | BrokerError {
   if (call.records.length > BATCH_BYTES_MAX) {
-    return new BrokerError("BATCH_TOO_LARGE", `the batch has ${call.records.length} bytes, ${BATCH_BYTES_MAX} are allowed; send smaller batches`);
+    return new BrokerError(
+      "BATCH_TOO_LARGE",
+      `the batch has ${call.records.length} bytes, ${BATCH_BYTES_MAX} are allowed; send smaller batches`,
+    );
   }
   const count = scanRecordBatch(call.records, 0, call.records.length);
   if (count < 0) return new BrokerError("MALFORMED_BATCH", "the record batch is not a RecordBatch message");
   if (count === 0) return new BrokerError("MALFORMED_BATCH", "the record batch has no records");
-  if (count > BATCH_RECORDS_MAX) return new BrokerError("BATCH_TOO_LARGE", `the batch has ${count} records, ${BATCH_RECORDS_MAX} are allowed`);
-  if (call.count !== 0 && call.count !== count) return new BrokerError("COUNT_MISMATCH", `the batch holds ${count} records, the request says ${call.count}`);
+  if (count > BATCH_RECORDS_MAX)
+    return new BrokerError("BATCH_TOO_LARGE", `the batch has ${count} records, ${BATCH_RECORDS_MAX} are allowed`);
+  if (call.count !== 0 && call.count !== count)
+    return new BrokerError("COUNT_MISMATCH", `the batch holds ${count} records, the request says ${call.count}`);
   return count;
 }
 
@@ -80,7 +91,16 @@ function finish(code: number, value: number, partition: number, count: number, d
       done(new BrokerError("FENCED_PRODUCER", "a producer of this id with a higher epoch is at work"), partition, -1, 0, false);
       return;
     case STREAM_PRODUCER_UNKNOWN:
-      done(new BrokerError("PRODUCER_UNKNOWN", "the partition does not know this producer; start at sequence 0, with the next epoch if it had one"), partition, -1, 0, false);
+      done(
+        new BrokerError(
+          "PRODUCER_UNKNOWN",
+          "the partition does not know this producer; start at sequence 0, with the next epoch if it had one",
+        ),
+        partition,
+        -1,
+        0,
+        false,
+      );
       return;
     default:
       done(new BrokerError("INTERNAL", `unknown reply ${code} of the stream`), partition, -1, 0, false);

@@ -112,14 +112,30 @@ export class Router {
     this.components.host.propose(group, kind, payload, (code, value, detail) => reply(null, [encodeOutcome(code, value, detail)]));
   };
 
-  private proposeHere(group: GroupId, kind: EntryKind, payload: Uint8Array, direct: boolean, deadlineMs: number, run: (leader: NodeId) => void, outcome: ProposeOutcome): void {
+  private proposeHere(
+    group: GroupId,
+    kind: EntryKind,
+    payload: Uint8Array,
+    direct: boolean,
+    deadlineMs: number,
+    run: (leader: NodeId) => void,
+    outcome: ProposeOutcome,
+  ): void {
     this.components.host.propose(group, kind, payload, (code, value, detail) => {
       if (code >= 0) outcome(null, code, value, detail);
       else this.refused(group, code, direct, deadlineMs, run, outcome);
     });
   }
 
-  private proposeThere(leader: NodeId, group: GroupId, kind: EntryKind, payload: Uint8Array, deadlineMs: number, run: (leader: NodeId) => void, outcome: ProposeOutcome): void {
+  private proposeThere(
+    leader: NodeId,
+    group: GroupId,
+    kind: EntryKind,
+    payload: Uint8Array,
+    deadlineMs: number,
+    run: (leader: NodeId) => void,
+    outcome: ProposeOutcome,
+  ): void {
     const header = new ByteWriter(8).u32(group).u8(kind).finish();
     this.forwarder!.call(leader, OP_PROPOSE, [header, payload], (error, body) => {
       if (error !== null) {
@@ -134,7 +150,14 @@ export class Router {
     });
   }
 
-  private refused(group: GroupId, code: number, direct: boolean, deadlineMs: number, run: (leader: NodeId) => void, outcome: ProposeOutcome): void {
+  private refused(
+    group: GroupId,
+    code: number,
+    direct: boolean,
+    deadlineMs: number,
+    run: (leader: NodeId) => void,
+    outcome: ProposeOutcome,
+  ): void {
     switch (code) {
       case HOST_NOT_LEADER:
       case HOST_NO_GROUP:
@@ -148,7 +171,12 @@ export class Router {
         outcome(new BrokerError("STOPPING", "the node is shutting down"), 0, 0, null);
         return;
       case HOST_LOST:
-        outcome(new BrokerError("LEADER_CHANGED", "the leader changed before the outcome was known; send it again with the same sequence"), 0, 0, null);
+        outcome(
+          new BrokerError("LEADER_CHANGED", "the leader changed before the outcome was known; send it again with the same sequence"),
+          0,
+          0,
+          null,
+        );
         return;
       default:
         outcome(new BrokerError("INTERNAL", `unknown outcome ${code}`), 0, 0, null);
@@ -199,9 +227,19 @@ export class Router {
 }
 
 export function notLeader(leader: NodeId | 0): BrokerError {
-  return new BrokerError("NOT_LEADER", leader === 0 ? "this node does not lead the partition" : `node ${leader} leads the partition`, leader === 0 ? {} : { leader: String(leader) });
+  return new BrokerError(
+    "NOT_LEADER",
+    leader === 0 ? "this node does not lead the partition" : `node ${leader} leads the partition`,
+    leader === 0 ? {} : { leader: String(leader) },
+  );
 }
 
 function noLeader(group: GroupId): BrokerError {
-  return new BrokerError("NO_LEADER", group === CATALOG_GROUP ? "the catalog has no leader: is a majority of the nodes up?" : "the partition has no leader: is a majority of its replicas up?", { group: String(group) });
+  return new BrokerError(
+    "NO_LEADER",
+    group === CATALOG_GROUP
+      ? "the catalog has no leader: is a majority of the nodes up?"
+      : "the partition has no leader: is a majority of its replicas up?",
+    { group: String(group) },
+  );
 }

@@ -59,7 +59,12 @@ export type FetchCall = {
   readonly direct: boolean;
 };
 
-export type FetchedBatch = { readonly baseOffset: number; readonly count: number; readonly timeMs: number; /** Encoded RecordBatch. */ readonly records: Uint8Array };
+export type FetchedBatch = {
+  readonly baseOffset: number;
+  readonly count: number;
+  readonly timeMs: number;
+  /** Encoded RecordBatch. */ readonly records: Uint8Array;
+};
 export type FetchedPartition = {
   readonly partition: number;
   readonly batches: readonly FetchedBatch[];
@@ -94,9 +99,21 @@ export type NodeInfo = {
   readonly replicas: number;
   readonly version: string;
 };
-export type PartitionInfo = { readonly partition: number; readonly group: GroupId; readonly leader: number; readonly term: number; readonly replicas: readonly NodeId[] };
+export type PartitionInfo = {
+  readonly partition: number;
+  readonly group: GroupId;
+  readonly leader: number;
+  readonly term: number;
+  readonly replicas: readonly NodeId[];
+};
 export type Topology = { readonly nodes: readonly NodeInfo[]; readonly partitions: readonly PartitionInfo[] };
-export type PartitionDescription = { readonly info: PartitionInfo; readonly startOffset: number; readonly endOffset: number; readonly bytes: number; readonly error: BrokerError | null };
+export type PartitionDescription = {
+  readonly info: PartitionInfo;
+  readonly startOffset: number;
+  readonly endOffset: number;
+  readonly bytes: number;
+  readonly error: BrokerError | null;
+};
 export type ClusterInfo = {
   readonly clusterId: string;
   readonly nodeId: NodeId;
@@ -108,10 +125,21 @@ export type ClusterInfo = {
 };
 export type SubscriptionInfo = {
   readonly name: string;
-  readonly partitions: readonly { readonly partition: number; readonly committedOffset: number; readonly endOffset: number; readonly committedMs: number }[];
+  readonly partitions: readonly {
+    readonly partition: number;
+    readonly committedOffset: number;
+    readonly endOffset: number;
+    readonly committedMs: number;
+  }[];
 };
 
-export type CreateTopicCall = { readonly vhost: string; readonly name: string; readonly partitions: number; readonly replicas: number; readonly config: Partial<TopicConfig> };
+export type CreateTopicCall = {
+  readonly vhost: string;
+  readonly name: string;
+  readonly partitions: number;
+  readonly replicas: number;
+  readonly config: Partial<TopicConfig>;
+};
 
 /**
  * Everything rejects or calls back with BrokerError only; anything else thrown is a bug. vhost "" is "/". `signal` ends
@@ -121,9 +149,19 @@ export interface Broker {
   publish(call: PublishCall, done: PublishDone): void;
   /** Long poll: at most `maxWaitMs`; `signal` of a caller who left frees the wait. */
   fetch(call: FetchCall, signal: AbortSignal): Promise<readonly FetchedPartition[]>;
-  commitOffsets(call: { vhost: string; topic: string; subscription: string; offsets: readonly OffsetCommit[]; direct: boolean }, signal: AbortSignal): Promise<readonly PartitionOutcome[]>;
+  commitOffsets(
+    call: { vhost: string; topic: string; subscription: string; offsets: readonly OffsetCommit[]; direct: boolean },
+    signal: AbortSignal,
+  ): Promise<readonly PartitionOutcome[]>;
   getOffsets(
-    call: { vhost: string; topic: string; subscription: string; partitions: readonly number[]; /** -1: not asked for. */ timeMs: number; direct: boolean },
+    call: {
+      vhost: string;
+      topic: string;
+      subscription: string;
+      partitions: readonly number[];
+      /** -1: not asked for. */ timeMs: number;
+      direct: boolean;
+    },
     signal: AbortSignal,
   ): Promise<readonly PartitionOffsets[]>;
 
@@ -135,7 +173,11 @@ export interface Broker {
 
   createTopic(call: CreateTopicCall, signal: AbortSignal): Promise<{ topic: TopicInfo; created: boolean }>;
   listTopics(vhost: string | null): readonly TopicInfo[];
-  describeTopic(vhost: string, name: string, signal: AbortSignal): Promise<{ topic: TopicInfo; partitions: readonly PartitionDescription[] }>;
+  describeTopic(
+    vhost: string,
+    name: string,
+    signal: AbortSignal,
+  ): Promise<{ topic: TopicInfo; partitions: readonly PartitionDescription[] }>;
   updateTopic(vhost: string, name: string, config: Partial<TopicConfig>, signal: AbortSignal): Promise<TopicInfo>;
   expandTopic(vhost: string, name: string, partitions: number, signal: AbortSignal): Promise<TopicInfo>;
   deleteTopic(vhost: string, name: string, signal: AbortSignal): Promise<void>;

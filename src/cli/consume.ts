@@ -4,7 +4,15 @@ import { Progress } from "./progress.ts";
 import { session, whole, withConnection, type SessionOptions } from "./session.ts";
 
 type From = "earliest" | "latest" | { readonly offset: number } | { readonly timeMs: number };
-type ConsumeOptions = SessionOptions & { from?: From; count?: number; partition?: number; group?: string; follow?: boolean; format: "value" | "json"; quiet?: boolean };
+type ConsumeOptions = SessionOptions & {
+  from?: From;
+  count?: number;
+  partition?: number;
+  group?: string;
+  follow?: boolean;
+  format: "value" | "json";
+  quiet?: boolean;
+};
 
 /** `flotilla consume`: prints records, one line each. */
 export function consumeCommand(): Command {
@@ -17,7 +25,10 @@ export function consumeCommand(): Command {
     .option("--follow", "wait for new records")
     .addOption(new Option("--format <form>", "value: the body alone; json: everything").choices(["value", "json"]).default("value"))
     .option("--quiet", "no progress")
-    .addHelpText("after", "\nExamples:\n  flotilla consume logs --from earliest\n  flotilla consume logs --from 2026-01-31T12:00:00Z --count 100 --format json\n  flotilla consume logs --group billing --follow")
+    .addHelpText(
+      "after",
+      "\nExamples:\n  flotilla consume logs --from earliest\n  flotilla consume logs --from 2026-01-31T12:00:00Z --count 100 --format json\n  flotilla consume logs --group billing --follow",
+    )
     .action((topic: string, options: ConsumeOptions) => session(options, (client) => consume(client, topic, options)));
 }
 
@@ -58,7 +69,10 @@ async function consume(client: Flotilla, topic: string, options: ConsumeOptions)
 
 /** Where each partition ends now: what comes later is not waited for. */
 async function endsOf(client: Flotilla, topic: string, options: ConsumeOptions): Promise<ReadonlyMap<number, number>> {
-  const offsets = await client.getOffsets(topic, { vhost: options.vhost, ...(options.partition === undefined ? {} : { partitions: [options.partition] }) });
+  const offsets = await client.getOffsets(topic, {
+    vhost: options.vhost,
+    ...(options.partition === undefined ? {} : { partitions: [options.partition] }),
+  });
   return new Map(offsets.map(({ partition, endOffset }) => [partition, endOffset]));
 }
 
@@ -71,17 +85,28 @@ const NEWLINE = Buffer.from("\n");
 
 async function write(lines: readonly (Uint8Array | string)[]): Promise<void> {
   const block = Buffer.concat(lines.flatMap((line) => [typeof line === "string" ? Buffer.from(line) : line, NEWLINE]));
-  if (!process.stdout.write(block) && !process.stdout.destroyed) await new Promise<void>((resolve) => {
-    process.stdout.once("drain", resolve);
-    process.stdout.once("close", resolve);
-    process.stdout.once("error", () => resolve());
-  });
+  if (!process.stdout.write(block) && !process.stdout.destroyed)
+    await new Promise<void>((resolve) => {
+      process.stdout.once("drain", resolve);
+      process.stdout.once("close", resolve);
+      process.stdout.once("error", () => resolve());
+    });
 }
 
 function jsonOf(record: ReceivedRecord): string {
   const { partition, offset, storedMs, key, body, headers, timeMs, contentType, correlationId } = record;
   const text = (bytes: Uint8Array): string => Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString("utf8");
-  return JSON.stringify({ partition, offset, storedMs, key: key === null ? null : text(key), body: text(body), headers: headers.map(({ name, value }) => ({ name, value: text(value) })), timeMs, contentType, correlationId });
+  return JSON.stringify({
+    partition,
+    offset,
+    storedMs,
+    key: key === null ? null : text(key),
+    body: text(body),
+    headers: headers.map(({ name, value }) => ({ name, value: text(value) })),
+    timeMs,
+    contentType,
+    correlationId,
+  });
 }
 
 function parseFrom(text: string): From {

@@ -18,7 +18,10 @@ export function devCommand(): Command {
     .option("--data-dir <dir>", "where the nodes keep their data", "data")
     .option("--port <port>", "API port of node 1; its peer and HTTP ports follow, each further node adds 10", whole(1, 65_000), 7440)
     .option("--log-level <level>", "log level of the nodes", "warn")
-    .addHelpText("after", "\nExamples:\n  flotilla dev\n  flotilla dev --nodes 1 --data-dir /tmp/flotilla\n\nCtrl-C stops all nodes gracefully; their data stays.")
+    .addHelpText(
+      "after",
+      "\nExamples:\n  flotilla dev\n  flotilla dev --nodes 1 --data-dir /tmp/flotilla\n\nCtrl-C stops all nodes gracefully; their data stays.",
+    )
     .action(async (options: { nodes: number; dataDir: string; port: number; logLevel: string }) => {
       process.exitCode = await dev(options);
     });
@@ -33,7 +36,24 @@ async function dev(options: { nodes: number; dataDir: string; port: number; logL
   const children = ids.map((id) => {
     const dataDir = resolve(options.dataDir, `node-${id}`);
     mkdirSync(dataDir, { recursive: true });
-    const flags = ["--node-id", id, "--cluster-id", "dev", "--data-dir", dataDir, "--api-port", portOf(id, 0), "--peer-port", portOf(id, 1), "--http-port", portOf(id, 2), "--peers", peers, "--log-level", options.logLevel];
+    const flags = [
+      "--node-id",
+      id,
+      "--cluster-id",
+      "dev",
+      "--data-dir",
+      dataDir,
+      "--api-port",
+      portOf(id, 0),
+      "--peer-port",
+      portOf(id, 1),
+      "--http-port",
+      portOf(id, 2),
+      "--peers",
+      peers,
+      "--log-level",
+      options.logLevel,
+    ];
     // A process group of their own: Ctrl-C reaches them through us, once.
     return spawn(process.execPath, [main, "serve", ...flags.map(String)], { stdio: ["ignore", "inherit", "inherit"], detached: true });
   });
@@ -45,10 +65,18 @@ async function dev(options: { nodes: number; dataDir: string; port: number; logL
   process.on("SIGINT", stop);
   process.on("SIGTERM", stop);
   const exits = children.map((child, at) => watch(child, at + 1, () => stopping));
-  const ready = await allReady(ids.map((id) => `http://127.0.0.1:${portOf(id, 2)}/readyz`), () => stopping || children.some(({ exitCode }) => exitCode !== null));
+  const ready = await allReady(
+    ids.map((id) => `http://127.0.0.1:${portOf(id, 2)}/readyz`),
+    () => stopping || children.some(({ exitCode }) => exitCode !== null),
+  );
   if (ready) {
-    process.stdout.write(`flotilla: ${options.nodes} node${options.nodes === 1 ? "" : "s"} ready after ${((Date.now() - started) / 1000).toFixed(1)} s\n`);
-    for (const id of ids) process.stdout.write(`  node ${id}  pid ${children[id - 1]!.pid}  API 127.0.0.1:${portOf(id, 0)}  health http://127.0.0.1:${portOf(id, 2)}/readyz\n`);
+    process.stdout.write(
+      `flotilla: ${options.nodes} node${options.nodes === 1 ? "" : "s"} ready after ${((Date.now() - started) / 1000).toFixed(1)} s\n`,
+    );
+    for (const id of ids)
+      process.stdout.write(
+        `  node ${id}  pid ${children[id - 1]!.pid}  API 127.0.0.1:${portOf(id, 0)}  health http://127.0.0.1:${portOf(id, 2)}/readyz\n`,
+      );
   } else if (!stopping) {
     process.stderr.write("flotilla: the cluster did not become ready; the nodes' messages above say why\n");
     stop();

@@ -24,5 +24,14 @@ Examples:
   flotilla publish logs --file access.log --key-regex '^(\\S+)'
   flotilla consume logs --from earliest --count 10`,
   );
-for (const command of [serveCommand(), devCommand(), topicCommand(), publishCommand(), consumeCommand(), subscriptionCommand(), clusterCommand()]) program.addCommand(command);
+for (const command of [
+  serveCommand(),
+  devCommand(),
+  topicCommand(),
+  publishCommand(),
+  consumeCommand(),
+  subscriptionCommand(),
+  clusterCommand(),
+])
+  program.addCommand(command);
 await program.parseAsync();

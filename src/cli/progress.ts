@@ -31,8 +31,13 @@ export class Progress {
   private draw(): void {
     this.shown = true;
     const seconds = (Date.now() - this.startedMs) / 1000;
-    const left = this.totalBytes > 0 && this.bytes > 0 ? `, ${Math.min(100, Math.floor((100 * this.bytes) / this.totalBytes))} %, ${Math.ceil((seconds * Math.max(0, this.totalBytes - this.bytes)) / this.bytes)} s left` : "";
-    process.stderr.write(`\r\x1b[K${this.what} ${this.records.toLocaleString("en")} records, ${Math.round(this.records / seconds).toLocaleString("en")}/s, ${megabytes(this.bytes / seconds)} MB/s${left}`);
+    const left =
+      this.totalBytes > 0 && this.bytes > 0
+        ? `, ${Math.min(100, Math.floor((100 * this.bytes) / this.totalBytes))} %, ${Math.ceil((seconds * Math.max(0, this.totalBytes - this.bytes)) / this.bytes)} s left`
+        : "";
+    process.stderr.write(
+      `\r\x1b[K${this.what} ${this.records.toLocaleString("en")} records, ${Math.round(this.records / seconds).toLocaleString("en")}/s, ${megabytes(this.bytes / seconds)} MB/s${left}`,
+    );
   }
 }
 

@@ -5,7 +5,15 @@ import { linesOf } from "./lines.ts";
 import { Progress } from "./progress.ts";
 import { session, whole, withConnection, type SessionOptions } from "./session.ts";
 
-type PublishOptions = SessionOptions & { file?: string; key?: string; keyRegex?: RegExp; partition?: number; linger: number; batchBytes: number; quiet?: boolean };
+type PublishOptions = SessionOptions & {
+  file?: string;
+  key?: string;
+  keyRegex?: RegExp;
+  partition?: number;
+  linger: number;
+  batchBytes: number;
+  quiet?: boolean;
+};
 
 /** `flotilla publish`: every line of the input is a record. */
 export function publishCommand(): Command {
@@ -13,12 +21,19 @@ export function publishCommand(): Command {
     .description("publish lines from standard input or a file; each line is one record")
     .option("--file <path>", "read this file instead of standard input")
     .option("--key <text>", "key of all records: they go to one partition")
-    .option("--key-regex <regex>", "key of a record: the first group (or the whole match) of this expression in its line", (text) => new RegExp(text))
+    .option(
+      "--key-regex <regex>",
+      "key of a record: the first group (or the whole match) of this expression in its line",
+      (text) => new RegExp(text),
+    )
     .option("--partition <n>", "send everything to this partition", whole(0, 999))
     .option("--linger <ms>", "how long a record waits for company", whole(0, 60_000), 5)
     .option("--batch-bytes <n>", "bytes after which a batch is sent", whole(1, 4_000_000), 128 * 1024)
     .option("--quiet", "no progress and no summary")
-    .addHelpText("after", "\nExamples:\n  flotilla publish logs --file access.log\n  tail -F app.log | flotilla publish logs --key-regex 'user=(\\w+)'")
+    .addHelpText(
+      "after",
+      "\nExamples:\n  flotilla publish logs --file access.log\n  tail -F app.log | flotilla publish logs --key-regex 'user=(\\w+)'",
+    )
     .action((topic: string, options: PublishOptions) => session(options, (client) => publish(client, topic, options)));
 }
 
@@ -44,7 +59,8 @@ async function publish(client: Parameters<Parameters<typeof session>[1]>[0], top
     }
     await producer.close();
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === "ENOENT") throw new FlotillaError("INVALID_ARGUMENT", `--file ${options.file} does not exist`);
+    if ((error as NodeJS.ErrnoException).code === "ENOENT")
+      throw new FlotillaError("INVALID_ARGUMENT", `--file ${options.file} does not exist`);
     throw error;
   } finally {
     const summary = progress.end();

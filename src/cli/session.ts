@@ -8,7 +8,11 @@ export type SessionOptions = { readonly endpoints: string; readonly vhost: strin
 /** Options of every command that talks to a cluster. */
 export function withConnection(command: Command): Command {
   return command
-    .addOption(new Option("--endpoints <list>", "host:port of one or more nodes, comma-separated").env("FLOTILLA_ENDPOINTS").default("127.0.0.1:7440"))
+    .addOption(
+      new Option("--endpoints <list>", "host:port of one or more nodes, comma-separated")
+        .env("FLOTILLA_ENDPOINTS")
+        .default("127.0.0.1:7440"),
+    )
     .option("--vhost <name>", "namespace", "/");
 }
 
@@ -69,7 +73,11 @@ export function print(rows: readonly Readonly<Record<string, unknown>>[], column
   }
   const cells = rows.map((row) => columns.map((column) => String(row[column] ?? "")));
   const widths = columns.map((column, at) => Math.max(column.length, ...cells.map((line) => line[at]!.length)));
-  const line = (values: readonly string[]): string => values.map((value, at) => value.padEnd(widths[at]!)).join("  ").trimEnd();
+  const line = (values: readonly string[]): string =>
+    values
+      .map((value, at) => value.padEnd(widths[at]!))
+      .join("  ")
+      .trimEnd();
   process.stdout.write(`${[line(columns.map((column) => column.toUpperCase())), ...cells.map(line)].join("\n")}\n`);
 }
 
@@ -77,7 +85,8 @@ export function print(rows: readonly Readonly<Record<string, unknown>>[], column
 export function whole(minimum: number, maximum: number): (text: string) => number {
   return (text) => {
     const value = Number(text);
-    if (!Number.isSafeInteger(value) || value < minimum || value > maximum) throw new InvalidArgumentError(`must be a whole number of ${minimum}..${maximum}`);
+    if (!Number.isSafeInteger(value) || value < minimum || value > maximum)
+      throw new InvalidArgumentError(`must be a whole number of ${minimum}..${maximum}`);
     return value;
   };
 }

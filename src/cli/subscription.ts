@@ -3,16 +3,20 @@ import { print, session, whole, withConnection, withOutput, type SessionOptions 
 
 export function subscriptionCommand(): Command {
   const subscription = new Command("subscription").description("reading positions of a topic: list, describe, reset, delete");
-  withOutput(subscription.command("list <topic>").description("subscriptions that committed an offset, with their lag"))
-    .action((topic: string, options: SessionOptions) =>
+  withOutput(subscription.command("list <topic>").description("subscriptions that committed an offset, with their lag")).action(
+    (topic: string, options: SessionOptions) =>
       session(options, async (client) => {
         const subscriptions = await client.admin.listSubscriptions(topic, options.vhost);
-        const rows = subscriptions.map(({ name, partitions }) => ({ name, partitions: partitions.length, lag: partitions.reduce((sum, { committedOffset, endOffset }) => sum + endOffset - committedOffset, 0) }));
+        const rows = subscriptions.map(({ name, partitions }) => ({
+          name,
+          partitions: partitions.length,
+          lag: partitions.reduce((sum, { committedOffset, endOffset }) => sum + endOffset - committedOffset, 0),
+        }));
         print(rows, ["name", "partitions", "lag"], options);
       }),
-    );
-  withOutput(subscription.command("describe <topic> <name>").description("positions of one subscription by partition"))
-    .action((topic: string, name: string, options: SessionOptions) =>
+  );
+  withOutput(subscription.command("describe <topic> <name>").description("positions of one subscription by partition")).action(
+    (topic: string, name: string, options: SessionOptions) =>
       session(options, async (client) => {
         const found = (await client.admin.listSubscriptions(topic, options.vhost)).find((one) => one.name === name);
         if (found === undefined) {
@@ -20,23 +24,39 @@ export function subscriptionCommand(): Command {
           process.exitCode = 3;
           return;
         }
-        const rows = found.partitions.map((row) => ({ ...row, lag: row.endOffset - row.committedOffset, committed: new Date(row.committedMs).toISOString() }));
+        const rows = found.partitions.map((row) => ({
+          ...row,
+          lag: row.endOffset - row.committedOffset,
+          committed: new Date(row.committedMs).toISOString(),
+        }));
         print(rows, ["partition", "committedOffset", "endOffset", "lag", "committed"], options);
       }),
-    );
+  );
   withConnection(subscription.command("reset <topic> <name>").description("set the position of a subscription, forwards or back"))
     .requiredOption("--to <position>", "earliest, latest or an offset")
     .option("--partition <n>", "one partition only", whole(0, 999))
     .action((topic: string, name: string, options: SessionOptions & { to: string; partition?: number }) =>
       session(options, async (client) => {
-        const offsets = await client.getOffsets(topic, { vhost: options.vhost, ...(options.partition === undefined ? {} : { partitions: [options.partition] }) });
-        const target = (start: number, end: number): number => (options.to === "earliest" ? start : options.to === "latest" ? end : whole(0, Number.MAX_SAFE_INTEGER)(options.to));
-        const refused = await client.commitOffsets(topic, name, offsets.map(({ partition, startOffset, endOffset }) => ({ partition, offset: target(startOffset, endOffset), reset: true })), { vhost: options.vhost });
-        for (const { partition, error } of refused) process.stderr.write(`flotilla: partition ${partition}: ${error.message} (${error.reason})\n`);
+        const offsets = await client.getOffsets(topic, {
+          vhost: options.vhost,
+          ...(options.partition === undefined ? {} : { partitions: [options.partition] }),
+        });
+        const target = (start: number, end: number): number =>
+          options.to === "earliest" ? start : options.to === "latest" ? end : whole(0, Number.MAX_SAFE_INTEGER)(options.to);
+        const refused = await client.commitOffsets(
+          topic,
+          name,
+          offsets.map(({ partition, startOffset, endOffset }) => ({ partition, offset: target(startOffset, endOffset), reset: true })),
+          { vhost: options.vhost },
+        );
+        for (const { partition, error } of refused)
+          process.stderr.write(`flotilla: partition ${partition}: ${error.message} (${error.reason})\n`);
         if (refused.length > 0) process.exitCode = 1;
       }),
     );
-  withConnection(subscription.command("delete <topic> <name>").description("forget a subscription and its positions"))
-    .action((topic: string, name: string, options: SessionOptions) => session(options, (client) => client.admin.deleteSubscription(topic, name, options.vhost)));
+  withConnection(subscription.command("delete <topic> <name>").description("forget a subscription and its positions")).action(
+    (topic: string, name: string, options: SessionOptions) =>
+      session(options, (client) => client.admin.deleteSubscription(topic, name, options.vhost)),
+  );
   return subscription;
 }

@@ -11,16 +11,59 @@ export type TopicConfig = {
   readonly flushIntervalMs: number;
   readonly flushMessages: number;
 };
-export type TopicInfo = { readonly vhost: string; readonly name: string; readonly partitions: number; readonly replicas: number; readonly config: TopicConfig; readonly createdMs: number };
+export type TopicInfo = {
+  readonly vhost: string;
+  readonly name: string;
+  readonly partitions: number;
+  readonly replicas: number;
+  readonly config: TopicConfig;
+  readonly createdMs: number;
+};
 export type PartError = { readonly reason: string; readonly message: string };
-export type PartitionDescription = { readonly info: PartitionInfo; readonly startOffset: number; readonly endOffset: number; readonly bytes: number; readonly error: PartError | null };
-export type SubscriptionInfo = { readonly name: string; readonly partitions: readonly { readonly partition: number; readonly committedOffset: number; readonly endOffset: number; readonly committedMs: number }[] };
-export type PartitionOffsets = { readonly partition: number; readonly startOffset: number; readonly endOffset: number; /** undefined = nothing committed. */ readonly committedOffset?: number; readonly metadata: string; readonly timeOffset?: number; readonly error: PartError | null };
-export type ClusterInfo = { readonly clusterId: string; readonly nodeId: number; readonly controllerId: number; readonly nodes: readonly NodeInfo[]; readonly topics: number; readonly groups: number; readonly leaderlessGroups: number };
+export type PartitionDescription = {
+  readonly info: PartitionInfo;
+  readonly startOffset: number;
+  readonly endOffset: number;
+  readonly bytes: number;
+  readonly error: PartError | null;
+};
+export type SubscriptionInfo = {
+  readonly name: string;
+  readonly partitions: readonly {
+    readonly partition: number;
+    readonly committedOffset: number;
+    readonly endOffset: number;
+    readonly committedMs: number;
+  }[];
+};
+export type PartitionOffsets = {
+  readonly partition: number;
+  readonly startOffset: number;
+  readonly endOffset: number;
+  /** undefined = nothing committed. */ readonly committedOffset?: number;
+  readonly metadata: string;
+  readonly timeOffset?: number;
+  readonly error: PartError | null;
+};
+export type ClusterInfo = {
+  readonly clusterId: string;
+  readonly nodeId: number;
+  readonly controllerId: number;
+  readonly nodes: readonly NodeInfo[];
+  readonly topics: number;
+  readonly groups: number;
+  readonly leaderlessGroups: number;
+};
 export type CallOptions = { readonly signal?: AbortSignal };
 
 const DURABILITIES: readonly Durability[] = ["fsync", "interval", "os"];
-const FIELD_NAMES: Readonly<Record<keyof TopicConfig, string>> = { durability: "durability", retentionMs: "retention_ms", retentionBytes: "retention_bytes", flushIntervalMs: "flush_interval_ms", flushMessages: "flush_messages" };
+const FIELD_NAMES: Readonly<Record<keyof TopicConfig, string>> = {
+  durability: "durability",
+  retentionMs: "retention_ms",
+  retentionBytes: "retention_bytes",
+  flushIntervalMs: "flush_interval_ms",
+  flushMessages: "flush_messages",
+};
 
 type ConfigMessage = Omit<TopicConfig, "durability"> & { readonly durability: number };
 type TopicMessage = Omit<TopicInfo, "config"> & { readonly config: ConfigMessage };
@@ -34,9 +77,16 @@ export class AdminClient {
   }
 
   /** Resolves when every partition has a leader. Creating what exists with the same settings is no error. */
-  async createTopic(topic: { name: string; vhost?: string; partitions?: number; replicas?: number; config?: Partial<TopicConfig> }, options: CallOptions = {}): Promise<{ topic: TopicInfo; created: boolean }> {
+  async createTopic(
+    topic: { name: string; vhost?: string; partitions?: number; replicas?: number; config?: Partial<TopicConfig> },
+    options: CallOptions = {},
+  ): Promise<{ topic: TopicInfo; created: boolean }> {
     const { name, vhost = "", partitions = 0, replicas = 0, config = {} } = topic;
-    const answer = await this.call<{ topic: TopicMessage; created: boolean }>("CreateTopic", { name, vhost, partitions, replicas, config: toMessage(config) }, options);
+    const answer = await this.call<{ topic: TopicMessage; created: boolean }>(
+      "CreateTopic",
+      { name, vhost, partitions, replicas, config: toMessage(config) },
+      options,
+    );
     return { topic: fromMessage(answer.topic), created: answer.created };
   }
 
@@ -51,7 +101,11 @@ export class AdminClient {
     return topics;
   }
 
-  async describeTopic(name: string, vhost = "", options: CallOptions = {}): Promise<{ topic: TopicInfo; partitions: readonly PartitionDescription[] }> {
+  async describeTopic(
+    name: string,
+    vhost = "",
+    options: CallOptions = {},
+  ): Promise<{ topic: TopicInfo; partitions: readonly PartitionDescription[] }> {
     const answer = await this.call<{ topic: TopicMessage; partitions: PartitionDescription[] }>("DescribeTopic", { name, vhost }, options);
     return { topic: fromMessage(answer.topic), partitions: answer.partitions };
   }
@@ -59,7 +113,9 @@ export class AdminClient {
   /** Changes the fields given, and no others. */
   async updateTopic(name: string, config: Partial<TopicConfig>, vhost = "", options: CallOptions = {}): Promise<TopicInfo> {
     const update = (Object.keys(config) as (keyof TopicConfig)[]).map((field) => FIELD_NAMES[field]);
-    return fromMessage((await this.call<{ topic: TopicMessage }>("UpdateTopic", { name, vhost, config: toMessage(config), update }, options)).topic);
+    return fromMessage(
+      (await this.call<{ topic: TopicMessage }>("UpdateTopic", { name, vhost, config: toMessage(config), update }, options)).topic,
+    );
   }
 
   async expandTopic(name: string, partitions: number, vhost = "", options: CallOptions = {}): Promise<TopicInfo> {
@@ -100,9 +156,19 @@ export class ClusterClient {
   }
 
   /** Moves a partition's leadership; without `toNode` to the best of its other replicas. Resolves with the new leader. */
-  async transferLeader(target: { topic?: string; partition?: number; toNode?: number; vhost?: string }, options: CallOptions = {}): Promise<number> {
+  async transferLeader(
+    target: { topic?: string; partition?: number; toNode?: number; vhost?: string },
+    options: CallOptions = {},
+  ): Promise<number> {
     const { topic = "", partition = 0, toNode = 0, vhost = "" } = target;
-    return (await this.channels.call<object, { leader: number }>("flotilla.v1.Cluster", "TransferLeader", { topic, partition, toNode, vhost }, options)).leader;
+    return (
+      await this.channels.call<object, { leader: number }>(
+        "flotilla.v1.Cluster",
+        "TransferLeader",
+        { topic, partition, toNode, vhost },
+        options,
+      )
+    ).leader;
   }
 }
 

@@ -4,7 +4,16 @@
 import { existsSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { Client, credentials, status as grpcStatus, type CallOptions, type ClientDuplexStream, type ClientReadableStream, type MethodDefinition, type ServiceError } from "@grpc/grpc-js";
+import {
+  Client,
+  credentials,
+  status as grpcStatus,
+  type CallOptions,
+  type ClientDuplexStream,
+  type ClientReadableStream,
+  type MethodDefinition,
+  type ServiceError,
+} from "@grpc/grpc-js";
 import { loadSync } from "@grpc/proto-loader";
 import { FlotillaError, fromGrpc } from "./errors.ts";
 
@@ -43,15 +52,26 @@ export class Channels {
   }
 
   /** A call through the generic codec that any node can answer. */
-  async call<Request extends object, Response>(service: string, method: string, request: Request, options: { signal?: AbortSignal | undefined } = {}): Promise<Response> {
+  async call<Request extends object, Response>(
+    service: string,
+    method: string,
+    request: Request,
+    options: { signal?: AbortSignal | undefined } = {},
+  ): Promise<Response> {
     const definition = this.services[service]![method]!;
     return this.anyNode((client) => unary(client, definition, request, this.callOptions(), options.signal)) as Promise<Response>;
   }
 
   /** A call with encoded messages to one node, or to any. */
-  async callRaw(service: string, method: string, request: Buffer, options: { endpoint?: string | undefined; deadlineMs?: number; signal?: AbortSignal | undefined } = {}): Promise<Buffer> {
+  async callRaw(
+    service: string,
+    method: string,
+    request: Buffer,
+    options: { endpoint?: string | undefined; deadlineMs?: number; signal?: AbortSignal | undefined } = {},
+  ): Promise<Buffer> {
     const definition = raw(this.services[service]![method]!);
-    const call = (client: Client): Promise<object> => unary(client, definition, request, this.callOptions(options.deadlineMs), options.signal);
+    const call = (client: Client): Promise<object> =>
+      unary(client, definition, request, this.callOptions(options.deadlineMs), options.signal);
     return (await (options.endpoint === undefined ? this.anyNode(call) : call(this.client(options.endpoint)))) as Buffer;
   }
 
@@ -118,17 +138,30 @@ export class Channels {
   }
 }
 
-function unary(client: Client, definition: MethodDefinition<object, object>, request: object, options: CallOptions, signal: AbortSignal | undefined): Promise<object> {
+function unary(
+  client: Client,
+  definition: MethodDefinition<object, object>,
+  request: object,
+  options: CallOptions,
+  signal: AbortSignal | undefined,
+): Promise<object> {
   return new Promise((resolve, reject) => {
     if (signal?.aborted === true) {
       reject(new FlotillaError("ABORTED", "the call was aborted", { retryable: false }));
       return;
     }
-    const call = client.makeUnaryRequest(definition.path, definition.requestSerialize, definition.responseDeserialize, request, options, (error: ServiceError | null, response) => {
-      signal?.removeEventListener("abort", abort);
-      if (error === null && response !== undefined) resolve(response);
-      else reject(fromGrpc(error ?? noAnswer()));
-    });
+    const call = client.makeUnaryRequest(
+      definition.path,
+      definition.requestSerialize,
+      definition.responseDeserialize,
+      request,
+      options,
+      (error: ServiceError | null, response) => {
+        signal?.removeEventListener("abort", abort);
+        if (error === null && response !== undefined) resolve(response);
+        else reject(fromGrpc(error ?? noAnswer()));
+      },
+    );
     const abort = (): void => call.cancel();
     signal?.addEventListener("abort", abort, { once: true });
   });
@@ -139,7 +172,11 @@ function noAnswer(): ServiceError {
 }
 
 function raw(definition: MethodDefinition<object, object>): MethodDefinition<object, object> {
-  return { ...definition, requestSerialize: identity as (value: object) => Buffer, responseDeserialize: identity as (bytes: Buffer) => object };
+  return {
+    ...definition,
+    requestSerialize: identity as (value: object) => Buffer,
+    responseDeserialize: identity as (bytes: Buffer) => object,
+  };
 }
 
 function loadServices(): Readonly<Record<string, Methods>> {

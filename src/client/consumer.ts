@@ -12,7 +12,13 @@ export type ConsumerOptions = {
   /** Under which name positions are committed. */
   readonly subscription?: string;
   /** Where to begin. `committed`: where the subscription stopped, and at the earliest record if it never began. */
-  readonly from?: "committed" | "earliest" | "latest" | { readonly offset: number } | { readonly timeMs: number } | ReadonlyMap<number, number>;
+  readonly from?:
+    | "committed"
+    | "earliest"
+    | "latest"
+    | { readonly offset: number }
+    | { readonly timeMs: number }
+    | ReadonlyMap<number, number>;
   /** Default: all partitions of the topic. */
   readonly partitions?: readonly number[];
   /** Bytes of one answer of a node. */
@@ -28,12 +34,37 @@ export type ConsumerOptions = {
   readonly signal?: AbortSignal;
 };
 
-export type ReceivedBatch = { readonly partition: number; readonly baseOffset: number; readonly count: number; readonly storedMs: number; /** The next offset after this batch. */ readonly nextOffset: number; readonly records: readonly ReceivedRecord[] };
+export type ReceivedBatch = {
+  readonly partition: number;
+  readonly baseOffset: number;
+  readonly count: number;
+  readonly storedMs: number;
+  /** The next offset after this batch. */ readonly nextOffset: number;
+  readonly records: readonly ReceivedRecord[];
+};
 
-type State = { readonly partition: number; from: FetchFrom; /** Next offset to hand out; -1 until the first answer. */ position: number; endOffset: number };
-type Ready = { readonly state: State; readonly baseOffset: number; readonly count: number; readonly storedMs: number; readonly bytes: Uint8Array; readonly generation: number };
+type State = {
+  readonly partition: number;
+  from: FetchFrom;
+  /** Next offset to hand out; -1 until the first answer. */ position: number;
+  endOffset: number;
+};
+type Ready = {
+  readonly state: State;
+  readonly baseOffset: number;
+  readonly count: number;
+  readonly storedMs: number;
+  readonly bytes: Uint8Array;
+  readonly generation: number;
+};
 
-const DEFAULTS = { vhost: "", maxBytes: 1024 * 1024, readAheadBytes: 8 * 1024 * 1024, maxWaitMs: 1_000, onOutOfRange: "error" as "error" | "earliest" | "latest" };
+const DEFAULTS = {
+  vhost: "",
+  maxBytes: 1024 * 1024,
+  readAheadBytes: 8 * 1024 * 1024,
+  maxWaitMs: 1_000,
+  onOutOfRange: "error" as "error" | "earliest" | "latest",
+};
 const RETRY_MS_MIN = 20;
 const RETRY_MS_MAX = 1_000;
 
@@ -90,7 +121,15 @@ export class Consumer implements AsyncIterable<ReceivedRecord> {
       const all = decodeBatch(ready.bytes, { partition: state.partition, baseOffset, storedMs });
       const records = state.position > baseOffset ? all.slice(state.position - baseOffset) : all;
       state.position = baseOffset + count;
-      if (records.length > 0) yield { partition: state.partition, baseOffset: baseOffset + all.length - records.length, count: records.length, storedMs, nextOffset: state.position, records };
+      if (records.length > 0)
+        yield {
+          partition: state.partition,
+          baseOffset: baseOffset + all.length - records.length,
+          count: records.length,
+          storedMs,
+          nextOffset: state.position,
+          records,
+        };
     }
   }
 
@@ -122,9 +161,14 @@ export class Consumer implements AsyncIterable<ReceivedRecord> {
   async commit(): Promise<void> {
     const { subscription, vhost } = this.options;
     if (subscription === undefined) throw new FlotillaError("INVALID_ARGUMENT", "commit needs the option subscription");
-    const offsets = [...this.positions()].filter(([partition, offset]) => this.committed.get(partition) !== offset).map(([partition, offset]) => ({ partition, offset, metadata: "", reset: false }));
+    const offsets = [...this.positions()]
+      .filter(([partition, offset]) => this.committed.get(partition) !== offset)
+      .map(([partition, offset]) => ({ partition, offset, metadata: "", reset: false }));
     if (offsets.length === 0) return;
-    const { partitions } = await this.channels.call<object, { partitions: { partition: number; error: { reason: string; message: string } | null }[] }>("flotilla.v1.Messaging", "CommitOffsets", { vhost, topic: this.topic, subscription, offsets });
+    const { partitions } = await this.channels.call<
+      object,
+      { partitions: { partition: number; error: { reason: string; message: string } | null }[] }
+    >("flotilla.v1.Messaging", "CommitOffsets", { vhost, topic: this.topic, subscription, offsets });
     for (const { partition, error } of partitions) {
       if (error !== null) throw new FlotillaError(error.reason as never, `partition ${partition}: ${error.message}`);
     }
@@ -154,7 +198,9 @@ export class Consumer implements AsyncIterable<ReceivedRecord> {
     for (const partition of wanted) this.states.set(partition, { partition, from: "earliest", position: -1, endOffset: 0 });
     const from = this.options.from ?? (this.options.subscription === undefined ? "latest" : "committed");
     if (from === "committed") await this.beginCommitted();
-    else for (const state of this.states.values()) state.from = from instanceof Map ? { offset: from.get(state.partition) ?? 0 } : (from as FetchFrom);
+    else
+      for (const state of this.states.values())
+        state.from = from instanceof Map ? { offset: from.get(state.partition) ?? 0 } : (from as FetchFrom);
     if (this.options.autoCommit !== undefined) {
       this.commitTimer = setInterval(() => {
         this.commit().catch((error: unknown) => this.fail(error as FlotillaError));
@@ -167,7 +213,10 @@ export class Consumer implements AsyncIterable<ReceivedRecord> {
   private async beginCommitted(): Promise<void> {
     const { subscription, vhost } = this.options;
     if (subscription === undefined) throw new FlotillaError("INVALID_ARGUMENT", 'from "committed" needs the option subscription');
-    const { partitions } = await this.channels.call<object, { partitions: { partition: number; committedOffset?: number; startOffset: number }[] }>("flotilla.v1.Messaging", "GetOffsets", {
+    const { partitions } = await this.channels.call<
+      object,
+      { partitions: { partition: number; committedOffset?: number; startOffset: number }[] }
+    >("flotilla.v1.Messaging", "GetOffsets", {
       vhost,
       topic: this.topic,
       subscription,
@@ -184,7 +233,8 @@ export class Consumer implements AsyncIterable<ReceivedRecord> {
   /** One loop per node that leads some of the partitions; it ends when it leads none any more. */
   private startLoops(): void {
     if (this.options.partitions === undefined && this.states.size > 0) {
-      for (let partition = this.states.size; partition < this.topology.partitions; partition++) this.states.set(partition, { partition, from: "earliest", position: -1, endOffset: 0 });
+      for (let partition = this.states.size; partition < this.topology.partitions; partition++)
+        this.states.set(partition, { partition, from: "earliest", position: -1, endOffset: 0 });
     }
     for (const state of this.states.values()) {
       const endpoint = this.endpointOf(state.partition);
@@ -218,10 +268,22 @@ export class Consumer implements AsyncIterable<ReceivedRecord> {
   private async fetchOnce(endpoint: string | undefined, states: readonly State[]): Promise<boolean> {
     const { vhost, maxBytes, maxWaitMs } = this.options;
     const { generation } = this;
-    const request = encodeFetch({ vhost, topic: this.topic, positions: states.map(({ partition, from }) => ({ partition, from })), maxBytes, maxWaitMs });
+    const request = encodeFetch({
+      vhost,
+      topic: this.topic,
+      positions: states.map(({ partition, from }) => ({ partition, from })),
+      maxBytes,
+      maxWaitMs,
+    });
     let answer: FetchedPartition[];
     try {
-      answer = decodeFetched(await this.channels.callRaw("flotilla.v1.Messaging", "Fetch", request, { endpoint, deadlineMs: maxWaitMs + 10_000, signal: this.stop.signal }));
+      answer = decodeFetched(
+        await this.channels.callRaw("flotilla.v1.Messaging", "Fetch", request, {
+          endpoint,
+          deadlineMs: maxWaitMs + 10_000,
+          signal: this.stop.signal,
+        }),
+      );
     } catch (error) {
       if (this.stop.signal.aborted) return true;
       if (error instanceof FlotillaError && error.retryable) return false;
@@ -245,7 +307,9 @@ export class Consumer implements AsyncIterable<ReceivedRecord> {
       return false;
     }
     state.endOffset = part.endOffset;
-    if (state.position < 0) state.position = typeof state.from === "object" && "offset" in state.from ? state.from.offset : (part.batches[0]?.baseOffset ?? part.nextOffset);
+    if (state.position < 0)
+      state.position =
+        typeof state.from === "object" && "offset" in state.from ? state.from.offset : (part.batches[0]?.baseOffset ?? part.nextOffset);
     state.from = { offset: part.nextOffset };
     for (const { baseOffset, count, storedMs, bytes } of part.batches) {
       this.queue.push({ state, baseOffset, count, storedMs, bytes, generation: this.generation });

@@ -15,7 +15,11 @@ export class FlotillaError extends Error {
   /** The call may have been carried out although it failed. */
   readonly maybeApplied: boolean;
 
-  constructor(code: FlotillaErrorCode, message: string, options: { details?: Readonly<Record<string, string>>; retryable?: boolean; maybeApplied?: boolean; cause?: unknown } = {}) {
+  constructor(
+    code: FlotillaErrorCode,
+    message: string,
+    options: { details?: Readonly<Record<string, string>>; retryable?: boolean; maybeApplied?: boolean; cause?: unknown } = {},
+  ) {
     super(message, options.cause === undefined ? {} : { cause: options.cause });
     this.code = code;
     this.details = options.details ?? {};
@@ -33,7 +37,10 @@ export function fromGrpc(error: ServiceError): FlotillaError {
   }
   switch (error.code) {
     case grpcStatus.UNAVAILABLE:
-      return new FlotillaError("UNREACHABLE", `no answer: ${error.details}; is the node up, and the address right (--endpoints)?`, { maybeApplied: true, cause: error });
+      return new FlotillaError("UNREACHABLE", `no answer: ${error.details}; is the node up, and the address right (--endpoints)?`, {
+        maybeApplied: true,
+        cause: error,
+      });
     case grpcStatus.DEADLINE_EXCEEDED:
       return new FlotillaError("TIMEOUT", "the deadline passed before the answer came", { maybeApplied: true, cause: error });
     case grpcStatus.CANCELLED:

@@ -59,14 +59,20 @@ export class Flotilla {
   }
 
   /** Stores records as one batch, without the machinery of a producer and without protection against duplicates. */
-  async publish(topic: string, records: readonly OutgoingRecord[], options: CallOptions & { vhost?: string; partition?: number; partitionKey?: Uint8Array | string } = {}): Promise<Placed & { count: number }> {
+  async publish(
+    topic: string,
+    records: readonly OutgoingRecord[],
+    options: CallOptions & { vhost?: string; partition?: number; partitionKey?: Uint8Array | string } = {},
+  ): Promise<Placed & { count: number }> {
     const encoder = new BatchEncoder(1024);
     for (const record of records) encoder.add(record);
     const writer = new ProtoWriter(encoder.length + 256).string(1, options.vhost ?? "").string(2, topic);
     if (options.partition !== undefined) writer.uintAlways(3, options.partition);
     writer.blockAlways(4, encoder.finish()).uint(5, records.length);
     if (options.partitionKey !== undefined) writer.blockAlways(7, bytesOf(options.partitionKey));
-    const answer = new ProtoReader(await this.channels.callRaw("flotilla.v1.Messaging", "Publish", toBuffer(writer), { signal: options.signal }));
+    const answer = new ProtoReader(
+      await this.channels.callRaw("flotilla.v1.Messaging", "Publish", toBuffer(writer), { signal: options.signal }),
+    );
     const placed = { partition: 0, offset: 0, count: 0 };
     while (answer.next()) {
       if (answer.field === 1) placed.partition = answer.uint();
@@ -78,22 +84,43 @@ export class Flotilla {
   }
 
   /** One fetch, for callers that keep their own offsets. Decode batches with `decodeBatch`. */
-  async fetch(topic: string, positions: readonly FetchPosition[], options: CallOptions & { vhost?: string; maxBytes?: number; maxWaitMs?: number } = {}): Promise<FetchedPartition[]> {
+  async fetch(
+    topic: string,
+    positions: readonly FetchPosition[],
+    options: CallOptions & { vhost?: string; maxBytes?: number; maxWaitMs?: number } = {},
+  ): Promise<FetchedPartition[]> {
     const { vhost = "", maxBytes = 0, maxWaitMs = 0, signal } = options;
-    return decodeFetched(await this.channels.callRaw("flotilla.v1.Messaging", "Fetch", encodeFetch({ vhost, topic, positions, maxBytes, maxWaitMs }), { signal }));
+    return decodeFetched(
+      await this.channels.callRaw("flotilla.v1.Messaging", "Fetch", encodeFetch({ vhost, topic, positions, maxBytes, maxWaitMs }), {
+        signal,
+      }),
+    );
   }
 
   /** First, end and committed offsets; with `timeMs` also the offset of that time. */
-  async getOffsets(topic: string, options: CallOptions & { vhost?: string; subscription?: string; partitions?: readonly number[]; timeMs?: number } = {}): Promise<readonly PartitionOffsets[]> {
+  async getOffsets(
+    topic: string,
+    options: CallOptions & { vhost?: string; subscription?: string; partitions?: readonly number[]; timeMs?: number } = {},
+  ): Promise<readonly PartitionOffsets[]> {
     const { vhost = "", subscription = "", partitions = [], timeMs, signal } = options;
     const request = { vhost, topic, subscription, partitions, ...(timeMs === undefined ? {} : { timeMs }) };
-    return (await this.channels.call<object, { partitions: PartitionOffsets[] }>("flotilla.v1.Messaging", "GetOffsets", request, { signal })).partitions;
+    return (
+      await this.channels.call<object, { partitions: PartitionOffsets[] }>("flotilla.v1.Messaging", "GetOffsets", request, { signal })
+    ).partitions;
   }
 
   /** Commits offsets of a subscription; `reset` allows going back. Returns the partitions that refused. */
-  async commitOffsets(topic: string, subscription: string, offsets: readonly { partition: number; offset: number; metadata?: string; reset?: boolean }[], options: CallOptions & { vhost?: string } = {}): Promise<readonly { partition: number; error: { reason: string; message: string } }[]> {
+  async commitOffsets(
+    topic: string,
+    subscription: string,
+    offsets: readonly { partition: number; offset: number; metadata?: string; reset?: boolean }[],
+    options: CallOptions & { vhost?: string } = {},
+  ): Promise<readonly { partition: number; error: { reason: string; message: string } }[]> {
     const { vhost = "", signal } = options;
-    const { partitions } = await this.channels.call<object, { partitions: { partition: number; error: { reason: string; message: string } | null }[] }>("flotilla.v1.Messaging", "CommitOffsets", { vhost, topic, subscription, offsets }, { signal });
+    const { partitions } = await this.channels.call<
+      object,
+      { partitions: { partition: number; error: { reason: string; message: string } | null }[] }
+    >("flotilla.v1.Messaging", "CommitOffsets", { vhost, topic, subscription, offsets }, { signal });
     return partitions.flatMap(({ partition, error }) => (error === null ? [] : [{ partition, error }]));
   }
 

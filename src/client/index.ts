@@ -6,5 +6,16 @@ export { Consumer, type ConsumerOptions, type ReceivedBatch } from "./consumer.t
 export { FlotillaError, type FlotillaErrorCode } from "./errors.ts";
 export { decodeBatch, hashKey, type Header, type OutgoingRecord, type ReceivedRecord } from "./records.ts";
 export type { FetchedBatch, FetchedPartition, FetchFrom, FetchPosition } from "./wire.ts";
-export type { AdminClient, CallOptions, ClusterClient, ClusterInfo, Durability, PartitionDescription, PartitionOffsets, SubscriptionInfo, TopicConfig, TopicInfo } from "./admin.ts";
+export type {
+  AdminClient,
+  CallOptions,
+  ClusterClient,
+  ClusterInfo,
+  Durability,
+  PartitionDescription,
+  PartitionOffsets,
+  SubscriptionInfo,
+  TopicConfig,
+  TopicInfo,
+} from "./admin.ts";
 export type { NodeInfo, PartitionInfo, Topology } from "./topology.ts";

@@ -36,7 +36,17 @@ export type Placed = { readonly partition: number; readonly offset: number };
 /** Called once per record, in the order of its partition. `offset` is -1 if it was stored but its place is not known. */
 export type RecordCallback = (error: FlotillaError | null, partition: number, offset: number) => void;
 
-const DEFAULTS = { vhost: "", lingerMs: 5, batchBytes: 64 * 1024, batchRecords: 10_000, inflightBatchesMax: 16, bufferBytesMax: 32 * 1024 * 1024, idempotent: true, epoch: 0, deliveryTimeoutMs: 120_000 };
+const DEFAULTS = {
+  vhost: "",
+  lingerMs: 5,
+  batchBytes: 64 * 1024,
+  batchRecords: 10_000,
+  inflightBatchesMax: 16,
+  bufferBytesMax: 32 * 1024 * 1024,
+  idempotent: true,
+  epoch: 0,
+  deliveryTimeoutMs: 120_000,
+};
 /** A link that failed is not tried again before. */
 const LINK_PAUSE_MS = 50;
 
@@ -92,9 +102,13 @@ export class Producer implements SenderHost {
   async send(record: OutgoingRecord, options: { partition?: number; signal?: AbortSignal } = {}): Promise<Placed> {
     if (this.bufferedBytes >= this.options.bufferBytesMax) await this.ready();
     const { signal } = options;
-    if (signal?.aborted === true) throw new FlotillaError("ABORTED", "the send was aborted before the record was taken", { retryable: false });
+    if (signal?.aborted === true)
+      throw new FlotillaError("ABORTED", "the send was aborted before the record was taken", { retryable: false });
     return new Promise((resolve, reject) => {
-      const abort = (): void => reject(new FlotillaError("ABORTED", "the send was aborted; the record may still be stored", { retryable: false, maybeApplied: true }));
+      const abort = (): void =>
+        reject(
+          new FlotillaError("ABORTED", "the send was aborted; the record may still be stored", { retryable: false, maybeApplied: true }),
+        );
       signal?.addEventListener("abort", abort, { once: true });
       this.append(
         record,
@@ -146,10 +160,15 @@ export class Producer implements SenderHost {
       const known = this.links.get(endpoint);
       if (known !== undefined) return known;
       const { vhost, producerId, epoch, idempotent } = this.options;
-      const link = new PublishLink<Batch>(endpoint, this.channels.duplex(endpoint, "flotilla.v1.Messaging", "PublishStream"), { vhost, topic: this.topic, producerId: idempotent ? producerId : 0, epoch }, {
-        acked: (batch, outcome) => this.acked(batch, outcome),
-        lost: (gone, error) => this.lost(gone, error),
-      });
+      const link = new PublishLink<Batch>(
+        endpoint,
+        this.channels.duplex(endpoint, "flotilla.v1.Messaging", "PublishStream"),
+        { vhost, topic: this.topic, producerId: idempotent ? producerId : 0, epoch },
+        {
+          acked: (batch, outcome) => this.acked(batch, outcome),
+          lost: (gone, error) => this.lost(gone, error),
+        },
+      );
       this.links.set(endpoint, link);
       return link;
     }

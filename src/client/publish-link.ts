@@ -1,17 +1,21 @@
 // One PublishStream to one node, shared by all partitions that are sent there: everything of a turn leaves in one write.
 
 import type { ClientDuplexStream, ServiceError } from "@grpc/grpc-js";
+import { DecodeError } from "../base/bytes.ts";
+import { FRAME_BATCHES_MAX } from "../base/limits.ts";
 import { ProtoWriter } from "../base/protobuf.ts";
 import { FlotillaError, fromGrpc } from "./errors.ts";
-import { decodeAcks, encodeBatch, encodeOpen, toBuffer, type OutgoingBatch, type PublishOpen } from "./wire.ts";
+import { decodeAcks, encodeBatch, encodeOpen, toBuffer, type Ack, type OutgoingBatch, type PublishOpen } from "./wire.ts";
 
-/** Bytes of one frame; a larger batch travels alone. Half the server's limit. */
+/** Bytes of one frame; a larger batch travels alone. A quarter of the server's limit. */
 const FRAME_BYTES_MAX = 1024 * 1024;
 
 export type BatchOutcome = { readonly baseOffset: number; readonly duplicate: boolean; readonly error: FlotillaError | null };
 
 export class PublishLink<Batch extends OutgoingBatch> {
   readonly endpoint: string;
+  /** The epoch that it was opened with. */
+  readonly epoch: number;
   private readonly stream: ClientDuplexStream<Buffer, Buffer>;
   private readonly open: PublishOpen;
   private readonly acked: (batch: Batch, outcome: BatchOutcome) => void;
@@ -23,8 +27,14 @@ export class PublishLink<Batch extends OutgoingBatch> {
   private isBlocked = false;
   isClosed = false;
 
-  constructor(endpoint: string, stream: ClientDuplexStream<Buffer, Buffer>, open: PublishOpen, events: { acked: (batch: Batch, outcome: BatchOutcome) => void; lost: (link: PublishLink<Batch>, error: FlotillaError) => void }) {
+  constructor(
+    endpoint: string,
+    stream: ClientDuplexStream<Buffer, Buffer>,
+    open: PublishOpen,
+    events: { acked: (batch: Batch, outcome: BatchOutcome) => void; lost: (link: PublishLink<Batch>, error: FlotillaError) => void },
+  ) {
     this.endpoint = endpoint;
+    this.epoch = open.epoch;
     this.stream = stream;
     this.open = open;
     this.acked = events.acked;
@@ -59,7 +69,8 @@ export class PublishLink<Batch extends OutgoingBatch> {
       const writer = new ProtoWriter(Math.min(FRAME_BYTES_MAX, this.waiting[0]!.records.length + 1024));
       if (this.nextId === 1) encodeOpen(writer, this.open);
       let taken = 0;
-      while (taken < this.waiting.length && (taken === 0 || writer.length + this.waiting[taken]!.records.length <= FRAME_BYTES_MAX)) {
+      while (taken < Math.min(this.waiting.length, FRAME_BATCHES_MAX)) {
+        if (taken > 0 && writer.length + this.waiting[taken]!.records.length > FRAME_BYTES_MAX) break;
         const batch = this.waiting[taken]!;
         encodeBatch(writer, this.nextId, batch);
         this.outstanding.set(this.nextId, batch);
@@ -72,7 +83,21 @@ export class PublishLink<Batch extends OutgoingBatch> {
   }
 
   private receive(bytes: Buffer): void {
-    for (const ack of decodeAcks(bytes)) {
+    let acks: Ack[];
+    try {
+      acks = decodeAcks(bytes);
+    } catch (error) {
+      if (!(error instanceof DecodeError)) throw error;
+      this.stream.cancel();
+      this.end(
+        new FlotillaError("INTERNAL", `the node sent acknowledgements that are no message: ${error.message}`, {
+          maybeApplied: true,
+          cause: error,
+        }),
+      );
+      return;
+    }
+    for (const ack of acks) {
       let offset = ack.baseOffset;
       for (let id = ack.firstId; id < ack.firstId + ack.batches; id++) {
         const batch = this.outstanding.get(id);

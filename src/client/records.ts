@@ -1,7 +1,10 @@
 // Records as users see them, and their encoding as RecordBatch: encoded once by the producer, decoded once by the
 // consumer, never in between.
 
+import { isCount } from "../base/assert.ts";
+import { DecodeError } from "../base/bytes.ts";
 import { ProtoReader, ProtoWriter } from "../base/protobuf.ts";
+import { FlotillaError } from "./errors.ts";
 
 export type Header = { readonly name: string; readonly value: Uint8Array };
 
@@ -50,21 +53,30 @@ export class BatchEncoder {
   }
 
   add(record: OutgoingRecord): void {
-    const isPlain = record.headers === undefined && record.timeMs === undefined && record.contentType === undefined && record.correlationId === undefined;
+    const isPlain =
+      record.headers === undefined && record.timeMs === undefined && record.contentType === undefined && record.correlationId === undefined;
     if (isPlain) this.addPlain(record.body, record.key);
     else this.addFull(record);
     this.count += 1;
   }
 
-  /** The batch; the encoder is then spent. */
+  /** Takes back the last record, which began at `length`. */
+  takeBack(length: number): void {
+    this.at = length;
+    this.count -= 1;
+  }
+
+  /** The batch; the encoder is then spent. Its memory belongs to the caller and is never written again. */
   finish(): Uint8Array {
-    return this.bytes.subarray(0, this.at);
+    // A batch may wait for long: it must not hold much more memory than it has bytes.
+    return this.at * 2 < this.bytes.length ? new Uint8Array(this.bytes.subarray(0, this.at)) : this.bytes.subarray(0, this.at);
   }
 
   private addPlain(body: Uint8Array | string, key: Uint8Array | string | undefined): void {
     const bodyLength = lengthOf(body);
     const keyLength = key === undefined ? -1 : lengthOf(key);
-    const inner = (keyLength < 0 ? 0 : 1 + varintLength(keyLength) + keyLength) + (bodyLength === 0 ? 0 : 1 + varintLength(bodyLength) + bodyLength);
+    const inner =
+      (keyLength < 0 ? 0 : 1 + varintLength(keyLength) + keyLength) + (bodyLength === 0 ? 0 : 1 + varintLength(bodyLength) + bodyLength);
     this.reserve(inner + 6);
     this.bytes[this.at++] = FIELD_RECORDS;
     this.varint(inner);
@@ -73,6 +85,9 @@ export class BatchEncoder {
   }
 
   private addFull(record: OutgoingRecord): void {
+    if (record.timeMs !== undefined && !isCount(record.timeMs)) {
+      throw new FlotillaError("INVALID_ARGUMENT", `timeMs must be a whole number of 0..2^53-1, not ${record.timeMs}`);
+    }
     const writer = new ProtoWriter(256);
     if (record.key !== undefined) writer.blockAlways(1, bytesOf(record.key));
     writer.block(2, bytesOf(record.body));
@@ -80,7 +95,10 @@ export class BatchEncoder {
       const mark = writer.open(3);
       writer.string(1, name).block(2, value).close(mark);
     }
-    writer.uint(4, record.timeMs ?? 0).string(5, record.contentType ?? "").string(6, record.correlationId ?? "");
+    writer
+      .uint(4, record.timeMs ?? 0)
+      .string(5, record.contentType ?? "")
+      .string(6, record.correlationId ?? "");
     const encoded = writer.finish();
     this.reserve(encoded.length + 6);
     this.bytes[this.at++] = FIELD_RECORDS;
@@ -114,13 +132,27 @@ export class BatchEncoder {
   }
 }
 
-/** Decodes a RecordBatch; offsets count up from `baseOffset`. Throws DecodeError if a producer sent nonsense. */
+/** Decodes a RecordBatch; offsets count up from `baseOffset`. Throws MALFORMED_BATCH if a producer sent nonsense. */
 export function decodeBatch(bytes: Uint8Array, place: { partition: number; baseOffset: number; storedMs: number }): ReceivedRecord[] {
+  const { partition, baseOffset, storedMs } = place;
   const reader = new ProtoReader(bytes);
   const records: ReceivedRecord[] = [];
-  while (reader.next()) {
-    if (reader.field === 1) records.push(decodeRecord(reader.message(), place.partition, place.baseOffset + records.length, place.storedMs));
-    else reader.skip();
+  try {
+    while (reader.next()) {
+      if (reader.field === 1) records.push(decodeRecord(reader.message(), partition, baseOffset + records.length, storedMs));
+      else reader.skip();
+    }
+  } catch (error) {
+    if (!(error instanceof DecodeError)) throw error;
+    const offset = baseOffset + records.length;
+    throw new FlotillaError(
+      "MALFORMED_BATCH",
+      `partition ${partition}: the record at offset ${offset} is not a Record message: ${error.message}`,
+      {
+        details: { partition: String(partition), offset: String(offset) },
+        cause: error,
+      },
+    );
   }
   return records;
 }
@@ -139,12 +171,22 @@ function decodeRecord(reader: ProtoReader, partition: number, offset: number, st
     if (reader.field === 1) key = reader.block();
     else if (reader.field === 2) body = reader.block();
     else if (reader.field === 3) headers = [...headers, decodeHeader(reader.message())];
-    else if (reader.field === 4) timeMs = reader.uint();
+    else if (reader.field === 4) timeMs = timeOf(reader);
     else if (reader.field === 5) contentType = reader.string();
     else if (reader.field === 6) correlationId = reader.string();
     else reader.skip();
   }
   return { partition, offset, storedMs, body, key, headers, timeMs, contentType, correlationId };
+}
+
+/** A time before 1970 or past 2^53 is not worth losing the record for: it counts as not set. */
+function timeOf(reader: ProtoReader): number {
+  try {
+    return reader.uint();
+  } catch (error) {
+    if (!(error instanceof DecodeError)) throw error;
+    return 0;
+  }
 }
 
 function decodeHeader(reader: ProtoReader): Header {

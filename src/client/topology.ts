@@ -14,7 +14,13 @@ export type NodeInfo = {
   readonly replicas: number;
   readonly version: string;
 };
-export type PartitionInfo = { readonly partition: number; readonly group: number; /** 0 = none at the moment. */ readonly leader: number; readonly term: number; readonly replicas: readonly number[] };
+export type PartitionInfo = {
+  readonly partition: number;
+  readonly group: number;
+  /** 0 = none at the moment. */ readonly leader: number;
+  readonly term: number;
+  readonly replicas: readonly number[];
+};
 export type Topology = { readonly nodes: readonly NodeInfo[]; readonly partitions: readonly PartitionInfo[] };
 
 const RETRY_MS = 100;
@@ -76,7 +82,10 @@ export class TopologyWatch {
   private watch(): void {
     if (this.isClosed) return;
     const endpoints = this.channels.endpoints();
-    const stream = this.channels.readable(endpoints[this.turn % endpoints.length]!, "flotilla.v1.Cluster", "WatchTopology", { vhost: this.vhost, topic: this.topic });
+    const stream = this.channels.readable(endpoints[this.turn % endpoints.length]!, "flotilla.v1.Cluster", "WatchTopology", {
+      vhost: this.vhost,
+      topic: this.topic,
+    });
     this.stream = stream;
     stream.on("data", (message: object) => {
       this.take((message as { topology: Topology }).topology);

@@ -16,7 +16,13 @@ export function encodeBatch(writer: ProtoWriter, id: number, batch: OutgoingBatc
   writer.uint(1, id).uint(2, batch.partition).uint(3, batch.sequence).uint(4, batch.count).blockAlways(5, batch.records).close(mark);
 }
 
-export type Ack = { readonly firstId: number; readonly batches: number; readonly baseOffset: number; readonly duplicate: boolean; readonly error: FlotillaError | null };
+export type Ack = {
+  readonly firstId: number;
+  readonly batches: number;
+  readonly baseOffset: number;
+  readonly duplicate: boolean;
+  readonly error: FlotillaError | null;
+};
 
 export function decodeAcks(bytes: Uint8Array): Ack[] {
   const reader = new ProtoReader(bytes);
@@ -43,7 +49,13 @@ export function decodeAcks(bytes: Uint8Array): Ack[] {
 
 export type FetchFrom = { readonly offset: number } | { readonly timeMs: number } | "earliest" | "latest";
 export type FetchPosition = { readonly partition: number; readonly from: FetchFrom };
-export type FetchRequest = { readonly vhost: string; readonly topic: string; readonly positions: readonly FetchPosition[]; readonly maxBytes: number; readonly maxWaitMs: number };
+export type FetchRequest = {
+  readonly vhost: string;
+  readonly topic: string;
+  readonly positions: readonly FetchPosition[];
+  readonly maxBytes: number;
+  readonly maxWaitMs: number;
+};
 
 export function encodeFetch(request: FetchRequest): Buffer {
   const writer = new ProtoWriter(64 + request.positions.length * 20).string(1, request.vhost).string(2, request.topic);
@@ -59,7 +71,13 @@ export function encodeFetch(request: FetchRequest): Buffer {
   return toBuffer(writer.uint(4, request.maxBytes).uint(5, request.maxWaitMs));
 }
 
-export type FetchedBatch = { readonly partition: number; readonly baseOffset: number; readonly count: number; readonly storedMs: number; /** Encoded RecordBatch. */ readonly bytes: Uint8Array };
+export type FetchedBatch = {
+  readonly partition: number;
+  readonly baseOffset: number;
+  readonly count: number;
+  readonly storedMs: number;
+  /** Encoded RecordBatch. */ readonly bytes: Uint8Array;
+};
 export type FetchedPartition = {
   readonly partition: number;
   readonly batches: readonly FetchedBatch[];

@@ -85,6 +85,8 @@ function typed(values: Readonly<Record<string, unknown>>): Record<string, unknow
 
 function nearest(name: string): string {
   const lower = name.toLowerCase().replaceAll(/[-_]/g, "");
-  const hit = names.find((candidate) => candidate.toLowerCase() === lower) ?? names.find((candidate) => candidate.toLowerCase().startsWith(lower.slice(0, 4)));
+  const hit =
+    names.find((candidate) => candidate.toLowerCase() === lower) ??
+    names.find((candidate) => candidate.toLowerCase().startsWith(lower.slice(0, 4)));
   return hit === undefined ? "" : `; did you mean ${hit}?`;
 }

@@ -10,7 +10,10 @@ export const settingsSchema = z.strictObject({
   /** This node's number in the cluster. */
   nodeId: z.number().int().min(1).max(1023).default(1),
   /** The same on all nodes; a node of another cluster is refused. */
-  clusterId: z.string().regex(/^[A-Za-z0-9._-]{1,64}$/, "must be 1 to 64 of A-Z a-z 0-9 . _ -").default("flotilla"),
+  clusterId: z
+    .string()
+    .regex(/^[A-Za-z0-9._-]{1,64}$/, "must be 1 to 64 of A-Z a-z 0-9 . _ -")
+    .default("flotilla"),
   dataDir: z.string().min(1).default("data"),
   /** The address to listen on. */
   host: z.string().min(1).default("127.0.0.1"),
@@ -27,7 +30,12 @@ export const settingsSchema = z.strictObject({
   tickMs: ms(5, 1_000).default(50),
   /** Silence of a leader or a node before it is suspected. */
   electionTimeoutMs: ms(50, 60_000).default(500),
-  segmentBytes: z.number().int().min(64 * 1024).max(1024 * 1024 * 1024).default(64 * 1024 * 1024),
+  segmentBytes: z
+    .number()
+    .int()
+    .min(64 * 1024)
+    .max(1024 * 1024 * 1024)
+    .default(64 * 1024 * 1024),
   /** How long a graceful stop may take to move leaders away. */
   drainTimeoutMs: ms(0, 600_000).default(10_000),
   /** PEM files; all three or none. */

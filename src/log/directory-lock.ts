@@ -13,7 +13,10 @@ export class DirectoryInUseError extends Error {
   }
 }
 
-type Owner = { readonly pid: number; /** When the process started, as its kernel tells; "" where it does not. */ readonly startedAt: string };
+type Owner = {
+  readonly pid: number;
+  /** When the process started, as its kernel tells; "" where it does not. */ readonly startedAt: string;
+};
 
 export class DirectoryLock {
   private readonly path: string;

@@ -106,7 +106,8 @@ export class GroupLog implements GroupLogState {
   }
 
   dropAll(): void {
-    for (const chunk of this.chunks) for (let index = this.liveFrom(chunk); index <= chunk.lastIndex; index++) this.counter(chunk.segment, -1, -chunk.length(index));
+    for (const chunk of this.chunks)
+      for (let index = this.liveFrom(chunk); index <= chunk.lastIndex; index++) this.counter(chunk.segment, -1, -chunk.length(index));
     this.chunks = [];
     this.released = 0;
   }

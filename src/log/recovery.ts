@@ -27,11 +27,23 @@ import {
 import { replayIndex, type IndexSink } from "./segment-index.ts";
 import type { SegmentRow, SegmentRows } from "./segment-rows.ts";
 
-export type Recovered = { readonly segments: Segment[]; readonly free: Segment[]; readonly nextNumber: number; readonly nextSequence: number };
+export type Recovered = {
+  readonly segments: Segment[];
+  readonly free: Segment[];
+  readonly nextNumber: number;
+  readonly nextSequence: number;
+};
 
-export async function recover(directory: string, table: GroupTable, components: { disk: Disk; rows: SegmentRows; logger: Logger }): Promise<Recovered> {
+export async function recover(
+  directory: string,
+  table: GroupTable,
+  components: { disk: Disk; rows: SegmentRows; logger: Logger },
+): Promise<Recovered> {
   const { disk, rows, logger } = components;
-  const numbers = (await disk.list(directory)).map(segmentNumber).filter((number) => number >= 0).sort((a, b) => a - b);
+  const numbers = (await disk.list(directory))
+    .map(segmentNumber)
+    .filter((number) => number >= 0)
+    .sort((a, b) => a - b);
   const known = await rows.all();
   for (const number of known.keys()) {
     if (!numbers.includes(number)) throw new LogCorruptError(join(directory, segmentName(number)), 0, "the file is missing");
@@ -49,7 +61,10 @@ export async function recover(directory: string, table: GroupTable, components: 
     }
     for (const [at, segment] of used.entries()) {
       await load(segment, used[at + 1], table, rows);
-      logger.debug({ segment: segment.number, sequences: [segment.firstSequence, segment.lastSequence], sealed: segment.isSealed }, "segment opened");
+      logger.debug(
+        { segment: segment.number, sequences: [segment.firstSequence, segment.lastSequence], sealed: segment.isSealed },
+        "segment opened",
+      );
     }
     const last = used[used.length - 1];
     return { segments: used, free, nextNumber: (numbers[numbers.length - 1] ?? 0) + 1, nextSequence: (last?.lastSequence ?? 0) + 1 };
@@ -90,7 +105,11 @@ async function load(segment: Segment, next: Segment | undefined, table: GroupTab
     segment.isSealed = true;
   } else await scan(segment, next, sink);
   if (next !== undefined && segment.lastSequence + 1 > next.firstSequence) {
-    throw new LogCorruptError(next.path, 0, `the file begins with batch ${next.firstSequence}, the one before it ends with ${segment.lastSequence}`);
+    throw new LogCorruptError(
+      next.path,
+      0,
+      `the file begins with batch ${next.firstSequence}, the one before it ends with ${segment.lastSequence}`,
+    );
   }
 }
 
@@ -140,7 +159,8 @@ function scanBatch(bytes: Uint8Array, at: number, salt: number, sequence: number
     if (record === undefined) return `record ${count} of the batch has a wrong checksum`;
     const payloadEnd = position + RECORD_HEADER_BYTES + record.length;
     if (payloadEnd > end) return `record ${count} of the batch is cut off`;
-    if (crc32(bytes.subarray(position + RECORD_HEADER_BYTES, payloadEnd)) !== record.payloadCrc) return `the payload of record ${count} has a wrong checksum`;
+    if (crc32(bytes.subarray(position + RECORD_HEADER_BYTES, payloadEnd)) !== record.payloadCrc)
+      return `the payload of record ${count} has a wrong checksum`;
     positions.push(position);
     position = payloadEnd;
   }

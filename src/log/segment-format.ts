@@ -66,10 +66,20 @@ export function decodeFileHeader(bytes: Uint8Array): FileHeader | undefined {
   if (bytes.length < FILE_HEADER_BYTES) return undefined;
   const view = viewOf(bytes);
   if (view.getUint32(0, true) !== MAGIC_FILE || view.getUint32(28, true) !== crc32(bytes.subarray(0, 28))) return undefined;
-  return { version: view.getUint16(4, true), number: view.getUint32(8, true), salt: view.getUint32(12, true), firstSequence: readU64(view, 16) };
+  return {
+    version: view.getUint16(4, true),
+    number: view.getUint32(8, true),
+    salt: view.getUint32(12, true),
+    firstSequence: readU64(view, 16),
+  };
 }
 
-export function writeBatchHeader(bytes: Uint8Array, at: number, salt: number, batch: { count: number; sequence: number; bytes: number }): void {
+export function writeBatchHeader(
+  bytes: Uint8Array,
+  at: number,
+  salt: number,
+  batch: { count: number; sequence: number; bytes: number },
+): void {
   const view = viewOf(bytes);
   view.setUint32(at, MAGIC_BATCH, true);
   view.setUint32(at + 4, batch.count, true);
@@ -83,7 +93,8 @@ export type BatchHeader = { readonly count: number; readonly sequence: number; r
 export function readBatchHeader(bytes: Uint8Array, at: number, salt: number): BatchHeader | undefined {
   if (at + BATCH_HEADER_BYTES > bytes.length) return undefined;
   const view = viewOf(bytes);
-  if (view.getUint32(at, true) !== MAGIC_BATCH || view.getUint32(at + 20, true) !== crc32(bytes.subarray(at, at + 20), salt)) return undefined;
+  if (view.getUint32(at, true) !== MAGIC_BATCH || view.getUint32(at + 20, true) !== crc32(bytes.subarray(at, at + 20), salt))
+    return undefined;
   return { count: view.getUint32(at + 4, true), sequence: readU64(view, at + 8), bytes: view.getUint32(at + 16, true) };
 }
 
@@ -145,7 +156,8 @@ export function encodeFooter(salt: number, lastSequence: number, operations: Uin
 export function decodeFooter(bytes: Uint8Array, at: number, salt: number): { lastSequence: number; operations: Uint8Array } | undefined {
   if (at + FOOTER_HEADER_BYTES > bytes.length) return undefined;
   const view = viewOf(bytes);
-  if (view.getUint32(at, true) !== MAGIC_FOOTER || view.getUint32(at + 20, true) !== crc32(bytes.subarray(at, at + 20), salt)) return undefined;
+  if (view.getUint32(at, true) !== MAGIC_FOOTER || view.getUint32(at + 20, true) !== crc32(bytes.subarray(at, at + 20), salt))
+    return undefined;
   const operations = bytes.subarray(at + FOOTER_HEADER_BYTES, at + FOOTER_HEADER_BYTES + view.getUint32(at + 4, true));
   if (operations.length !== view.getUint32(at + 4, true) || crc32(operations, salt) !== view.getUint32(at + 16, true)) return undefined;
   return { lastSequence: readU64(view, at + 8), operations };

@@ -88,7 +88,15 @@ export function replayIndex(operations: Uint8Array, sink: IndexSink): void {
       }
       case RECORD_STATE:
       case RECORD_RESET:
-        sink.state({ type, group: reader.varint(), term: reader.varint(), vote: reader.varint(), commit: reader.varint(), trimIndex: reader.varint(), trimTerm: reader.varint() });
+        sink.state({
+          type,
+          group: reader.varint(),
+          term: reader.varint(),
+          vote: reader.varint(),
+          commit: reader.varint(),
+          trimIndex: reader.varint(),
+          trimTerm: reader.varint(),
+        });
         break;
       case RECORD_DESTROY:
         sink.destroy(reader.varint());

@@ -14,13 +14,30 @@ import { GroupTable } from "./group-table.ts";
 import { recover } from "./recovery.ts";
 import { SegmentPool } from "./segment-pool.ts";
 import { Segment } from "./segment.ts";
-import { BATCH_HEADER_BYTES, FORMAT_VERSION, RECORD_HEADER_BYTES, RECORD_RESET, RECORD_STATE, encodeFooter, readRecordHeader } from "./segment-format.ts";
+import {
+  BATCH_HEADER_BYTES,
+  FORMAT_VERSION,
+  RECORD_HEADER_BYTES,
+  RECORD_RESET,
+  RECORD_STATE,
+  encodeFooter,
+  readRecordHeader,
+} from "./segment-format.ts";
 import { SegmentRows, type RowKeys, type RowStore } from "./segment-rows.ts";
 import type { GroupLogState, GroupWrite, LogStats, SharedLog } from "./types.ts";
 import { WriteBuffer } from "./write-buffer.ts";
 
-export type SegmentLogSettings = { readonly directory: string; /** Bytes after which the next file is begun. */ readonly segmentBytes: number };
-export type SegmentLogComponents = { readonly disk: Disk; readonly store: RowStore; readonly keys: RowKeys; readonly random: Random; readonly logger: Logger };
+export type SegmentLogSettings = {
+  readonly directory: string;
+  /** Bytes after which the next file is begun. */ readonly segmentBytes: number;
+};
+export type SegmentLogComponents = {
+  readonly disk: Disk;
+  readonly store: RowStore;
+  readonly keys: RowKeys;
+  readonly random: Random;
+  readonly logger: Logger;
+};
 
 /** Bytes of other groups that one read may carry along, beyond as many of its own. */
 const READ_WASTE_BYTES = 256 * 1024;
@@ -57,16 +74,34 @@ export class SegmentLog implements SharedLog {
     const table = new GroupTable();
     const recovered = await recover(settings.directory, table, { disk, rows, logger });
     for (const [group, state] of table.groups) {
-      if (!state.isWhole) throw new LogCorruptError(settings.directory, 0, `group ${group}: entries from ${state.trimmed.index + 1} on are missing, the first one held is ${state.firstHeld}`);
+      if (!state.isWhole)
+        throw new LogCorruptError(
+          settings.directory,
+          0,
+          `group ${group}: entries from ${state.trimmed.index + 1} on are missing, the first one held is ${state.firstHeld}`,
+        );
     }
-    const pool = new SegmentPool({ ...settings, nextNumber: recovered.nextNumber }, { disk, rows, random: components.random, free: recovered.free });
-    const log = new SegmentLog(settings, components, { rows, table, pool, segments: recovered.segments, nextSequence: recovered.nextSequence });
+    const pool = new SegmentPool(
+      { ...settings, nextNumber: recovered.nextNumber },
+      { disk, rows, random: components.random, free: recovered.free },
+    );
+    const log = new SegmentLog(settings, components, {
+      rows,
+      table,
+      pool,
+      segments: recovered.segments,
+      nextSequence: recovered.nextSequence,
+    });
     for (const segment of recovered.segments.slice(0, -1)) if (!segment.isSealed) log.seal(segment);
     await pool.prepare();
     return log;
   }
 
-  private constructor(settings: SegmentLogSettings, components: SegmentLogComponents, parts: { rows: SegmentRows; table: GroupTable; pool: SegmentPool; segments: Segment[]; nextSequence: number }) {
+  private constructor(
+    settings: SegmentLogSettings,
+    components: SegmentLogComponents,
+    parts: { rows: SegmentRows; table: GroupTable; pool: SegmentPool; segments: Segment[]; nextSequence: number },
+  ) {
     this.settings = settings;
     this.logger = components.logger;
     this.rows = parts.rows;
@@ -115,12 +150,24 @@ export class SegmentLog implements SharedLog {
     this.syncFile(active, done);
   }
 
-  read(group: GroupId, first: number, last: number, bytesMax: number, done: (error: Error | null, entries: readonly Entry[]) => void): void {
+  read(
+    group: GroupId,
+    first: number,
+    last: number,
+    bytesMax: number,
+    done: (error: Error | null, entries: readonly Entry[]) => void,
+  ): void {
     const state = this.table.groups.get(group);
     const start = state?.find(first);
     if (state === undefined || start === undefined) {
       const code = state !== undefined && first <= state.trimmed.index ? "TRIMMED" : "CORRUPT";
-      done(new LogReadError(code, `entry ${first} of group ${group} is not held: the log has ${(state?.trimmed.index ?? 0) + 1}..${state?.lastIndex ?? 0}`), []);
+      done(
+        new LogReadError(
+          code,
+          `entry ${first} of group ${group} is not held: the log has ${(state?.trimmed.index ?? 0) + 1}..${state?.lastIndex ?? 0}`,
+        ),
+        [],
+      );
       return;
     }
     const segment = this.segments.find(({ number }) => number === start.segment)!;
@@ -243,7 +290,11 @@ export class SegmentLog implements SharedLog {
     this.pendingStates.clear();
   }
 
-  private writeState(group: GroupId, hardState: { term: number; vote: number; commit: number }, type: typeof RECORD_STATE | typeof RECORD_RESET): void {
+  private writeState(
+    group: GroupId,
+    hardState: { term: number; vote: number; commit: number },
+    type: typeof RECORD_STATE | typeof RECORD_RESET,
+  ): void {
     const { trimmed } = this.table.groupOf(group);
     this.buffer.state({ type, group, ...hardState, trimIndex: trimmed.index, trimTerm: trimmed.term });
   }
@@ -269,7 +320,14 @@ export class SegmentLog implements SharedLog {
     done(error);
   }
 
-  private decode(group: GroupId, first: number, places: readonly Place[], segment: Segment, content: Uint8Array, done: (error: Error | null, entries: readonly Entry[]) => void): void {
+  private decode(
+    group: GroupId,
+    first: number,
+    places: readonly Place[],
+    segment: Segment,
+    content: Uint8Array,
+    done: (error: Error | null, entries: readonly Entry[]) => void,
+  ): void {
     const entries: Entry[] = [];
     const base = places[0]!.position;
     for (const [at, { position, length }] of places.entries()) {
@@ -277,7 +335,14 @@ export class SegmentLog implements SharedLog {
       const start = position - base;
       const header = readRecordHeader(content, start, segment.salt);
       const payload = content.subarray(start + RECORD_HEADER_BYTES, start + RECORD_HEADER_BYTES + length);
-      if (header === undefined || header.group !== group || header.index !== index || header.length !== length || payload.length !== length || crc32(payload) !== header.payloadCrc) {
+      if (
+        header === undefined ||
+        header.group !== group ||
+        header.index !== index ||
+        header.length !== length ||
+        payload.length !== length ||
+        crc32(payload) !== header.payloadCrc
+      ) {
         this.logger.error({ group, index, file: segment.path, position }, "record is damaged");
         done(new LogReadError("CORRUPT", `entry ${index} of group ${group} is damaged in ${segment.path} at byte ${position}`), []);
         return;
@@ -340,7 +405,8 @@ export class SegmentLog implements SharedLog {
     for (const [group, state] of this.table.groups) {
       if (state.stateSegment !== segment.number) continue;
       // Of an empty log the record says again that nothing before it counts.
-      if (!this.pendingStates.has(group)) this.pendingStates.set(group, state.lastIndex === state.trimmed.index ? RECORD_RESET : RECORD_STATE);
+      if (!this.pendingStates.has(group))
+        this.pendingStates.set(group, state.lastIndex === state.trimmed.index ? RECORD_RESET : RECORD_STATE);
       carried = true;
     }
     return carried;
@@ -353,4 +419,3 @@ export class SegmentLog implements SharedLog {
     });
   }
 }
-

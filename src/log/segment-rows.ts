@@ -8,11 +8,19 @@ import { ByteReader, ByteWriter, DecodeError } from "../base/bytes.ts";
 export interface RowStore {
   get(key: Uint8Array): Promise<Uint8Array | undefined>;
   entries(prefix: Uint8Array): Promise<readonly (readonly [key: Uint8Array, value: Uint8Array])[]>;
-  batch(operations: readonly ({ readonly put: readonly [Uint8Array, Uint8Array] } | { readonly remove: Uint8Array })[], options: { readonly sync: boolean }): Promise<void>;
+  batch(
+    operations: readonly ({ readonly put: readonly [Uint8Array, Uint8Array] } | { readonly remove: Uint8Array })[],
+    options: { readonly sync: boolean },
+  ): Promise<void>;
 }
 
 /** Key makers of one log; the store's key space is laid out elsewhere. */
-export type RowKeys = { readonly segment: (number: number) => Uint8Array; readonly segments: () => Uint8Array; readonly index: (number: number) => Uint8Array; readonly numberOf: (segmentKey: Uint8Array) => number };
+export type RowKeys = {
+  readonly segment: (number: number) => Uint8Array;
+  readonly segments: () => Uint8Array;
+  readonly index: (number: number) => Uint8Array;
+  readonly numberOf: (segmentKey: Uint8Array) => number;
+};
 
 export type SegmentRow = { readonly salt: number };
 
@@ -27,7 +35,8 @@ export class SegmentRows {
 
   async all(): Promise<Map<number, SegmentRow>> {
     const rows = new Map<number, SegmentRow>();
-    for (const [key, value] of await this.store.entries(this.keys.segments())) rows.set(this.keys.numberOf(key), { salt: new ByteReader(value).u32() });
+    for (const [key, value] of await this.store.entries(this.keys.segments()))
+      rows.set(this.keys.numberOf(key), { salt: new ByteReader(value).u32() });
     return rows;
   }
 

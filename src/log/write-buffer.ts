@@ -4,7 +4,17 @@ import { assert } from "../base/assert.ts";
 import type { GroupId } from "../base/ids.ts";
 import type { Entry } from "../raft/types.ts";
 import { crc32 } from "node:zlib";
-import { BATCH_HEADER_BYTES, RECORD_DESTROY, RECORD_ENTRY, RECORD_HEADER_BYTES, encodeFileHeader, writeBatchHeader, writeRecordHeader, writeU64, type FileHeader } from "./segment-format.ts";
+import {
+  BATCH_HEADER_BYTES,
+  RECORD_DESTROY,
+  RECORD_ENTRY,
+  RECORD_HEADER_BYTES,
+  encodeFileHeader,
+  writeBatchHeader,
+  writeRecordHeader,
+  writeU64,
+  type FileHeader,
+} from "./segment-format.ts";
 import type { IndexSink, StateOperation } from "./segment-index.ts";
 
 const STATE_PAYLOAD_BYTES = 16;
@@ -67,7 +77,16 @@ export class WriteBuffer {
     writeU64(this.view, payloadAt + 8, operation.trimTerm);
     const { type, group, term, vote, commit } = operation;
     const payloadCrc = crc32(this.bytes.subarray(payloadAt, payloadAt + STATE_PAYLOAD_BYTES));
-    writeRecordHeader(this.bytes, this.view, this.length, this.salt, { type, kind: 0, group, index: commit, term, stamp: vote, length: STATE_PAYLOAD_BYTES, payloadCrc });
+    writeRecordHeader(this.bytes, this.view, this.length, this.salt, {
+      type,
+      kind: 0,
+      group,
+      index: commit,
+      term,
+      stamp: vote,
+      length: STATE_PAYLOAD_BYTES,
+      payloadCrc,
+    });
     this.length = payloadAt + STATE_PAYLOAD_BYTES;
     this.count += 1;
     for (const sink of this.sinks) sink.state(operation);
@@ -75,7 +94,16 @@ export class WriteBuffer {
 
   destroy(group: GroupId): void {
     this.reserve(RECORD_HEADER_BYTES);
-    writeRecordHeader(this.bytes, this.view, this.length, this.salt, { type: RECORD_DESTROY, kind: 0, group, index: 0, term: 0, stamp: 0, length: 0, payloadCrc: 0 });
+    writeRecordHeader(this.bytes, this.view, this.length, this.salt, {
+      type: RECORD_DESTROY,
+      kind: 0,
+      group,
+      index: 0,
+      term: 0,
+      stamp: 0,
+      length: 0,
+      payloadCrc: 0,
+    });
     this.length += RECORD_HEADER_BYTES;
     this.count += 1;
     for (const sink of this.sinks) sink.destroy(group);
@@ -83,7 +111,11 @@ export class WriteBuffer {
 
   end(sequence: number): void {
     assert(this.count > 0, "a batch has records");
-    writeBatchHeader(this.bytes, this.batchAt, this.salt, { count: this.count, sequence, bytes: this.length - this.batchAt - BATCH_HEADER_BYTES });
+    writeBatchHeader(this.bytes, this.batchAt, this.salt, {
+      count: this.count,
+      sequence,
+      bytes: this.length - this.batchAt - BATCH_HEADER_BYTES,
+    });
   }
 
   private reserve(count: number): void {

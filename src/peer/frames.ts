@@ -8,16 +8,7 @@
 
 import { ByteReader, ByteWriter, DecodeError } from "../base/bytes.ts";
 import { toGroupId, type GroupId } from "../base/ids.ts";
-import {
-  Entry,
-  Message,
-  MSG_APPEND,
-  MSG_REST,
-  MSG_SNAPSHOT,
-  type EntryKind,
-  type MessageKind,
-  type SnapshotMeta,
-} from "../raft/types.ts";
+import { Entry, Message, MSG_APPEND, MSG_REST, MSG_SNAPSHOT, type EntryKind, type MessageKind, type SnapshotMeta } from "../raft/types.ts";
 
 const FORMAT = 1;
 const FLAG_REJECT = 1;
@@ -73,8 +64,19 @@ export class RaftFrameWriter {
 }
 
 function writeFields(writer: ByteWriter, group: GroupId, message: Message): void {
-  writer.u8(message.kind).u8(message.reject ? FLAG_REJECT : 0).varint(group).varint(message.from).varint(message.to);
-  writer.varint(message.term).varint(message.index).varint(message.logTerm).varint(message.commit).varint(message.hint).varint(message.context);
+  writer
+    .u8(message.kind)
+    .u8(message.reject ? FLAG_REJECT : 0)
+    .varint(group)
+    .varint(message.from)
+    .varint(message.to);
+  writer
+    .varint(message.term)
+    .varint(message.index)
+    .varint(message.logTerm)
+    .varint(message.commit)
+    .varint(message.hint)
+    .varint(message.context);
 }
 
 function writeSnapshot(writer: ByteWriter, { configuration }: SnapshotMeta): void {

@@ -13,7 +13,13 @@ export const CHANNEL_BULK = 1;
 export const CHANNEL_KNOCK = 2;
 export type Channel = 0 | 1 | 2;
 
-export type Hello = { readonly clusterId: string; readonly nodeId: NodeId; readonly storeId: string; readonly incarnation: number; readonly channel: Channel };
+export type Hello = {
+  readonly clusterId: string;
+  readonly nodeId: NodeId;
+  readonly storeId: string;
+  readonly incarnation: number;
+  readonly channel: Channel;
+};
 
 export type RefusalCode = "WRONG_CLUSTER" | "DUPLICATE_NODE" | "UNKNOWN_NODE" | "STORE_MISMATCH" | "VERSION";
 export type Refusal = { readonly code: RefusalCode; readonly reason: string };
@@ -28,7 +34,8 @@ export function decodeHello(body: Uint8Array): Hello | Refusal {
   const reader = new ByteReader(body);
   if (reader.u32() !== MAGIC) throw new DecodeError("not a hello");
   const version = reader.u16();
-  if (version !== PROTOCOL_VERSION) return { code: "VERSION", reason: `the peer speaks protocol ${version}, this node ${PROTOCOL_VERSION}` };
+  if (version !== PROTOCOL_VERSION)
+    return { code: "VERSION", reason: `the peer speaks protocol ${version}, this node ${PROTOCOL_VERSION}` };
   const channel = reader.u8();
   const nodeId = reader.u16();
   const incarnation = reader.u64();

@@ -11,7 +11,18 @@ import type { NodeId } from "../base/ids.ts";
 import type { Logger } from "../base/logger.ts";
 import type { Random } from "../base/prng.ts";
 import { Connection, TYPE_HELLO, TYPE_PING, TYPE_REFUSAL } from "./connection.ts";
-import { CHANNEL_BULK, CHANNEL_KNOCK, CHANNEL_MAIN, decodeHello, decodeRefusal, encodeHello, encodeRefusal, type Channel, type Hello, type Refusal } from "./hello.ts";
+import {
+  CHANNEL_BULK,
+  CHANNEL_KNOCK,
+  CHANNEL_MAIN,
+  decodeHello,
+  decodeRefusal,
+  encodeHello,
+  encodeRefusal,
+  type Channel,
+  type Hello,
+  type Refusal,
+} from "./hello.ts";
 import { LANE_BULK, type Lane, type PeerHandler, type PeerTransport } from "./transport.ts";
 
 export type LinkSettings = {
@@ -75,7 +86,8 @@ export class PeerLinks implements PeerTransport {
     this.components = components;
     const accept = (socket: Socket): void => this.accept(socket);
     const { tls } = settings;
-    this.server = tls === undefined ? createServer(accept) : createTlsServer({ ...tls, requestCert: true, rejectUnauthorized: true }, accept);
+    this.server =
+      tls === undefined ? createServer(accept) : createTlsServer({ ...tls, requestCert: true, rejectUnauthorized: true }, accept);
     this.server.maxConnections = CONNECTIONS_MAX;
   }
 
@@ -120,7 +132,19 @@ export class PeerLinks implements PeerTransport {
       known.port = port;
       return;
     }
-    const peer: Peer = { id, host, port, main: null, bulk: null, retry: null, dialing: new Set(), failures: 0, heardBytes: 0, heardMs: 0, sentFrames: 0 };
+    const peer: Peer = {
+      id,
+      host,
+      port,
+      main: null,
+      bulk: null,
+      retry: null,
+      dialing: new Set(),
+      failures: 0,
+      heardBytes: 0,
+      heardMs: 0,
+      sentFrames: 0,
+    };
     this.peers.set(id, peer);
     this.reach(peer);
   }
@@ -195,7 +219,11 @@ export class PeerLinks implements PeerTransport {
       }
       const hello = type === TYPE_HELLO ? decodeHello(body) : null;
       if (hello === null || "code" in hello) throw new DecodeError(hello?.reason ?? "no hello");
-      const refusal = this.judge(hello) ?? (hello.nodeId === peer.id ? null : { code: "UNKNOWN_NODE" as const, reason: `node ${hello.nodeId} answers at the address of node ${peer.id}` });
+      const refusal =
+        this.judge(hello) ??
+        (hello.nodeId === peer.id
+          ? null
+          : { code: "UNKNOWN_NODE" as const, reason: `node ${hello.nodeId} answers at the address of node ${peer.id}` });
       if (refusal !== null) {
         peer.failures += 1;
         connection.close(`refused: ${refusal.code}`);
@@ -266,7 +294,19 @@ export class PeerLinks implements PeerTransport {
         return null;
       }
       if (peer === undefined) {
-        peer = { id: hello.nodeId, host: from, port: 0, main: null, bulk: null, retry: null, dialing: new Set(), failures: 0, heardBytes: 0, heardMs: 0, sentFrames: 0 };
+        peer = {
+          id: hello.nodeId,
+          host: from,
+          port: 0,
+          main: null,
+          bulk: null,
+          retry: null,
+          dialing: new Set(),
+          failures: 0,
+          heardBytes: 0,
+          heardMs: 0,
+          sentFrames: 0,
+        };
         this.peers.set(hello.nodeId, peer);
       }
       this.strangers.delete(connection);
@@ -282,11 +322,19 @@ export class PeerLinks implements PeerTransport {
 
   private judge(hello: Hello): Refusal | null {
     const { clusterId, nodeId, storeId } = this.settings;
-    if (hello.clusterId !== clusterId) return { code: "WRONG_CLUSTER", reason: `this is cluster ${clusterId}, not ${hello.clusterId}; check clusterId and peers` };
-    if (hello.nodeId === nodeId) return { code: "DUPLICATE_NODE", reason: `node id ${nodeId} is this node's own (store ${storeId}); give the other one another nodeId` };
+    if (hello.clusterId !== clusterId)
+      return { code: "WRONG_CLUSTER", reason: `this is cluster ${clusterId}, not ${hello.clusterId}; check clusterId and peers` };
+    if (hello.nodeId === nodeId)
+      return {
+        code: "DUPLICATE_NODE",
+        reason: `node id ${nodeId} is this node's own (store ${storeId}); give the other one another nodeId`,
+      };
     const known = this.peers.get(hello.nodeId)?.main?.hello;
     if (known !== undefined && known.storeId !== hello.storeId) {
-      return { code: "DUPLICATE_NODE", reason: `node id ${hello.nodeId} is in use by another process (store ${known.storeId}); give this one another nodeId` };
+      return {
+        code: "DUPLICATE_NODE",
+        reason: `node id ${hello.nodeId} is in use by another process (store ${known.storeId}); give this one another nodeId`,
+      };
     }
     return this.components.admit(hello.nodeId, hello.storeId, hello.incarnation);
   }

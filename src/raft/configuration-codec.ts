@@ -32,7 +32,10 @@ export function decodeChange(bytes: Uint8Array): ConfigurationChange {
   const transition = TRANSITIONS[bytes[1]!];
   const count = view.getUint16(2, true);
   assert(transition !== undefined && bytes.length === 4 + count * 5, "membership change has the right length");
-  const changes = Array.from({ length: count }, (_, at) => ({ kind: bytes[4 + at * 5]! as ChangeKind, peer: view.getUint32(5 + at * 5, true) }));
+  const changes = Array.from({ length: count }, (_, at) => ({
+    kind: bytes[4 + at * 5]! as ChangeKind,
+    peer: view.getUint32(5 + at * 5, true),
+  }));
   return { transition, changes };
 }
 

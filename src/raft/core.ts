@@ -69,7 +69,10 @@ export class Core {
   messagesAfterPersist: Message[] = [];
 
   constructor(settings: RaftSettings, components: RaftComponents, initial: InitialState) {
-    assert(settings.electionTicks > settings.heartbeatTicks && settings.heartbeatTicks > 0, "the election timeout is longer than the heartbeat");
+    assert(
+      settings.electionTicks > settings.heartbeatTicks && settings.heartbeatTicks > 0,
+      "the election timeout is longer than the heartbeat",
+    );
     this.settings = settings;
     this.components = components;
     this.log = new RaftLog(initial.compacted, initial.termRuns, initial.lastIndex);
@@ -77,7 +80,10 @@ export class Core {
     this.vote = initial.hardState.vote;
     this.commit = Math.max(initial.hardState.commit, initial.applied);
     this.applied = initial.applied;
-    assert(this.commit <= initial.lastIndex && initial.applied >= initial.compacted.index, "the log holds what is committed and not yet applied");
+    assert(
+      this.commit <= initial.lastIndex && initial.applied >= initial.compacted.index,
+      "the log holds what is committed and not yet applied",
+    );
     this.unknownTo = initial.lastIndex;
     this.configuration = initial.configuration;
     this.switchTo(initial.configuration);
@@ -137,7 +143,8 @@ export class Core {
   /** Answers that promise something leave only when what they promise is durable (points 13 and 14). */
   send(message: Message): void {
     const { kind } = message;
-    if (kind === MSG_APPEND_RESPONSE || kind === MSG_VOTE_RESPONSE || kind === MSG_PRE_VOTE_RESPONSE) this.messagesAfterPersist.push(message);
+    if (kind === MSG_APPEND_RESPONSE || kind === MSG_VOTE_RESPONSE || kind === MSG_PRE_VOTE_RESPONSE)
+      this.messagesAfterPersist.push(message);
     else this.messages.push(message);
   }
 
@@ -263,7 +270,6 @@ export class Core {
     this.progress = progressFor(configuration, this.progress, this.log.lastIndex, inflightMessagesMax, inflightBytesMax);
   }
 
-
   private sendSnapshot(progress: Progress): boolean {
     // Only to a member that answers: a dead one would never report (point 22).
     if (!progress.recentActive) return false;
@@ -302,4 +308,3 @@ export class Core {
     for (const progress of this.progress) progress.reset(this.log.lastIndex + 1);
   }
 }
-

@@ -5,7 +5,9 @@ import { CHANGE_ADD_LEARNER, CHANGE_ADD_VOTER, CHANGE_REMOVE, type Change, type 
 export const EMPTY_CONFIGURATION: Configuration = { voters: [], votersOutgoing: [], learners: [], learnersNext: [], autoLeave: false };
 
 /** The new configuration, or why the change is not possible. */
-export type MembershipResult = { readonly configuration: Configuration; readonly error: null } | { readonly configuration: null; readonly error: string };
+export type MembershipResult =
+  | { readonly configuration: Configuration; readonly error: null }
+  | { readonly configuration: null; readonly error: string };
 
 export function isJoint(configuration: Configuration): boolean {
   return configuration.votersOutgoing.length > 0;
@@ -50,7 +52,11 @@ export function leaveJoint(configuration: Configuration): MembershipResult {
 type Draft = { readonly voters: Set<PeerId>; readonly learners: Set<PeerId>; readonly learnersNext: Set<PeerId> };
 
 function draftOf(configuration: Configuration): Draft {
-  return { voters: new Set(configuration.voters), learners: new Set(configuration.learners), learnersNext: new Set(configuration.learnersNext) };
+  return {
+    voters: new Set(configuration.voters),
+    learners: new Set(configuration.learners),
+    learnersNext: new Set(configuration.learnersNext),
+  };
 }
 
 function applyChanges(configuration: Configuration, changes: readonly Change[]): Draft {

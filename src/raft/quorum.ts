@@ -44,7 +44,11 @@ export function majorityVote(voters: readonly PeerId[], voteOf: (peer: PeerId) =
   return yes + missing >= needed ? VOTE_PENDING : VOTE_LOST;
 }
 
-export function jointVote(voters: readonly PeerId[], outgoing: readonly PeerId[], voteOf: (peer: PeerId) => boolean | undefined): VoteResult {
+export function jointVote(
+  voters: readonly PeerId[],
+  outgoing: readonly PeerId[],
+  voteOf: (peer: PeerId) => boolean | undefined,
+): VoteResult {
   const one = majorityVote(voters, voteOf);
   const two = majorityVote(outgoing, voteOf);
   if (one === two) return one;

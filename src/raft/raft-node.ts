@@ -306,7 +306,8 @@ export class RaftNode {
     assert(writeSequence <= this.writeSequence, "only what was handed out becomes durable");
     if (writeSequence > this.persistedSequence) this.persistedSequence = writeSequence;
     core.log.persisted(writeSequence);
-    while (this.commitWrites.length > 0 && this.commitWrites[0]!.sequence <= writeSequence) this.durableCommit = this.commitWrites.shift()!.commit;
+    while (this.commitWrites.length > 0 && this.commitWrites[0]!.sequence <= writeSequence)
+      this.durableCommit = this.commitWrites.shift()!.commit;
     if (core.role === ROLE_LEADER) {
       const own = core.progressOf(core.id);
       if (own !== undefined && own.update(core.log.stableTo) && advance(core)) core.broadcastAppend();
@@ -440,7 +441,8 @@ export class RaftNode {
   private quorumActive(): boolean {
     const { core } = this;
     const { voters, votersOutgoing } = core.configuration;
-    const active = jointIndex(voters, votersOutgoing, (peer) => (peer === core.id || core.progressOf(peer)?.recentActive === true ? 1 : 0)) >= 1;
+    const active =
+      jointIndex(voters, votersOutgoing, (peer) => (peer === core.id || core.progressOf(peer)?.recentActive === true ? 1 : 0)) >= 1;
     for (const progress of core.progress) progress.recentActive = progress.peer === core.id;
     return active;
   }
@@ -465,4 +467,3 @@ function changed(configuration: Configuration, change: ConfigurationChange): Ret
   }
   return enterJoint(configuration, change.changes, change.transition !== "jointExplicit");
 }
-

@@ -119,7 +119,9 @@ export class Applier implements Effects {
       replica.reading = false;
       if (replica.closed) return;
       if (error !== null) {
-        this.components.events.fatal(new Error(`group ${replica.group}: entry ${first} is committed and cannot be read: ${error.message}`, { cause: error }));
+        this.components.events.fatal(
+          new Error(`group ${replica.group}: entry ${first} is committed and cannot be read: ${error.message}`, { cause: error }),
+        );
         return;
       }
       // A snapshot may have arrived meanwhile; then these entries are history.

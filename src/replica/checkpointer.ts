@@ -18,7 +18,10 @@ export class Checkpointer {
   private readonly logger: Logger;
   private readonly failed: (error: Error) => void;
 
-  constructor(settings: CheckpointerSettings, components: { store: CheckpointStore; logOf: (replica: Replica) => SharedLog; logger: Logger; failed: (error: Error) => void }) {
+  constructor(
+    settings: CheckpointerSettings,
+    components: { store: CheckpointStore; logOf: (replica: Replica) => SharedLog; logger: Logger; failed: (error: Error) => void },
+  ) {
     this.settings = settings;
     this.store = components.store;
     this.logOf = components.logOf;
@@ -29,7 +32,9 @@ export class Checkpointer {
   /** Called after applying. Starts at most one save per group. */
   consider(replica: Replica): void {
     if (replica.checkpointing) return;
-    const due = replica.appliedBytesSinceCheckpoint >= this.settings.checkpointBytes || replica.appliedEntriesSinceCheckpoint >= this.settings.checkpointEntries;
+    const due =
+      replica.appliedBytesSinceCheckpoint >= this.settings.checkpointBytes ||
+      replica.appliedEntriesSinceCheckpoint >= this.settings.checkpointEntries;
     const newest = replica.checkpointIndexes[replica.checkpointIndexes.length - 1] ?? 0;
     // A trim can free the log only up to a checkpoint at or below it.
     const behindTrim = replica.releaseTo > newest && replica.releaseTo <= replica.applied && replica.appliedEntriesSinceCheckpoint >= 16;

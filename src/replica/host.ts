@@ -24,7 +24,17 @@ import type { Replica } from "./replica.ts";
 import { acceptRest, isRestingPoint, restMessages } from "./rest.ts";
 import { Snapshotter } from "./snapshotter.ts";
 import { TailBudget } from "./tail-budget.ts";
-import { HOST_NO_GROUP, HOST_STOPPING, type Checkpoint, type CheckpointStore, type GroupDescriptor, type HostEvents, type HostSettings, type MachineKind, type ProposeDone } from "./types.ts";
+import {
+  HOST_NO_GROUP,
+  HOST_STOPPING,
+  type Checkpoint,
+  type CheckpointStore,
+  type GroupDescriptor,
+  type HostEvents,
+  type HostSettings,
+  type MachineKind,
+  type ProposeDone,
+} from "./types.ts";
 
 export type HostComponents = {
   /** Entries of group 0, in a log of its own that is written first. */
@@ -69,7 +79,13 @@ export class ReplicaHost {
     const touched = (replica: Replica): void => this.touch(replica);
     const logOf = (replica: Replica): SharedLog => this.laneOf(replica).log;
     const lane = (log: SharedLog): Lane =>
-      new Lane({ log, send: (replica, message) => this.dispatch(replica, message), touched, turn: () => this.turn(), fatal: (error) => events.fatal(error) });
+      new Lane({
+        log,
+        send: (replica, message) => this.dispatch(replica, message),
+        touched,
+        turn: () => this.turn(),
+        fatal: (error) => events.fatal(error),
+      });
     this.catalogLane = lane(components.catalogLog);
     this.dataLane = lane(components.dataLog);
     this.outbox = new Outbox(components.transport, (group, to) => this.unreachable(group, to));
@@ -205,7 +221,9 @@ export class ReplicaHost {
       let leading = 0;
       for (const replica of this.replicas.values()) {
         if (!replica.isLeader) continue;
-        const others = replica.configuration.voters.map((peer) => nodeOfReplica(peer as ReplicaId)).filter((node) => node !== this.settings.nodeId && transport.isUp(node));
+        const others = replica.configuration.voters
+          .map((peer) => nodeOfReplica(peer as ReplicaId))
+          .filter((node) => node !== this.settings.nodeId && transport.isUp(node));
         if (others.length === 0) continue;
         leading += 1;
         this.transferLeadership(replica.group, others[this.components.random.below(others.length)]!);
@@ -224,7 +242,8 @@ export class ReplicaHost {
       await this.checkpointer.save(replica);
       replica.closed = true;
     }
-    while (!this.catalogLane.isIdle || !this.dataLane.isIdle) await new Promise<void>((resolve) => this.components.clock.schedule(1, resolve));
+    while (!this.catalogLane.isIdle || !this.dataLane.isIdle)
+      await new Promise<void>((resolve) => this.components.clock.schedule(1, resolve));
   }
 
   // The turn.
@@ -441,7 +460,10 @@ export class ReplicaHost {
         report(false);
         return;
       }
-      this.components.logger.info({ group: replica.group, to: node, index: checkpoint.index, bytes: checkpoint.snapshot.length }, "sending a snapshot");
+      this.components.logger.info(
+        { group: replica.group, to: node, index: checkpoint.index, bytes: checkpoint.snapshot.length },
+        "sending a snapshot",
+      );
       this.snapshotter.send(node, replica.group, message, checkpoint, report);
     } catch (error) {
       this.components.events.fatal(error as Error);
@@ -492,7 +514,8 @@ export class ReplicaHost {
 
   private forEachReplicaOn(replica: Replica, node: NodeId, visit: (id: number) => void): void {
     const { voters, votersOutgoing, learners } = replica.configuration;
-    for (const list of [voters, votersOutgoing, learners]) for (const peer of list) if (nodeOfReplica(peer as ReplicaId) === node) visit(peer);
+    for (const list of [voters, votersOutgoing, learners])
+      for (const peer of list) if (nodeOfReplica(peer as ReplicaId) === node) visit(peer);
   }
 
   private isPeerUp(peer: number): boolean {

@@ -24,7 +24,9 @@ export class ReplicaDamagedError extends Error {
   readonly group: GroupId;
 
   constructor(group: GroupId, what: string) {
-    super(`group ${group}: ${what}; restore this node's data directory, or remove the node from the cluster and add it again with an empty one`);
+    super(
+      `group ${group}: ${what}; restore this node's data directory, or remove the node from the cluster and add it again with an empty one`,
+    );
     this.group = group;
   }
 }
@@ -39,7 +41,8 @@ export async function openReplica(descriptor: GroupDescriptor, settings: HostSet
   const checkpoint = await startingPoint(descriptor, state, machine, store);
   if (checkpoint.index > 0) machine.restore(checkpoint.snapshot);
   const commit = Math.max(state.hardState.commit, checkpoint.index);
-  if (commit > state.lastIndex) throw new ReplicaDamagedError(group, `entries up to ${commit} were committed, the log ends at ${state.lastIndex}`);
+  if (commit > state.lastIndex)
+    throw new ReplicaDamagedError(group, `entries up to ${commit} were committed, the log ends at ${state.lastIndex}`);
   const hardState = { ...state.hardState, commit };
   const raft = new RaftNode(
     {
@@ -63,21 +66,43 @@ export async function openReplica(descriptor: GroupDescriptor, settings: HostSet
       applied: checkpoint.index,
     },
   );
-  const replica = new Replica(descriptor, raft, machine, { applied: checkpoint.index, timeMs: checkpoint.timeMs, configuration: checkpoint.configuration, hardState });
+  const replica = new Replica(descriptor, raft, machine, {
+    applied: checkpoint.index,
+    timeMs: checkpoint.timeMs,
+    configuration: checkpoint.configuration,
+    hardState,
+  });
   replica.checkpointIndexes = (await store.list(group)).filter((index) => index >= state.trimmed.index && index <= state.lastIndex);
   assert(replica.checkpointIndexes[0] === state.trimmed.index || state.trimmed.index === 0, "the log begins at a checkpoint");
   return replica;
 }
 
 /** The newest checkpoint that the log continues; of a new group, its first one, which is written here. */
-async function startingPoint(descriptor: GroupDescriptor, state: GroupLogState, machine: Machine, store: CheckpointStore): Promise<Checkpoint> {
+async function startingPoint(
+  descriptor: GroupDescriptor,
+  state: GroupLogState,
+  machine: Machine,
+  store: CheckpointStore,
+): Promise<Checkpoint> {
   const newest = await store.latest(descriptor.group, state.lastIndex);
   if (newest !== undefined) {
-    if (newest.index < state.trimmed.index) throw new ReplicaDamagedError(descriptor.group, `the log begins after ${state.trimmed.index}, the newest checkpoint is at ${newest.index}`);
+    if (newest.index < state.trimmed.index)
+      throw new ReplicaDamagedError(
+        descriptor.group,
+        `the log begins after ${state.trimmed.index}, the newest checkpoint is at ${newest.index}`,
+      );
     return newest;
   }
-  if (state.trimmed.index > 0) throw new ReplicaDamagedError(descriptor.group, `the log begins after ${state.trimmed.index} and there is no checkpoint`);
-  const first: Checkpoint = { index: 0, term: 0, configuration: descriptor.members, machineVersion: machine.version, timeMs: 0, snapshot: machine.snapshot() };
+  if (state.trimmed.index > 0)
+    throw new ReplicaDamagedError(descriptor.group, `the log begins after ${state.trimmed.index} and there is no checkpoint`);
+  const first: Checkpoint = {
+    index: 0,
+    term: 0,
+    configuration: descriptor.members,
+    machineVersion: machine.version,
+    timeMs: 0,
+    snapshot: machine.snapshot(),
+  };
   await store.save(descriptor.group, first);
   return first;
 }

@@ -6,15 +6,7 @@ import { nodeOfReplica, type GroupId, type NodeId, type ReplicaId } from "../bas
 import { UNCOMMITTED_BYTES_MAX } from "../base/limits.ts";
 import type { Machine } from "../machine/machine.ts";
 import type { RaftNode } from "../raft/raft-node.ts";
-import {
-  PROPOSE_OK,
-  ROLE_LEADER,
-  type Configuration,
-  type Entry,
-  type EntryKind,
-  type HardState,
-  type ReadState,
-} from "../raft/types.ts";
+import { PROPOSE_OK, ROLE_LEADER, type Configuration, type Entry, type EntryKind, type HardState, type ReadState } from "../raft/types.ts";
 import type { CatchUp } from "./catch-up.ts";
 import { PendingProposals } from "./pending.ts";
 import { TailCache } from "./tail-cache.ts";
@@ -86,7 +78,12 @@ export class Replica {
   private writtenTerm: number;
   private writtenVote: number;
 
-  constructor(descriptor: GroupDescriptor, raft: RaftNode, machine: Machine, start: { applied: number; timeMs: number; configuration: Configuration; hardState: HardState }) {
+  constructor(
+    descriptor: GroupDescriptor,
+    raft: RaftNode,
+    machine: Machine,
+    start: { applied: number; timeMs: number; configuration: Configuration; hardState: HardState },
+  ) {
     this.group = descriptor.group;
     this.descriptor = descriptor;
     this.durability = descriptor.durability;

@@ -32,5 +32,11 @@ export function restMessages(replica: Replica): Message[] {
 /** A follower rests only in the very state that the leader names; otherwise it stays awake, and its ticks sort it out. */
 export function acceptRest(replica: Replica, message: Message): boolean {
   const { raft } = replica;
-  return raft.term === message.term && raft.leader === message.from && raft.lastIndex === message.index && raft.commitIndex === message.commit && replica.isQuiet();
+  return (
+    raft.term === message.term &&
+    raft.leader === message.from &&
+    raft.lastIndex === message.index &&
+    raft.commitIndex === message.commit &&
+    replica.isQuiet()
+  );
 }

@@ -46,7 +46,16 @@ export class Snapshotter {
       while (offset < body.length) {
         if (!this.components.transport.isUp(to)) return done(false);
         const end = Math.min(offset + CHUNK_BYTES, body.length);
-        const header = new ByteWriter(64).u8(FORMAT).u32(group).u32(message.from).u32(message.to).u64(message.term).u32(body.length).u32(crc).u32(offset).finish();
+        const header = new ByteWriter(64)
+          .u8(FORMAT)
+          .u32(group)
+          .u32(message.from)
+          .u32(message.to)
+          .u64(message.term)
+          .u32(body.length)
+          .u32(crc)
+          .u32(offset)
+          .finish();
         if (!this.components.transport.send(to, LANE_BULK, [header, body.subarray(offset, end)])) {
           this.components.clock.schedule(RETRY_MS, step);
           return;
@@ -113,7 +122,10 @@ function encodeCheckpoint(checkpoint: Checkpoint): Uint8Array {
     writer.varint(list.length);
     for (const peer of list) writer.varint(peer);
   }
-  return writer.u8(autoLeave ? 1 : 0).block(checkpoint.snapshot).finish();
+  return writer
+    .u8(autoLeave ? 1 : 0)
+    .block(checkpoint.snapshot)
+    .finish();
 }
 
 function decodeCheckpoint(bytes: Uint8Array): Checkpoint {
@@ -127,7 +139,13 @@ function decodeCheckpoint(bytes: Uint8Array): Checkpoint {
     if (count > reader.remaining) throw new DecodeError("more members than bytes");
     return Array.from({ length: count }, () => reader.varint());
   });
-  const configuration: Configuration = { voters: lists[0]!, votersOutgoing: lists[1]!, learners: lists[2]!, learnersNext: lists[3]!, autoLeave: reader.u8() === 1 };
+  const configuration: Configuration = {
+    voters: lists[0]!,
+    votersOutgoing: lists[1]!,
+    learners: lists[2]!,
+    learnersNext: lists[3]!,
+    autoLeave: reader.u8() === 1,
+  };
   const snapshot = reader.block();
   reader.done();
   return { index, term, configuration, machineVersion, timeMs, snapshot };

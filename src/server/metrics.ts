@@ -18,7 +18,12 @@ export function renderMetrics(host: ReplicaHost, broker: NodeBroker, logs: reado
   }
   const { leaderlessGroups } = broker.describeCluster();
   const lines: string[] = [];
-  const metric = (name: string, type: "gauge" | "counter", help: string, samples: readonly (readonly [labels: string, value: number])[]): void => {
+  const metric = (
+    name: string,
+    type: "gauge" | "counter",
+    help: string,
+    samples: readonly (readonly [labels: string, value: number])[],
+  ): void => {
     lines.push(`# HELP ${name} ${help}`, `# TYPE ${name} ${type}`);
     for (const [labels, value] of samples) lines.push(`${name}${labels} ${value}`);
   };
@@ -27,11 +32,32 @@ export function renderMetrics(host: ReplicaHost, broker: NodeBroker, logs: reado
   metric("flotilla_groups_resting", "gauge", "Replicas at rest: they do not tick.", [["", resting]]);
   metric("flotilla_groups_leaderless", "gauge", "Groups of the cluster without a leader, as this node sees it.", [["", leaderlessGroups]]);
   const names = ["catalog", "data"] as const;
-  const perLog = (pick: (stats: ReturnType<SharedLog["stats"]>) => number): [string, number][] => logs.map((log, at) => [`{log="${names[at]}"}`, pick(log.stats())]);
-  metric("flotilla_log_appended_bytes_total", "counter", "Bytes written to the log since the start.", perLog((stats) => stats.bytesAppended));
-  metric("flotilla_log_syncs_total", "counter", "Syncs of the log since the start.", perLog((stats) => stats.syncs));
-  metric("flotilla_log_disk_bytes", "gauge", "Bytes of the log's files.", perLog((stats) => stats.bytesOnDisk));
-  metric("flotilla_log_live_bytes", "gauge", "Bytes of entries that are still needed.", perLog((stats) => stats.bytesLive));
+  const perLog = (pick: (stats: ReturnType<SharedLog["stats"]>) => number): [string, number][] =>
+    logs.map((log, at) => [`{log="${names[at]}"}`, pick(log.stats())]);
+  metric(
+    "flotilla_log_appended_bytes_total",
+    "counter",
+    "Bytes written to the log since the start.",
+    perLog((stats) => stats.bytesAppended),
+  );
+  metric(
+    "flotilla_log_syncs_total",
+    "counter",
+    "Syncs of the log since the start.",
+    perLog((stats) => stats.syncs),
+  );
+  metric(
+    "flotilla_log_disk_bytes",
+    "gauge",
+    "Bytes of the log's files.",
+    perLog((stats) => stats.bytesOnDisk),
+  );
+  metric(
+    "flotilla_log_live_bytes",
+    "gauge",
+    "Bytes of entries that are still needed.",
+    perLog((stats) => stats.bytesLive),
+  );
   metric("flotilla_event_loop_delay_seconds", "gauge", "Delay of the event loop since the last scrape, by quantile.", [
     ['{quantile="0.5"}', eventLoopDelay.percentile(50) / 1e9],
     ['{quantile="0.99"}', eventLoopDelay.percentile(99) / 1e9],

@@ -35,7 +35,10 @@ const CATALOG_VOTERS_MAX = 5;
 const CATALOG_SEGMENT_BYTES = 8 * 1024 * 1024;
 export const VERSION = "0.1.0";
 
-export type NodeComponents = { readonly logger: Logger; /** The node cannot go on; the process must end with a failure. */ readonly fatal: (error: Error) => void };
+export type NodeComponents = {
+  readonly logger: Logger;
+  /** The node cannot go on; the process must end with a failure. */ readonly fatal: (error: Error) => void;
+};
 
 export class FlotillaNode {
   private readonly stack = new Closers();
@@ -66,7 +69,10 @@ export class FlotillaNode {
     this.stack.add(() => kv.close());
     const random = new Prng(randomBytes(4).readUInt32LE());
     const openLog = async (name: string, id: LogId, segmentBytes: number): Promise<SegmentLog> => {
-      const log = await SegmentLog.open({ directory: join(settings.dataDir, name), segmentBytes }, { disk, store: kv, keys: segmentKeys(id), random, logger });
+      const log = await SegmentLog.open(
+        { directory: join(settings.dataDir, name), segmentBytes },
+        { disk, store: kv, keys: segmentKeys(id), random, logger },
+      );
       this.stack.add(() => log.close());
       return log;
     };
@@ -75,8 +81,25 @@ export class FlotillaNode {
     const links = this.makeLinks(meta, peers, random);
     const events = this.hostEvents();
     const host = new ReplicaHost(
-      { ...HOST_DEFAULTS, nodeId, tickMs: settings.tickMs, electionTicks: Math.max(2, Math.round(settings.electionTimeoutMs / settings.tickMs)), tailCacheBytesMax: TAIL_CACHE_BYTES_MAX },
-      { catalogLog, dataLog, store: new Checkpoints(kv), transport: links, clock: systemClock, random, logger, events, machineOf: machineFor, crc32 },
+      {
+        ...HOST_DEFAULTS,
+        nodeId,
+        tickMs: settings.tickMs,
+        electionTicks: Math.max(2, Math.round(settings.electionTimeoutMs / settings.tickMs)),
+        tailCacheBytesMax: TAIL_CACHE_BYTES_MAX,
+      },
+      {
+        catalogLog,
+        dataLog,
+        store: new Checkpoints(kv),
+        transport: links,
+        clock: systemClock,
+        random,
+        logger,
+        events,
+        machineOf: machineFor,
+        crc32,
+      },
     );
     this.host = host;
     await host.open(catalogGroup(nodeId, peers));
@@ -106,7 +129,10 @@ export class FlotillaNode {
     const api = new GrpcApi({ host: settings.host, port: settings.apiPort, tls: tlsFilesOf(settings) }, { broker, logger });
     await api.start();
     this.stack.add(() => api[Symbol.asyncDispose]());
-    const http = new HttpEndpoint({ host: settings.host, port: settings.httpPort }, { ready: () => broker.ready, metrics: () => renderMetrics(host, broker, [catalogLog, dataLog]) });
+    const http = new HttpEndpoint(
+      { host: settings.host, port: settings.httpPort },
+      { ready: () => broker.ready, metrics: () => renderMetrics(host, broker, [catalogLog, dataLog]) },
+    );
     await http.start();
     this.stack.add(() => http[Symbol.asyncDispose]());
     logger.info({ apiPort: api.port, peerPort: links.port, httpPort: settings.httpPort, dataDir: settings.dataDir }, "node is up");
@@ -176,13 +202,21 @@ export class FlotillaNode {
   }
 
   /** Whether a peer that says hello is who the catalog knows under its number. */
-  private admit(known: ReadonlySet<number>, peer: NodeId, storeId: string): { code: "UNKNOWN_NODE" | "STORE_MISMATCH"; reason: string } | null {
+  private admit(
+    known: ReadonlySet<number>,
+    peer: NodeId,
+    storeId: string,
+  ): { code: "UNKNOWN_NODE" | "STORE_MISMATCH"; reason: string } | null {
     const catalog = this.host?.get(CATALOG_GROUP)?.machine as CatalogMachine | undefined;
     const row = catalog?.node(peer);
     if (row !== undefined && row.storeId !== storeId) {
-      return { code: "STORE_MISMATCH", reason: `node ${peer} joined with another data directory; an emptied disk must come back under a new node id` };
+      return {
+        code: "STORE_MISMATCH",
+        reason: `node ${peer} joined with another data directory; an emptied disk must come back under a new node id`,
+      };
     }
-    if (row === undefined && !known.has(peer)) return { code: "UNKNOWN_NODE", reason: `node ${peer} is not among the peers of this cluster` };
+    if (row === undefined && !known.has(peer))
+      return { code: "UNKNOWN_NODE", reason: `node ${peer} is not among the peers of this cluster` };
     return null;
   }
 }
@@ -194,7 +228,13 @@ function catalogGroup(nodeId: NodeId, peers: readonly PeerAddress[]): GroupDescr
     group: CATALOG_GROUP,
     kind: "catalog",
     self: replicaId(nodeId, 0),
-    members: { voters, votersOutgoing: [], learners: replicas.filter((replica) => !voters.includes(replica)), learnersNext: [], autoLeave: false },
+    members: {
+      voters,
+      votersOutgoing: [],
+      learners: replicas.filter((replica) => !voters.includes(replica)),
+      learnersNext: [],
+      autoLeave: false,
+    },
     preferred: replicas[0] === replicaId(nodeId, 0),
     durability: DURABILITY_FSYNC,
   };

@@ -34,9 +34,13 @@ export class Checkpoints {
     const { snapshot } = checkpoint;
     const operations: KvOperation[] = [];
     for (let chunk = 0; chunk * CHUNK_BYTES < snapshot.length; chunk++) {
-      operations.push({ put: [checkpointDataKey(group, checkpoint.index, chunk), snapshot.subarray(chunk * CHUNK_BYTES, (chunk + 1) * CHUNK_BYTES)] });
+      operations.push({
+        put: [checkpointDataKey(group, checkpoint.index, chunk), snapshot.subarray(chunk * CHUNK_BYTES, (chunk + 1) * CHUNK_BYTES)],
+      });
     }
-    operations.push({ put: [checkpointKey(group, checkpoint.index), encodeHead({ ...checkpoint, bytes: snapshot.length, crc: crc32(snapshot) })] });
+    operations.push({
+      put: [checkpointKey(group, checkpoint.index), encodeHead({ ...checkpoint, bytes: snapshot.length, crc: crc32(snapshot) })],
+    });
     await this.kv.batch(operations, { sync: true });
   }
 

@@ -55,7 +55,8 @@ function sealed(value: Uint8Array): Uint8Array {
 
 function checked(key: Uint8Array, stored: Uint8Array): Uint8Array {
   const value = stored.subarray(CRC_BYTES);
-  if (stored.length < CRC_BYTES || new DataView(stored.buffer, stored.byteOffset, stored.byteLength).getUint32(0, true) !== crc32(value)) throw new StoreCorruptError(key);
+  if (stored.length < CRC_BYTES || new DataView(stored.buffer, stored.byteOffset, stored.byteLength).getUint32(0, true) !== crc32(value))
+    throw new StoreCorruptError(key);
   return value;
 }
 

@@ -28,11 +28,19 @@ export async function openNodeMeta(settings: { directory: string; clusterId: str
   const { directory, clusterId, nodeId } = settings;
   const known = await read(join(directory, FILE));
   if (known !== undefined) {
-    if (known.formatVersion > FORMAT) throw new NodeMetaError(`${directory} was written by a newer release (format ${known.formatVersion}, known is ${FORMAT})`);
-    if (known.clusterId !== clusterId) throw new NodeMetaError(`${directory} belongs to cluster ${JSON.stringify(known.clusterId)}, not ${JSON.stringify(clusterId)}; check --data-dir and --cluster-id`);
-    if (known.nodeId !== nodeId) throw new NodeMetaError(`${directory} belongs to node ${known.nodeId}, not ${nodeId}; check --data-dir and --node-id`);
+    if (known.formatVersion > FORMAT)
+      throw new NodeMetaError(`${directory} was written by a newer release (format ${known.formatVersion}, known is ${FORMAT})`);
+    if (known.clusterId !== clusterId)
+      throw new NodeMetaError(
+        `${directory} belongs to cluster ${JSON.stringify(known.clusterId)}, not ${JSON.stringify(clusterId)}; check --data-dir and --cluster-id`,
+      );
+    if (known.nodeId !== nodeId)
+      throw new NodeMetaError(`${directory} belongs to node ${known.nodeId}, not ${nodeId}; check --data-dir and --node-id`);
   }
-  const meta = known === undefined ? { formatVersion: FORMAT, clusterId, nodeId, storeId: randomBytes(16).toString("hex"), incarnation: 1 } : { ...known, incarnation: known.incarnation + 1 };
+  const meta =
+    known === undefined
+      ? { formatVersion: FORMAT, clusterId, nodeId, storeId: randomBytes(16).toString("hex"), incarnation: 1 }
+      : { ...known, incarnation: known.incarnation + 1 };
   await write(directory, meta);
   return meta;
 }
@@ -47,7 +55,14 @@ async function read(path: string): Promise<NodeMeta | undefined> {
   }
   try {
     const meta = JSON.parse(text) as NodeMeta;
-    if (typeof meta.clusterId === "string" && typeof meta.storeId === "string" && Number.isSafeInteger(meta.nodeId) && Number.isSafeInteger(meta.incarnation) && Number.isSafeInteger(meta.formatVersion)) return meta;
+    if (
+      typeof meta.clusterId === "string" &&
+      typeof meta.storeId === "string" &&
+      Number.isSafeInteger(meta.nodeId) &&
+      Number.isSafeInteger(meta.incarnation) &&
+      Number.isSafeInteger(meta.formatVersion)
+    )
+      return meta;
   } catch {
     // Falls through to the refusal.
   }

@@ -4,7 +4,15 @@ import { startCluster } from "../support/cluster.ts";
 import { NumberedLoad, readAll, violations } from "../support/load.ts";
 
 const record = (key: string, number: number, offset: number): ReceivedRecord => ({
-  partition: 0, offset, storedMs: 0, body: Buffer.from(`${key} ${number}`), key: null, headers: [], timeMs: 0, contentType: "", correlationId: "",
+  partition: 0,
+  offset,
+  storedMs: 0,
+  body: Buffer.from(`${key} ${number}`),
+  key: null,
+  headers: [],
+  timeMs: 0,
+  contentType: "",
+  correlationId: "",
 });
 
 test("checker: a lost, doubled, reordered or misplaced record is found", () => {
@@ -17,27 +25,31 @@ test("checker: a lost, doubled, reordered or misplaced record is found", () => {
   expect(violations(acked, [record("k", 0, 0), record("k", 1, 2), record("k", 2, 3)]).join()).toContain("L4");
 });
 
-test("kill: leaders die under load, then all nodes at once: every acked record is there exactly once, in order", { timeout: 120_000 }, async () => {
-  await using cluster = await startCluster({ nodes: 3 });
-  await using client = await Flotilla.connect({ endpoints: cluster.endpoints });
-  await client.admin.createTopic({ name: "orders", partitions: 4, replicas: 3 });
-  const producer = await client.producer("orders", { lingerMs: 2 });
-  const load = new NumberedLoad(producer, 20);
-  load.start();
-  for (let round = 0; round < 3; round++) {
+test(
+  "kill: leaders die under load, then all nodes at once: every acked record is there exactly once, in order",
+  { timeout: 120_000 },
+  async () => {
+    await using cluster = await startCluster({ nodes: 3 });
+    await using client = await Flotilla.connect({ endpoints: cluster.endpoints });
+    await client.admin.createTopic({ name: "orders", partitions: 4, replicas: 3 });
+    const producer = await client.producer("orders", { lingerMs: 2 });
+    const load = new NumberedLoad(producer, 20);
+    load.start();
+    for (let round = 0; round < 3; round++) {
+      await load.progress(2_000);
+      const victim = await cluster.leaderOf("orders", round);
+      await cluster.kill(victim);
+      await load.progress(2_000);
+      cluster.start(victim);
+      await cluster.ready(victim);
+    }
     await load.progress(2_000);
-    const victim = await cluster.leaderOf("orders", round);
-    await cluster.kill(victim);
+    await Promise.all(cluster.nodeIds.map((node) => cluster.kill(node)));
+    for (const node of cluster.nodeIds) cluster.start(node);
+    await Promise.all(cluster.nodeIds.map((node) => cluster.ready(node)));
     await load.progress(2_000);
-    cluster.start(victim);
-    await cluster.ready(victim);
-  }
-  await load.progress(2_000);
-  await Promise.all(cluster.nodeIds.map((node) => cluster.kill(node)));
-  for (const node of cluster.nodeIds) cluster.start(node);
-  await Promise.all(cluster.nodeIds.map((node) => cluster.ready(node)));
-  await load.progress(2_000);
-  await load.stop();
-  for (const endpoint of cluster.endpoints) expect(violations(load.acked, await readAll(endpoint, "orders"))).toEqual([]);
-  expect(load.acked.length).toBeGreaterThan(16_000);
-});
+    await load.stop();
+    for (const endpoint of cluster.endpoints) expect(violations(load.acked, await readAll(endpoint, "orders"))).toEqual([]);
+    expect(load.acked.length).toBeGreaterThan(16_000);
+  },
+);

@@ -7,10 +7,14 @@ import { LogCorruptError, LogReadError } from "../../src/log/errors.ts";
 import type { Entry } from "../../src/raft/types.ts";
 import { entry, TestLog, write } from "../support/log.ts";
 
-const text = (entries: readonly Entry[]): string[] => entries.map(({ index, term, payload }) => `${term}/${index} ${Buffer.from(payload).toString()}`);
+const text = (entries: readonly Entry[]): string[] =>
+  entries.map(({ index, term, payload }) => `${term}/${index} ${Buffer.from(payload).toString()}`);
 
 async function segmentFiles(test: TestLog): Promise<string[]> {
-  return (await readdir(test.files)).filter((name) => name.endsWith(".seg")).sort().map((name) => join(test.files, name));
+  return (await readdir(test.files))
+    .filter((name) => name.endsWith(".seg"))
+    .sort()
+    .map((name) => join(test.files, name));
 }
 
 test("log: entries and hard states of many groups come back after a restart", async () => {
@@ -22,7 +26,10 @@ test("log: entries and hard states of many groups come back after a restart", as
   expect(text(await log.readAll(2))).toEqual(["4/1 x"]);
   const state = log.log.groups().get(1 as GroupId)!;
   expect(state.hardState).toEqual({ term: 2, vote: 1, commit: 2 });
-  expect(state.termRuns).toEqual([{ term: 1, firstIndex: 1 }, { term: 2, firstIndex: 3 }]);
+  expect(state.termRuns).toEqual([
+    { term: 1, firstIndex: 1 },
+    { term: 2, firstIndex: 3 },
+  ]);
 });
 
 test("log: an overwritten suffix is gone, also after a restart", async () => {
@@ -39,7 +46,10 @@ test("log: a trimmed prefix is refused as trimmed, and segments without live ent
   await using log = await TestLog.create(16 * 1024);
   const body = "x".repeat(1_000);
   for (let index = 1; index <= 200; index++) {
-    await log.append([write(1, [entry(index, 1, body)], index === 1 ? { term: 1, vote: 2, commit: 0 } : null), ...(index === 1 ? [write(2, [], { term: 9, vote: 4, commit: 0 })] : [])]);
+    await log.append([
+      write(1, [entry(index, 1, body)], index === 1 ? { term: 1, vote: 2, commit: 0 } : null),
+      ...(index === 1 ? [write(2, [], { term: 9, vote: 4, commit: 0 })] : []),
+    ]);
     if (index % 20 === 0) log.log.trim(1 as GroupId, index - 5, 1);
   }
   await log.append([write(1, [entry(201, 1, "end")])]);
@@ -134,7 +144,13 @@ test("log: a missing or cut file in the middle is refused", async () => {
   await expect(log.open()).rejects.toBeInstanceOf(LogCorruptError);
   await writeFile(files[1]!, copy);
   await truncate(files[0]!, 100);
-  const outcome = await log.open().then(() => log.readAll(1), (error: unknown) => error).catch((error: unknown) => error);
+  const outcome = await log
+    .open()
+    .then(
+      () => log.readAll(1),
+      (error: unknown) => error,
+    )
+    .catch((error: unknown) => error);
   expect(outcome instanceof LogCorruptError || outcome instanceof LogReadError).toBe(true);
   await log.close().catch(() => {});
   await log.open().catch(() => log.kv.close());
@@ -142,7 +158,8 @@ test("log: a missing or cut file in the middle is refused", async () => {
 
 test("log: without the store the footers tell the same", async () => {
   await using log = await TestLog.create(8 * 1024);
-  for (let index = 1; index <= 60; index++) await log.append([write(index % 3, [entry(Math.floor(index / 3) + (index % 3 === 0 ? 0 : 1), 1, `r${index} ${"q".repeat(300)}`)])]);
+  for (let index = 1; index <= 60; index++)
+    await log.append([write(index % 3, [entry(Math.floor(index / 3) + (index % 3 === 0 ? 0 : 1), 1, `r${index} ${"q".repeat(300)}`)])]);
   const expected = [text(await log.readAll(0)), text(await log.readAll(1)), text(await log.readAll(2))];
   await log.close();
   await rm(join(log.directory, "store"), { recursive: true });
@@ -152,13 +169,28 @@ test("log: without the store the footers tell the same", async () => {
 
 test("log: at 1 KiB a payload byte costs at most 1.1 bytes on disk", async () => {
   await using log = await TestLog.create(1024 * 1024);
-  for (let turn = 0; turn < 50; turn++) await log.append([write(1, Array.from({ length: 10 }, (_, at) => entry(turn * 10 + at + 1, 1, "p".repeat(1024))))]);
+  for (let turn = 0; turn < 50; turn++)
+    await log.append([
+      write(
+        1,
+        Array.from({ length: 10 }, (_, at) => entry(turn * 10 + at + 1, 1, "p".repeat(1024))),
+      ),
+    ]);
   expect(log.log.stats().bytesAppended / (500 * 1024)).toBeLessThan(1.1);
 });
 
 test("log: random writes, overwrites, trims, resets and restarts match a model", async () => {
   const operation = fc.oneof(
-    { weight: 6, arbitrary: fc.record({ kind: fc.constant("append" as const), group: fc.nat(2), back: fc.nat(3), count: fc.integer({ min: 1, max: 4 }), size: fc.nat(600) }) },
+    {
+      weight: 6,
+      arbitrary: fc.record({
+        kind: fc.constant("append" as const),
+        group: fc.nat(2),
+        back: fc.nat(3),
+        count: fc.integer({ min: 1, max: 4 }),
+        size: fc.nat(600),
+      }),
+    },
     { weight: 1, arbitrary: fc.record({ kind: fc.constant("trim" as const), group: fc.nat(2), keep: fc.nat(5) }) },
     { weight: 1, arbitrary: fc.record({ kind: fc.constant("reset" as const), group: fc.nat(2), jump: fc.nat(20) }) },
     { weight: 1, arbitrary: fc.record({ kind: fc.constant("reopen" as const) }) },
@@ -173,7 +205,9 @@ test("log: random writes, overwrites, trims, resets and restarts match a model",
           const rows = model[step.group]!;
           rows.term += 1;
           const first = Math.max(rows.trimmed + 1, lastOf(step.group) + 1 - step.back);
-          const entries = Array.from({ length: step.count }, (_, at) => entry(first + at, rows.term, `${first + at}:${rows.term}:${"w".repeat(step.size)}`));
+          const entries = Array.from({ length: step.count }, (_, at) =>
+            entry(first + at, rows.term, `${first + at}:${rows.term}:${"w".repeat(step.size)}`),
+          );
           for (const index of [...rows.entries.keys()]) if (index >= first) rows.entries.delete(index);
           for (const { index, payload } of entries) rows.entries.set(index, Buffer.from(payload).toString());
           await log.append([write(step.group, entries)]);
@@ -190,7 +224,9 @@ test("log: random writes, overwrites, trims, resets and restarts match a model",
       }
       await log.reopen();
       for (const [group, rows] of model.entries()) {
-        expect((await log.readAll(group)).map(({ index, payload }) => [index, Buffer.from(payload).toString()])).toEqual([...rows.entries].sort(([a], [b]) => a - b));
+        expect((await log.readAll(group)).map(({ index, payload }) => [index, Buffer.from(payload).toString()])).toEqual(
+          [...rows.entries].sort(([a], [b]) => a - b),
+        );
       }
     }),
     { numRuns: 40 },

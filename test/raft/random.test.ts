@@ -5,9 +5,25 @@ import { expect, test } from "vitest";
 import { Prng } from "../../src/base/prng.ts";
 import { decodeChange } from "../../src/raft/configuration-codec.ts";
 import { RaftNode } from "../../src/raft/raft-node.ts";
-import { ENTRY_CONFIGURATION, ENTRY_RECORDS, MSG_APPEND, MSG_SNAPSHOT, ROLE_LEADER, type Configuration, type Entry, type HardState, type Message, type TermRun } from "../../src/raft/types.ts";
+import {
+  ENTRY_CONFIGURATION,
+  ENTRY_RECORDS,
+  MSG_APPEND,
+  MSG_SNAPSHOT,
+  ROLE_LEADER,
+  type Configuration,
+  type Entry,
+  type HardState,
+  type Message,
+  type TermRun,
+} from "../../src/raft/types.ts";
 
-type Write = { readonly sequence: number; readonly entries: readonly Entry[]; readonly hardState: HardState | null; readonly after: readonly Message[] };
+type Write = {
+  readonly sequence: number;
+  readonly entries: readonly Entry[];
+  readonly hardState: HardState | null;
+  readonly after: readonly Message[];
+};
 
 /** A replica with a disk: what is not written when it crashes is gone. */
 class Replica {
@@ -35,9 +51,26 @@ class Replica {
     this.view = [...this.log];
     this.writes = [];
     this.raft = new RaftNode(
-      { id: this.id, electionTicks: 10, heartbeatTicks: 2, preVote: true, checkQuorum: true, inflightMessagesMax: 4, inflightBytesMax: 1_000, appendBytesMax: 40, uncommittedBytesMax: 100_000 },
+      {
+        id: this.id,
+        electionTicks: 10,
+        heartbeatTicks: 2,
+        preVote: true,
+        checkQuorum: true,
+        inflightMessagesMax: 4,
+        inflightBytesMax: 1_000,
+        appendBytesMax: 40,
+        uncommittedBytesMax: 100_000,
+      },
       { random: this.random, entryBytes: () => 10 },
-      { hardState: { ...this.hardState, commit: Math.min(this.hardState.commit, this.log.length) }, configuration: this.initial, compacted: { index: 0, term: 0 }, termRuns, lastIndex: this.log.length, applied: 0 },
+      {
+        hardState: { ...this.hardState, commit: Math.min(this.hardState.commit, this.log.length) },
+        configuration: this.initial,
+        compacted: { index: 0, term: 0 },
+        termRuns,
+        lastIndex: this.log.length,
+        applied: 0,
+      },
     );
     this.isUp = true;
   }
@@ -55,7 +88,13 @@ class Cluster {
   constructor(seed: number) {
     this.random = new Prng(seed);
     const count = 3 + this.random.below(3);
-    const configuration = { voters: Array.from({ length: count }, (_, at) => at + 1), votersOutgoing: [], learners: [], learnersNext: [], autoLeave: false };
+    const configuration = {
+      voters: Array.from({ length: count }, (_, at) => at + 1),
+      votersOutgoing: [],
+      learners: [],
+      learnersNext: [],
+      autoLeave: false,
+    };
     this.replicas = configuration.voters.map((id) => new Replica(id, configuration, this.random));
   }
 
@@ -93,7 +132,8 @@ class Cluster {
       return { kind: configuration.voters.includes(peer) ? ([1, 2] as const)[this.random.below(2)]! : 0, peer } as const;
     });
     const leaving = new Set(changes.filter(({ kind }) => kind !== 0).map(({ peer }) => peer));
-    if (configuration.voters.filter((peer) => !leaving.has(peer)).length >= 2) replica.raft.proposeChange({ transition: "auto", changes }, 0);
+    if (configuration.voters.filter((peer) => !leaving.has(peer)).length >= 2)
+      replica.raft.proposeChange({ transition: "auto", changes }, 0);
   }
 
   private crash(replica: Replica): void {
@@ -137,7 +177,12 @@ class Cluster {
       const ready = replica.raft.ready();
       if (ready.entries.length > 0) replica.view = [...replica.view.slice(0, ready.entries[0]!.index - 1), ...ready.entries];
       for (const message of ready.messages) this.send(replica, message);
-      replica.writes.push({ sequence: ready.writeSequence, entries: ready.entries, hardState: ready.hardState, after: ready.messagesAfterPersist });
+      replica.writes.push({
+        sequence: ready.writeSequence,
+        entries: ready.entries,
+        hardState: ready.hardState,
+        after: ready.messagesAfterPersist,
+      });
       for (let index = replica.raft.applied + 1; index <= ready.committedTo; index++) this.apply(replica, index);
     }
   }
@@ -147,7 +192,8 @@ class Cluster {
     if (entry === undefined) throw new Error(`replica ${replica.id} is to apply ${index}, which is not on its disk`);
     const known = this.committed[index - 1];
     if (known === undefined) this.committed[index - 1] = entry;
-    else if (known.term !== entry.term || known.payload !== entry.payload) throw new Error(`entry ${index} was committed as ${known.term} and as ${entry.term}`);
+    else if (known.term !== entry.term || known.payload !== entry.payload)
+      throw new Error(`entry ${index} was committed as ${known.term} and as ${entry.term}`);
     if (entry.kind === ENTRY_CONFIGURATION) replica.raft.applyChange(decodeChange(entry.payload));
     replica.raft.appliedTo(index);
   }
@@ -160,7 +206,9 @@ class Cluster {
       if (known === undefined) {
         this.leaders.set(raft.term, id);
         // Leader completeness: whoever is elected has all that was committed.
-        for (const entry of this.committed) if (view[entry.index - 1]?.term !== entry.term) throw new Error(`R2: leader ${id} of term ${raft.term} lacks entry ${entry.index}`);
+        for (const entry of this.committed)
+          if (view[entry.index - 1]?.term !== entry.term)
+            throw new Error(`R2: leader ${id} of term ${raft.term} lacks entry ${entry.index}`);
       }
     }
   }

@@ -13,7 +13,10 @@ import { Flotilla } from "../../src/client/index.ts";
 const MAIN = fileURLToPath(new URL("../../dist/src/cli/main.js", import.meta.url));
 const READY_TIMEOUT_MS = 30_000;
 
-export type ClusterOptions = { readonly nodes: number; /** Extra settings of every node, as FLOTILLA_* variables. */ readonly env?: Readonly<Record<string, string>> };
+export type ClusterOptions = {
+  readonly nodes: number;
+  /** Extra settings of every node, as FLOTILLA_* variables. */ readonly env?: Readonly<Record<string, string>>;
+};
 
 type Ports = { readonly api: number; readonly peer: number; readonly http: number };
 
@@ -88,7 +91,8 @@ export class TestCluster {
       const response = await fetch(`http://127.0.0.1:${this.ports[node - 1]!.http}/readyz`).catch(() => null);
       if (response?.ok === true) return;
       const child = this.children.get(node)!;
-      if (child.exitCode !== null || child.signalCode !== null || Date.now() > deadline) throw new Error(`node ${node} is not ready:\n${this.outputOf(node)}`);
+      if (child.exitCode !== null || child.signalCode !== null || Date.now() > deadline)
+        throw new Error(`node ${node} is not ready:\n${this.outputOf(node)}`);
       await delay(20);
     }
   }
@@ -128,7 +132,7 @@ export class TestCluster {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    await Promise.all(this.nodeIds.map((node) => (this.children.has(node) ? this.end(node, "SIGKILL") : null)));
+    await Promise.all([...this.children.keys()].map((node) => this.end(node, "SIGKILL")));
     await rm(this.directory, { recursive: true, force: true });
   }
 
@@ -147,7 +151,11 @@ export class TestCluster {
 export async function startCluster(options: ClusterOptions): Promise<TestCluster> {
   const directory = await mkdtemp(join(tmpdir(), "flotilla-cluster-"));
   const free = await freePorts(options.nodes * 3);
-  const ports = Array.from({ length: options.nodes }, (_, at) => ({ api: free[at * 3]!, peer: free[at * 3 + 1]!, http: free[at * 3 + 2]! }));
+  const ports = Array.from({ length: options.nodes }, (_, at) => ({
+    api: free[at * 3]!,
+    peer: free[at * 3 + 1]!,
+    http: free[at * 3 + 2]!,
+  }));
   const cluster = new TestCluster(directory, ports, options.env ?? {});
   try {
     for (const node of cluster.nodeIds) cluster.start(node);

@@ -63,7 +63,9 @@ export class NumberedLoad {
 /** Everything in the topic, from the first offset to the present end, through the given node. */
 export async function readAll(endpoint: string, topic: string): Promise<ReceivedRecord[]> {
   await using client = await Flotilla.connect({ endpoints: [endpoint] });
-  const ends = new Map((await client.getOffsets(topic)).map(({ partition, startOffset, endOffset }) => [partition, { startOffset, endOffset }]));
+  const ends = new Map(
+    (await client.getOffsets(topic)).map(({ partition, startOffset, endOffset }) => [partition, { startOffset, endOffset }]),
+  );
   const left = new Set([...ends].filter(([, { startOffset, endOffset }]) => startOffset < endOffset).map(([partition]) => partition));
   const records: ReceivedRecord[] = [];
   if (left.size === 0) return records;
@@ -89,7 +91,8 @@ export function violations(acked: readonly Acked[], received: readonly ReceivedR
     const text = Buffer.from(body.buffer, body.byteOffset, body.byteLength).toString();
     if (seen.has(text)) problems.push(`L2: ${text} stands twice`);
     seen.set(text, { partition, offset });
-    if (offset !== (nextOffset.get(partition) ?? 0)) problems.push(`L4: partition ${partition} has offset ${offset} after ${(nextOffset.get(partition) ?? 0) - 1}`);
+    if (offset !== (nextOffset.get(partition) ?? 0))
+      problems.push(`L4: partition ${partition} has offset ${offset} after ${(nextOffset.get(partition) ?? 0) - 1}`);
     nextOffset.set(partition, offset + 1);
     const [key, number] = text.split(" ");
     if (Number(number) !== (nextNumber.get(key!) ?? 0)) problems.push(`L3: ${text} follows number ${(nextNumber.get(key!) ?? 0) - 1}`);
@@ -98,7 +101,8 @@ export function violations(acked: readonly Acked[], received: readonly ReceivedR
   for (const { key, number, partition, offset } of acked) {
     const place = seen.get(`${key} ${number}`);
     if (place === undefined) problems.push(`L0: ${key} ${number} was acknowledged and is lost`);
-    else if (place.partition !== partition || (offset >= 0 && place.offset !== offset)) problems.push(`L4: ${key} ${number} was acknowledged at ${partition}/${offset} and stands at ${place.partition}/${place.offset}`);
+    else if (place.partition !== partition || (offset >= 0 && place.offset !== offset))
+      problems.push(`L4: ${key} ${number} was acknowledged at ${partition}/${offset} and stands at ${place.partition}/${place.offset}`);
   }
   return problems.slice(0, 20);
 }

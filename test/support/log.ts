@@ -40,7 +40,10 @@ export class TestLog {
   async open(): Promise<void> {
     this.kv = await LevelKv.open(join(this.directory, "store"));
     try {
-      this.log = await SegmentLog.open({ directory: this.files, segmentBytes: this.segmentBytes }, { disk: new NodeDisk(), store: this.kv, keys: segmentKeys(LOG_DATA), random: this.random, logger: silentLogger });
+      this.log = await SegmentLog.open(
+        { directory: this.files, segmentBytes: this.segmentBytes },
+        { disk: new NodeDisk(), store: this.kv, keys: segmentKeys(LOG_DATA), random: this.random, logger: silentLogger },
+      );
     } catch (error) {
       await this.kv.close();
       throw error;
@@ -62,7 +65,9 @@ export class TestLog {
   }
 
   read(group: number, first: number, last: number, bytesMax = 1 << 20): Promise<readonly Entry[]> {
-    return new Promise((resolve, reject) => this.log.read(group as GroupId, first, last, bytesMax, (error, entries) => (error === null ? resolve(entries) : reject(error))));
+    return new Promise((resolve, reject) =>
+      this.log.read(group as GroupId, first, last, bytesMax, (error, entries) => (error === null ? resolve(entries) : reject(error))),
+    );
   }
 
   /** All entries of a group, however many reads it takes. */
@@ -70,7 +75,8 @@ export class TestLog {
     const state = this.log.groups().get(group as GroupId);
     const entries: Entry[] = [];
     if (state === undefined) return entries;
-    for (let next = state.trimmed.index + 1; next <= state.lastIndex; next = entries[entries.length - 1]!.index + 1) entries.push(...(await this.read(group, next, state.lastIndex)));
+    for (let next = state.trimmed.index + 1; next <= state.lastIndex; next = entries[entries.length - 1]!.index + 1)
+      entries.push(...(await this.read(group, next, state.lastIndex)));
     return entries;
   }
 

@@ -13,7 +13,11 @@ class Changer {
   run({ command, args, input }: Directive): string[] {
     const changes = changesOf(input.join(" "));
     const result: MembershipResult =
-      command === "simple" ? simpleChange(this.configuration, changes) : command === "enter-joint" ? enterJoint(this.configuration, changes, args.get("autoleave")?.[0] === "true") : leaveJoint(this.configuration);
+      command === "simple"
+        ? simpleChange(this.configuration, changes)
+        : command === "enter-joint"
+          ? enterJoint(this.configuration, changes, args.get("autoleave")?.[0] === "true")
+          : leaveJoint(this.configuration);
     const at = this.commands++;
     if (result.configuration === null) return [result.error];
     this.configuration = result.configuration;
@@ -21,7 +25,10 @@ class Changer {
     for (const peer of members) if (!this.madeAt.has(peer)) this.madeAt.set(peer, at);
     for (const peer of this.madeAt.keys()) if (!members.includes(peer)) this.madeAt.delete(peer);
     // A member's progress begins at the end of the log; the files count one entry per command.
-    const progress = members.map((peer) => `${peer}: StateProbe match=0 next=${Math.max(this.madeAt.get(peer)!, 1)}${this.configuration.learners.includes(peer) ? " learner" : ""}`);
+    const progress = members.map(
+      (peer) =>
+        `${peer}: StateProbe match=0 next=${Math.max(this.madeAt.get(peer)!, 1)}${this.configuration.learners.includes(peer) ? " learner" : ""}`,
+    );
     return [describeConfiguration(this.configuration), ...progress];
   }
 }
@@ -29,6 +36,7 @@ class Changer {
 describe.skipIf(vectors === undefined)("vectors: confchange", () => {
   test.each(filesIn("confchange"))("%s", (file) => {
     const changer = new Changer();
-    for (const directive of directivesOf("confchange", file)) expect(changer.run(directive), `line ${directive.line}`).toEqual(directive.expected);
+    for (const directive of directivesOf("confchange", file))
+      expect(changer.run(directive), `line ${directive.line}`).toEqual(directive.expected);
   });
 });

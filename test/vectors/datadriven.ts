@@ -5,14 +5,25 @@ import { readFileSync, readdirSync } from "node:fs";
 import { join } from "node:path";
 
 export type Arguments = ReadonlyMap<string, readonly string[]>;
-export type Directive = { readonly line: number; readonly command: string; readonly words: readonly string[]; readonly args: Arguments; readonly input: readonly string[]; readonly expected: readonly string[] };
+export type Directive = {
+  readonly line: number;
+  readonly command: string;
+  readonly words: readonly string[];
+  readonly args: Arguments;
+  readonly input: readonly string[];
+  readonly expected: readonly string[];
+};
 
 /** The folder that RAFT_VECTORS names; undefined when it is unset. */
 export const vectors = process.env["RAFT_VECTORS"];
 if (vectors === undefined) console.warn("RAFT_VECTORS is unset: the outside test vectors of the Raft core are skipped");
 
 export function filesIn(folder: string): string[] {
-  return vectors === undefined ? [] : readdirSync(join(vectors, folder)).filter((name) => name.endsWith(".txt")).sort();
+  return vectors === undefined
+    ? []
+    : readdirSync(join(vectors, folder))
+        .filter((name) => name.endsWith(".txt"))
+        .sort();
 }
 
 export function directivesOf(folder: string, file: string): Directive[] {

@@ -1,6 +1,16 @@
 // The wording of the vectors.
 
-import { CHANGE_ADD_LEARNER, CHANGE_ADD_VOTER, CHANGE_REMOVE, CHANGE_UPDATE, type Change, type Configuration, type Entry, ENTRY_CONFIGURATION, type ProgressStatus } from "../../src/raft/types.ts";
+import {
+  CHANGE_ADD_LEARNER,
+  CHANGE_ADD_VOTER,
+  CHANGE_REMOVE,
+  CHANGE_UPDATE,
+  type Change,
+  type Configuration,
+  type Entry,
+  ENTRY_CONFIGURATION,
+  type ProgressStatus,
+} from "../../src/raft/types.ts";
 import { decodeChange } from "../../src/raft/configuration-codec.ts";
 
 const KINDS = { v: CHANGE_ADD_VOTER, l: CHANGE_ADD_LEARNER, r: CHANGE_REMOVE, u: CHANGE_UPDATE } as const;
@@ -8,7 +18,10 @@ const LETTERS = ["v", "l", "r", "u"];
 
 /** `v1 l2 r3 u4`. */
 export function changesOf(text: string): Change[] {
-  return text.split(/\s+/).filter((word) => word !== "").map((word) => ({ kind: KINDS[word[0] as keyof typeof KINDS], peer: Number(word.slice(1)) }));
+  return text
+    .split(/\s+/)
+    .filter((word) => word !== "")
+    .map((word) => ({ kind: KINDS[word[0] as keyof typeof KINDS], peer: Number(word.slice(1)) }));
 }
 
 export function describeConfiguration({ voters, votersOutgoing, learners, learnersNext, autoLeave }: Configuration): string {

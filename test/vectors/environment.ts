@@ -4,8 +4,16 @@ import { decodeChange } from "../../src/raft/configuration-codec.ts";
 import { EMPTY_CONFIGURATION } from "../../src/raft/membership.ts";
 import { RaftNode } from "../../src/raft/raft-node.ts";
 import {
-  ENTRY_CONFIGURATION, ENTRY_RECORDS, MSG_APPEND, ROLE_CANDIDATE, ROLE_LEADER, ROLE_PRE_CANDIDATE,
-  type Configuration, type Entry, type Message, type Transition,
+  ENTRY_CONFIGURATION,
+  ENTRY_RECORDS,
+  MSG_APPEND,
+  ROLE_CANDIDATE,
+  ROLE_LEADER,
+  ROLE_PRE_CANDIDATE,
+  type Configuration,
+  type Entry,
+  type Message,
+  type Transition,
 } from "../../src/raft/types.ts";
 import { changesOf, describeEntry, describeProgress } from "./describe.ts";
 import { numbers, type Directive } from "./datadriven.ts";
@@ -78,17 +86,35 @@ export class Environment {
     const id = this.members.size + 1;
     const flag = (name: string): boolean => args.get(name)?.[0] === "true";
     const index = Number(args.get("index")?.[0] ?? 0);
-    const configuration: Configuration = { ...EMPTY_CONFIGURATION, voters: numbers(args.get("voters")), learners: numbers(args.get("learners")) };
+    const configuration: Configuration = {
+      ...EMPTY_CONFIGURATION,
+      voters: numbers(args.get("voters")),
+      learners: numbers(args.get("learners")),
+    };
     const timeout = { value: 2 * ELECTION_TICKS - 1 };
     const log: Entry[] = [];
     const raft = new RaftNode(
       {
-        id, electionTicks: ELECTION_TICKS, heartbeatTicks: 1, preVote: flag("prevote"), checkQuorum: flag("checkquorum"),
-        inflightMessagesMax: Number(args.get("inflight")?.[0] ?? 1_000_000), inflightBytesMax: Number.MAX_SAFE_INTEGER,
-        appendBytesMax: Number.MAX_SAFE_INTEGER, uncommittedBytesMax: Number.MAX_SAFE_INTEGER, stepDownOnRemoval: false,
+        id,
+        electionTicks: ELECTION_TICKS,
+        heartbeatTicks: 1,
+        preVote: flag("prevote"),
+        checkQuorum: flag("checkquorum"),
+        inflightMessagesMax: Number(args.get("inflight")?.[0] ?? 1_000_000),
+        inflightBytesMax: Number.MAX_SAFE_INTEGER,
+        appendBytesMax: Number.MAX_SAFE_INTEGER,
+        uncommittedBytesMax: Number.MAX_SAFE_INTEGER,
+        stepDownOnRemoval: false,
       },
       { random: { below: () => timeout.value - ELECTION_TICKS }, entryBytes: () => 1 },
-      { hardState: { term: 0, vote: 0, commit: index }, configuration, compacted: { index, term: index === 0 ? 0 : 1 }, termRuns: [], lastIndex: index, applied: index },
+      {
+        hardState: { term: 0, vote: 0, commit: index },
+        configuration,
+        compacted: { index, term: index === 0 ? 0 : 1 },
+        termRuns: [],
+        lastIndex: index,
+        applied: index,
+      },
     );
     this.members.set(id, { id, raft, log, applied: [], timeout });
   }
@@ -108,7 +134,8 @@ export class Environment {
     if (ready.snapshot !== null) member.log = [];
     if (ready.entries.length > 0) member.log = [...member.log.filter(({ index }) => index < ready.entries[0]!.index), ...ready.entries];
     const send = (message: Message): void => {
-      if (message.kind === MSG_APPEND) message.entries = member.log.filter(({ index }) => index > message.index && index <= message.lastEntry);
+      if (message.kind === MSG_APPEND)
+        message.entries = member.log.filter(({ index }) => index > message.index && index <= message.lastEntry);
       this.messages.push(message);
     };
     for (const message of ready.messages) send(message);
@@ -159,9 +186,15 @@ export class Environment {
 }
 
 export function stateOf({ id, raft }: Member): string {
-  const role = raft.role === ROLE_LEADER ? "StateLeader" : raft.role === ROLE_CANDIDATE ? "StateCandidate" : raft.role === ROLE_PRE_CANDIDATE ? "StatePreCandidate" : "StateFollower";
+  const role =
+    raft.role === ROLE_LEADER
+      ? "StateLeader"
+      : raft.role === ROLE_CANDIDATE
+        ? "StateCandidate"
+        : raft.role === ROLE_PRE_CANDIDATE
+          ? "StatePreCandidate"
+          : "StateFollower";
   const { voters, votersOutgoing } = raft.configuration;
   const kind = voters.includes(id) || votersOutgoing.includes(id) ? "Voter" : "Non-Voter";
   return `${id}: ${role} (${kind}) Term:${raft.term} Lead:${raft.leader}`;
 }
-

@@ -17,7 +17,8 @@ function shownIn(expected: readonly string[]): Shown {
     const hardState = /^\s+HardState (Term:\d+)(?: Vote:(\d+))? (Commit:\d+)/.exec(line);
     if (hardState !== null) shown.hardStates.set(node, `${hardState[1]} Vote:${hardState[2] ?? 0} ${hardState[3]}`);
     if (/^\s+[A-Z][A-Za-z]+:/.test(line)) inCommitted = line.trim() === "CommittedEntries:";
-    else if (inCommitted && /^\s+\d+\/\d+ /.test(line)) shown.committed.set(node, [...(shown.committed.get(node) ?? []), normalEntry(line)]);
+    else if (inCommitted && /^\s+\d+\/\d+ /.test(line))
+      shown.committed.set(node, [...(shown.committed.get(node) ?? []), normalEntry(line)]);
     else if (!/^\s+\d+\/\d+ /.test(line)) inCommitted = false;
   }
   return shown;

@@ -36,7 +36,10 @@ describe.skipIf(vectors === undefined)("vectors: quorum", () => {
     for (const directive of directives) {
       const actual = directive.command === "committed" ? committed(directive) : vote(directive);
       // "∞" follows a description of the empty quorum on the same line.
-      expect(result(directive).endsWith(actual) && (actual === "∞" || result(directive) === actual), `line ${directive.line}: ${result(directive)} expected, not ${actual}`).toBe(true);
+      expect(
+        result(directive).endsWith(actual) && (actual === "∞" || result(directive) === actual),
+        `line ${directive.line}: ${result(directive)} expected, not ${actual}`,
+      ).toBe(true);
     }
   });
 });

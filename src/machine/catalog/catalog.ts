@@ -147,24 +147,33 @@ export class CatalogMachine implements Machine {
   private register(node: NodeRegistration): Outcome {
     const known = this.nodeRows.get(node.id);
     if (known !== undefined && known.storeId !== node.storeId) {
-      return refuse(CATALOG_STORE_MISMATCH, `node ${node.id} joined with store ${known.storeId}, not ${node.storeId}; an emptied disk must come back under a new node id`);
+      return refuse(
+        CATALOG_STORE_MISMATCH,
+        `node ${node.id} joined with store ${known.storeId}, not ${node.storeId}; an emptied disk must come back under a new node id`,
+      );
     }
-    if (known !== undefined && node.incarnation < known.incarnation) return refuse(CATALOG_CONFLICT, "a later start of this node is registered already");
+    if (known !== undefined && node.incarnation < known.incarnation)
+      return refuse(CATALOG_CONFLICT, "a later start of this node is registered already");
     this.nodeRows.set(node.id, node);
     return DONE;
   }
 
   private create(command: CreateTopic): Outcome {
     const { vhost, name, replicas, config, placement, createdMs } = command;
-    if (!isName(name) || !(vhost === "/" || isName(vhost))) return refuse(CATALOG_INVALID_NAME, `${JSON.stringify(name)} is not a topic name`);
+    if (!isName(name) || !(vhost === "/" || isName(vhost)))
+      return refuse(CATALOG_INVALID_NAME, `${JSON.stringify(name)} is not a topic name`);
     const known = this.topic(vhost, name);
     if (known !== undefined) {
       const same = known.partitions.length === placement.length && known.replicas === replicas && sameConfig(known.config, config);
       if (same) return refuse(CATALOG_EXISTS_SAME, "");
-      return refuse(CATALOG_EXISTS_DIFFERENT, `topic ${name} exists with ${known.partitions.length} partitions, ${known.replicas} replicas or another configuration`);
+      return refuse(
+        CATALOG_EXISTS_DIFFERENT,
+        `topic ${name} exists with ${known.partitions.length} partitions, ${known.replicas} replicas or another configuration`,
+      );
     }
     if (this.topicRows.size >= TOPICS_MAX) return refuse(CATALOG_TOO_MANY, `there are ${TOPICS_MAX} topics already`);
-    if (placement.length < 1 || placement.length > PARTITIONS_PER_TOPIC_MAX) return refuse(CATALOG_TOO_MANY, `${placement.length} partitions`);
+    if (placement.length < 1 || placement.length > PARTITIONS_PER_TOPIC_MAX)
+      return refuse(CATALOG_TOO_MANY, `${placement.length} partitions`);
     const partitions = this.makePartitions(placement);
     if (partitions === undefined) return refuse(CATALOG_UNKNOWN_NODE, "the placement names a node that is not registered");
     this.put({ vhost, name, partitions, replicas, config, createdMs });
@@ -174,8 +183,10 @@ export class CatalogMachine implements Machine {
   private expand(command: ExpandTopic): Outcome {
     const topic = this.topic(command.vhost, command.name);
     if (topic === undefined) return unknownTopic(command.name);
-    if (topic.partitions.length !== command.expected) return refuse(CATALOG_CONFLICT, `the topic has ${topic.partitions.length} partitions by now`);
-    if (topic.partitions.length + command.placement.length > PARTITIONS_PER_TOPIC_MAX) return refuse(CATALOG_TOO_MANY, `a topic may have ${PARTITIONS_PER_TOPIC_MAX} partitions`);
+    if (topic.partitions.length !== command.expected)
+      return refuse(CATALOG_CONFLICT, `the topic has ${topic.partitions.length} partitions by now`);
+    if (topic.partitions.length + command.placement.length > PARTITIONS_PER_TOPIC_MAX)
+      return refuse(CATALOG_TOO_MANY, `a topic may have ${PARTITIONS_PER_TOPIC_MAX} partitions`);
     const added = this.makePartitions(command.placement);
     if (added === undefined) return refuse(CATALOG_UNKNOWN_NODE, "the placement names a node that is not registered");
     this.put({ ...topic, partitions: [...topic.partitions, ...added] });

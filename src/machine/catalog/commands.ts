@@ -30,9 +30,21 @@ export const UPDATE_TOPIC = 4;
 export const EXPAND_TOPIC = 5;
 export const DELETE_TOPIC = 6;
 
-export type CreateTopic = { readonly vhost: string; readonly name: string; readonly replicas: number; readonly config: ConfigRow; readonly placement: Placement; readonly createdMs: number };
+export type CreateTopic = {
+  readonly vhost: string;
+  readonly name: string;
+  readonly replicas: number;
+  readonly config: ConfigRow;
+  readonly placement: Placement;
+  readonly createdMs: number;
+};
 export type UpdateTopic = { readonly vhost: string; readonly name: string; readonly config: ConfigRow };
-export type ExpandTopic = { readonly vhost: string; readonly name: string; /** Partitions at the time of asking. */ readonly expected: number; readonly placement: Placement };
+export type ExpandTopic = {
+  readonly vhost: string;
+  readonly name: string;
+  /** Partitions at the time of asking. */ readonly expected: number;
+  readonly placement: Placement;
+};
 export type DeleteTopic = { readonly vhost: string; readonly name: string };
 
 export type CatalogCommand =

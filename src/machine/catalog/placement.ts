@@ -3,7 +3,13 @@
 import { assert } from "../../base/assert.ts";
 import type { NodeId } from "../../base/ids.ts";
 
-export type PlacementNode = { readonly id: NodeId; readonly dc: string; readonly zone: string; /** What it holds already. */ readonly replicas: number; readonly leaders: number };
+export type PlacementNode = {
+  readonly id: NodeId;
+  readonly dc: string;
+  readonly zone: string;
+  /** What it holds already. */ readonly replicas: number;
+  readonly leaders: number;
+};
 
 /** One list per partition, the preferred leader first. Deterministic; `start` varies who wins between equals. */
 export function place(request: { nodes: readonly PlacementNode[]; partitions: number; replicas: number; start: number }): NodeId[][] {

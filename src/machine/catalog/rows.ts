@@ -35,7 +35,15 @@ export type TopicRow = {
 };
 
 export function writeNode(writer: ByteWriter, row: NodeRow): void {
-  writer.varint(row.id).string(row.storeId).string(row.clientEndpoint).string(row.peerEndpoint).string(row.dc).string(row.zone).string(row.version).varint(row.incarnation);
+  writer
+    .varint(row.id)
+    .string(row.storeId)
+    .string(row.clientEndpoint)
+    .string(row.peerEndpoint)
+    .string(row.dc)
+    .string(row.zone)
+    .string(row.version)
+    .varint(row.incarnation);
 }
 
 export function readNode(reader: ByteReader): NodeRow {
@@ -58,13 +66,24 @@ export function readNodeId(reader: ByteReader): NodeId {
 }
 
 export function writeConfig(writer: ByteWriter, config: ConfigRow): void {
-  writer.u8(config.durability).varint(config.retentionMs).varint(config.retentionBytes).varint(config.flushIntervalMs).varint(config.flushMessages);
+  writer
+    .u8(config.durability)
+    .varint(config.retentionMs)
+    .varint(config.retentionBytes)
+    .varint(config.flushIntervalMs)
+    .varint(config.flushMessages);
 }
 
 export function readConfig(reader: ByteReader): ConfigRow {
   const durability = reader.u8();
   if (durability !== 1 && durability !== 2 && durability !== 3) throw new DecodeError(`durability ${durability}`);
-  return { durability, retentionMs: reader.varint(), retentionBytes: reader.varint(), flushIntervalMs: reader.varint(), flushMessages: reader.varint() };
+  return {
+    durability,
+    retentionMs: reader.varint(),
+    retentionBytes: reader.varint(),
+    flushIntervalMs: reader.varint(),
+    flushMessages: reader.varint(),
+  };
 }
 
 export function writeTopic(writer: ByteWriter, topic: TopicRow): void {
@@ -94,5 +113,11 @@ export function readTopic(reader: ByteReader): TopicRow {
 }
 
 export function sameConfig(a: ConfigRow, b: ConfigRow): boolean {
-  return a.durability === b.durability && a.retentionMs === b.retentionMs && a.retentionBytes === b.retentionBytes && a.flushIntervalMs === b.flushIntervalMs && a.flushMessages === b.flushMessages;
+  return (
+    a.durability === b.durability &&
+    a.retentionMs === b.retentionMs &&
+    a.retentionBytes === b.retentionBytes &&
+    a.flushIntervalMs === b.flushIntervalMs &&
+    a.flushMessages === b.flushMessages
+  );
 }

@@ -19,7 +19,12 @@ function begin(kind: number): ByteWriter {
 }
 
 export function encodeCommitOffset(commit: CursorCommit): Uint8Array {
-  return begin(COMMAND_COMMIT).string(commit.subscription).u64(commit.offset).string(commit.metadata).u8(commit.reset ? 1 : 0).finish();
+  return begin(COMMAND_COMMIT)
+    .string(commit.subscription)
+    .u64(commit.offset)
+    .string(commit.metadata)
+    .u8(commit.reset ? 1 : 0)
+    .finish();
 }
 
 export function encodeDeleteCursor(subscription: string): Uint8Array {
@@ -47,7 +52,13 @@ export function decodeStreamCommand(bytes: Uint8Array): StreamCommand | undefine
 function decodeFields(kind: number, reader: ByteReader): StreamCommand | undefined {
   switch (kind) {
     case COMMAND_COMMIT:
-      return { kind, subscription: name(reader), offset: reader.u64(), metadata: text(reader, COMMIT_METADATA_LENGTH_MAX), reset: reader.u8() === 1 };
+      return {
+        kind,
+        subscription: name(reader),
+        offset: reader.u64(),
+        metadata: text(reader, COMMIT_METADATA_LENGTH_MAX),
+        reset: reader.u8() === 1,
+      };
     case COMMAND_DELETE_CURSOR:
       return { kind, subscription: name(reader) };
     case COMMAND_TRIM:

@@ -34,7 +34,8 @@ export class Cursors {
 
   write(writer: ByteWriter): void {
     writer.varint(this.cursors.size);
-    for (const { name, offset, metadata, committedMs } of this.list()) writer.string(name).varint(offset).string(metadata).varint(committedMs);
+    for (const { name, offset, metadata, committedMs } of this.list())
+      writer.string(name).varint(offset).string(metadata).varint(committedMs);
   }
 
   static read(reader: ByteReader): Cursors {

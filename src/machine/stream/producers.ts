@@ -42,7 +42,8 @@ export class Producers {
   accept(header: RecordsHeader, offset: number, nowMs: number): void {
     const { producerId, producerEpoch, sequence, count } = header;
     const known = this.producers.get(producerId);
-    const producer = known !== undefined && known.epoch === producerEpoch ? known : { epoch: producerEpoch, next: 0, lastMs: 0, batches: [] };
+    const producer =
+      known !== undefined && known.epoch === producerEpoch ? known : { epoch: producerEpoch, next: 0, lastMs: 0, batches: [] };
     producer.next = sequence + count;
     producer.lastMs = nowMs;
     producer.batches.push({ sequence, offset });

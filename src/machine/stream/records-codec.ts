@@ -9,7 +9,12 @@ export const RECORDS_HEADER_BYTES = 28;
 const FORMAT = 1;
 const TWO_32 = 4_294_967_296;
 
-export type RecordsHeader = { readonly count: number; readonly producerId: number; readonly producerEpoch: number; readonly sequence: number };
+export type RecordsHeader = {
+  readonly count: number;
+  readonly producerId: number;
+  readonly producerEpoch: number;
+  readonly sequence: number;
+};
 
 /** Writes the header at `at`; `target` belongs to the caller. */
 export function writeRecordsHeader(target: Uint8Array, at: number, header: RecordsHeader): void {

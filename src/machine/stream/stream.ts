@@ -80,7 +80,8 @@ export class StreamMachine implements Machine {
       candidate = Math.max(candidate, this.offsets.locateBytes(this.bytesTotal - policy.retentionBytes)?.offset ?? -1);
     }
     // With everything old enough, the last row is what stands before the newest records: those go too.
-    if (policy.retentionMs > 0 && this.lastRecordMs > 0 && this.lastRecordMs < policy.nowMs - policy.retentionMs) candidate = this.endOffset;
+    if (policy.retentionMs > 0 && this.lastRecordMs > 0 && this.lastRecordMs < policy.nowMs - policy.retentionMs)
+      candidate = this.endOffset;
     return candidate > this.startOffset ? candidate : -1;
   }
 

@@ -1,0 +1,97 @@
+// `npm run bench`: measures a real three-node cluster, and on request the peers beside it, in the same run.
+
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { Command } from "commander";
+import { diskCeiling } from "./disk-ceiling.ts";
+import { measureFailover } from "./failover.ts";
+import { FlotillaSystem } from "./flotilla.ts";
+import { measureAll } from "./measure.ts";
+import { NatsSystem } from "./nats.ts";
+import { RabbitmqSystem } from "./rabbitmq.ts";
+import { render, reportOf } from "./report.ts";
+import type { System } from "./system.ts";
+
+type Options = {
+  against?: string;
+  seconds: string;
+  rounds: string;
+  sizes: string;
+  partitions: string;
+  json?: string;
+  tiny?: boolean;
+  failover?: string;
+  directory?: string;
+};
+
+const program = new Command("bench")
+  .description("publish, sequential latency and replay on a real three-node cluster; with --against the same on its peers")
+  .option("--against <list>", "rabbitmq,nats: three-node clusters of Debian's packages, measured in turn")
+  .option("--seconds <n>", "length of one measurement", "4")
+  .option("--rounds <n>", "rounds over all systems; the median counts", "3")
+  .option("--sizes <list>", "message sizes in bytes", "128,1024,16384")
+  .option("--partitions <list>", "numbers of partitions (queues, streams)", "1,10")
+  .option("--failover <runs>", "instead: SIGKILL the leader under load so many times, and print the time without acks")
+  .option("--json <file>", "write the results there as well")
+  .option("--directory <dir>", "where the systems keep their data (a new folder in it)", tmpdir())
+  .option("--tiny", "a second or two of everything, to see that it works")
+  .parse();
+
+await main(program.opts<Options>());
+
+async function main(options: Options): Promise<void> {
+  const directory = mkdtempSync(join(options.directory ?? tmpdir(), "flotilla-bench-"));
+  const progress = (text: string): void => void process.stderr.write(`${text}\n`);
+  try {
+    if (options.failover !== undefined) {
+      process.stdout.write(await measureFailover(directory, Number(options.failover), progress));
+      return;
+    }
+    const plan =
+      options.tiny === true
+        ? { seconds: 0.3, rounds: 1, sizes: [128, 16_384], partitions: [1, 3], progress }
+        : {
+            seconds: Number(options.seconds),
+            rounds: Number(options.rounds),
+            sizes: list(options.sizes),
+            partitions: list(options.partitions),
+            progress,
+          };
+    const disk = diskCeiling(directory, options.tiny === true ? 0.2 : 2);
+    const systems = await startAll(directory, options.against?.split(",") ?? [], progress);
+    try {
+      const report = reportOf(systems, disk, await measureAll(systems, plan));
+      process.stdout.write(`\n${render(report)}`);
+      if (options.json !== undefined) writeFileSync(options.json, `${JSON.stringify(report, null, 2)}\n`);
+    } finally {
+      for (const system of systems) await system.stop();
+    }
+  } finally {
+    rmSync(directory, { recursive: true, force: true });
+  }
+}
+
+async function startAll(directory: string, against: readonly string[], progress: (text: string) => void): Promise<System[]> {
+  const systems: System[] = [];
+  const starters: Readonly<Record<string, (folder: string) => Promise<System | undefined>>> = {
+    flotilla: (folder) => FlotillaSystem.start(folder),
+    rabbitmq: (folder) => RabbitmqSystem.start(folder),
+    nats: (folder) => NatsSystem.start(folder),
+  };
+  for (const name of ["flotilla", ...against]) {
+    const start = starters[name];
+    if (start === undefined) throw new Error(`--against knows rabbitmq and nats, not ${name}`);
+    progress(`starting ${name}`);
+    const folder = join(directory, name);
+    mkdirSync(folder);
+    const system = await start(folder);
+    if (system === undefined) progress(`${name} is not installed (Debian: apt-get install ${name}-server): left out`);
+    else systems.push(system);
+  }
+  return systems;
+}
+
+function list(text: string): number[] {
+  return text.split(",").map(Number);
+}
