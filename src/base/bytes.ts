@@ -10,9 +10,13 @@ export class DecodeError extends Error {
   override readonly name = "DecodeError";
 }
 
-const decoder = new (globalThis as unknown as { TextDecoder: TextDecoderConstructor }).TextDecoder("utf-8", { fatal: true });
+// A byte order mark is text like any other: dropped, a string would not come back as the bytes it was written as.
+const decoder = new (globalThis as unknown as { TextDecoder: TextDecoderConstructor }).TextDecoder("utf-8", {
+  fatal: true,
+  ignoreBOM: true,
+});
 const encoder = new (globalThis as unknown as { TextEncoder: TextEncoderConstructor }).TextEncoder();
-type TextDecoderConstructor = new (label: string, options: { fatal: boolean }) => { decode(bytes: Uint8Array): string };
+type TextDecoderConstructor = new (label: string, options: { fatal: boolean; ignoreBOM: boolean }) => { decode(bytes: Uint8Array): string };
 type TextEncoderConstructor = new () => { encode(text: string): Uint8Array };
 
 export function utf8Encode(text: string): Uint8Array {

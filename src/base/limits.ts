@@ -44,3 +44,7 @@ export const CURSORS_PER_STREAM_MAX = 10_000;
 export const COMMIT_METADATA_LENGTH_MAX = 4_096;
 /** Rows of the sparse offset index of one stream; at the bound every second row goes and the stride doubles. */
 export const OFFSET_INDEX_ROWS_MAX = 4_096;
+/** Topics of a cluster. */
+export const TOPICS_MAX = 100_000;
+/** Characters of each text of a node's registration: endpoints, labels, version, store id; and of the cluster id. */
+export const NODE_TEXT_LENGTH_MAX = 512;

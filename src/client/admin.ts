@@ -1,5 +1,5 @@
 import type { Channels } from "./channels.ts";
-import type { NodeInfo, PartitionInfo, Topology } from "./topology.ts";
+import { TopologyWatch, type NodeInfo, type PartitionInfo, type Topology } from "./topology.ts";
 
 export type Durability = "fsync" | "interval" | "os";
 export type TopicConfig = {
@@ -153,6 +153,30 @@ export class ClusterClient {
 
   async resolve(topic: string, vhost = "", options: CallOptions = {}): Promise<Topology> {
     return (await this.channels.call<object, { topology: Topology }>("flotilla.v1.Cluster", "Resolve", { topic, vhost }, options)).topology;
+  }
+
+  /** The topology of a topic now, and again after every change, until `signal` or the reader ends it; changes in between are passed over. */
+  async *watch(topic: string, vhost = "", options: CallOptions = {}): AsyncGenerator<Topology> {
+    const { signal } = options;
+    let isNew = true;
+    let wake: (() => void) | null = null;
+    const changed = (): void => {
+      isNew = true;
+      wake?.();
+    };
+    const watch = await TopologyWatch.open(this.channels, vhost, topic, changed);
+    signal?.addEventListener("abort", changed, { once: true });
+    try {
+      while (signal?.aborted !== true) {
+        if (isNew) {
+          isNew = false;
+          yield watch.current;
+        } else await new Promise<void>((resolve) => (wake = resolve));
+      }
+    } finally {
+      signal?.removeEventListener("abort", changed);
+      watch.close();
+    }
   }
 
   /** Moves a partition's leadership; without `toNode` to the best of its other replicas. Resolves with the new leader. */

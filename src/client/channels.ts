@@ -6,6 +6,7 @@ import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import {
   Client,
+  connectivityState,
   credentials,
   status as grpcStatus,
   type CallOptions,
@@ -22,10 +23,14 @@ export type ChannelSettings = {
   readonly endpoints: readonly string[];
   readonly tls?: { readonly ca: Buffer; readonly cert?: Buffer; readonly key?: Buffer } | undefined;
   readonly deadlineMs: number;
+  /** Tells the nodes who calls, in the user agent. */
+  readonly clientName: string;
 };
 
 const MESSAGE_BYTES_MAX = 16 * 1024 * 1024;
 const FLOW_WINDOW_BYTES = 4 * 1024 * 1024;
+/** How long a node may take to accept a connection before the next one is asked. */
+const CONNECT_MS = 3_000;
 const identity = (bytes: Buffer): Buffer => bytes;
 
 type Methods = Readonly<Record<string, MethodDefinition<object, object>>>;
@@ -59,7 +64,7 @@ export class Channels {
     options: { signal?: AbortSignal | undefined } = {},
   ): Promise<Response> {
     const definition = this.services[service]![method]!;
-    return this.anyNode((client) => unary(client, definition, request, this.callOptions(), options.signal)) as Promise<Response>;
+    return this.anyNode((client) => unary(client, definition, request, this.callOptions(), options.signal), true) as Promise<Response>;
   }
 
   /** A call with encoded messages to one node, or to any. */
@@ -67,12 +72,14 @@ export class Channels {
     service: string,
     method: string,
     request: Buffer,
-    options: { endpoint?: string | undefined; deadlineMs?: number; signal?: AbortSignal | undefined } = {},
+    options: { endpoint?: string | undefined; deadlineMs?: number; signal?: AbortSignal | undefined; isRepeatable?: boolean } = {},
   ): Promise<Buffer> {
     const definition = raw(this.services[service]![method]!);
     const call = (client: Client): Promise<object> =>
       unary(client, definition, request, this.callOptions(options.deadlineMs), options.signal);
-    return (await (options.endpoint === undefined ? this.anyNode(call) : call(this.client(options.endpoint)))) as Buffer;
+    return (await (options.endpoint === undefined
+      ? this.anyNode(call, options.isRepeatable ?? true)
+      : call(this.client(options.endpoint)))) as Buffer;
   }
 
   /** A stream of encoded messages to one node. */
@@ -85,6 +92,11 @@ export class Channels {
   readable(endpoint: string, service: string, method: string, request: object): ClientReadableStream<object> {
     const { path, requestSerialize, responseDeserialize } = this.services[service]![method]!;
     return this.client(endpoint).makeServerStreamRequest(path, requestSerialize, responseDeserialize, request, {});
+  }
+
+  /** A connection stands. If not, one is begun. */
+  isConnected(endpoint: string): boolean {
+    return this.client(endpoint).getChannel().getConnectivityState(true) === connectivityState.READY;
   }
 
   /** All known addresses, the preferred one first. */
@@ -108,6 +120,7 @@ export class Channels {
         "grpc.max_receive_message_length": MESSAGE_BYTES_MAX,
         "grpc.max_send_message_length": MESSAGE_BYTES_MAX,
         "grpc-node.flow_control_window": FLOW_WINDOW_BYTES,
+        "grpc.primary_user_agent": this.settings.clientName,
         "grpc.keepalive_time_ms": 30_000,
         "grpc.keepalive_timeout_ms": 10_000,
         "grpc.initial_reconnect_backoff_ms": 50,
@@ -122,20 +135,45 @@ export class Channels {
     return { deadline: Date.now() + deadlineMs };
   }
 
-  private async anyNode(call: (client: Client) => Promise<object>): Promise<object> {
+  /** Goes from node to node until one answers. What may have been done already is not asked for again unless `isRepeatable`. */
+  private async anyNode(call: (client: Client) => Promise<object>, isRepeatable: boolean): Promise<object> {
     let failure: FlotillaError | null = null;
     for (const endpoint of this.endpoints()) {
+      const client = this.client(endpoint);
+      if (!(await isReady(client.getChannel(), CONNECT_MS))) {
+        failure ??= new FlotillaError(
+          "UNREACHABLE",
+          `no node answers at ${this.endpoints().join(", ")}; is one up, and the address right?`,
+        );
+        continue;
+      }
       try {
-        const answer = await call(this.client(endpoint));
+        const answer = await call(client);
         this.preferred = endpoint;
         return answer;
       } catch (error) {
-        if (!(error instanceof FlotillaError) || (error.code !== "UNREACHABLE" && error.code !== "STOPPING")) throw error;
+        if (!(error instanceof FlotillaError)) throw error;
+        const isElsewhere = error.code === "STOPPING" || (error.code === "UNREACHABLE" && (isRepeatable || !error.maybeApplied));
+        if (!isElsewhere) throw error;
         failure = error;
       }
     }
     throw failure!;
   }
+}
+
+/** Resolves with whether a connection stands; false at once where the last try failed, and after `timeoutMs`. */
+function isReady(channel: ReturnType<Client["getChannel"]>, timeoutMs: number): Promise<boolean> {
+  const deadline = Date.now() + timeoutMs;
+  return new Promise((resolve) => {
+    const look = (): void => {
+      const state = channel.getConnectivityState(true);
+      if (state === connectivityState.READY) resolve(true);
+      else if (state === connectivityState.TRANSIENT_FAILURE || state === connectivityState.SHUTDOWN) resolve(false);
+      else channel.watchConnectivityState(state, deadline, (error) => (error === undefined ? look() : resolve(false)));
+    };
+    look();
+  });
 }
 
 function unary(

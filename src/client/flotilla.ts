@@ -14,6 +14,8 @@ export type ConnectOptions = {
   readonly tls?: { readonly ca: Buffer; readonly cert?: Buffer; readonly key?: Buffer };
   /** Of each unary call, in ms. */
   readonly deadlineMs?: number;
+  /** Tells the nodes who calls, in the user agent. */
+  readonly clientName?: string;
 };
 
 const DEADLINE_MS = 30_000;
@@ -26,7 +28,8 @@ export class Flotilla {
 
   /** Rejects when none of the endpoints answers. */
   static async connect(options: ConnectOptions): Promise<Flotilla> {
-    const channels = new Channels({ endpoints: options.endpoints, tls: options.tls, deadlineMs: options.deadlineMs ?? DEADLINE_MS });
+    const { endpoints, tls, deadlineMs = DEADLINE_MS, clientName = "flotilla-client" } = options;
+    const channels = new Channels({ endpoints, tls, deadlineMs, clientName });
     const client = new Flotilla(channels);
     try {
       const { nodes } = await client.cluster.describe();
@@ -46,19 +49,19 @@ export class Flotilla {
 
   /** A producer for one topic. Rejects with UNKNOWN_TOPIC if there is none. */
   async producer(topic: string, options: ProducerOptions = {}): Promise<Producer> {
-    const producer = await Producer.open(this.channels, topic, options);
+    const producer: Producer = await Producer.open(this.channels, topic, options, () => this.open.delete(producer));
     this.open.add(producer);
     return producer;
   }
 
   /** A consumer of one topic. */
   async consumer(topic: string, options: ConsumerOptions = {}): Promise<Consumer> {
-    const consumer = await Consumer.open(this.channels, topic, options);
+    const consumer: Consumer = await Consumer.open(this.channels, topic, options, () => this.open.delete(consumer));
     this.open.add(consumer);
     return consumer;
   }
 
-  /** Stores records as one batch, without the machinery of a producer and without protection against duplicates. */
+  /** Stores records as one batch, without the machinery of a producer and without protection against duplicates: sent once, never again. */
   async publish(
     topic: string,
     records: readonly OutgoingRecord[],
@@ -71,7 +74,7 @@ export class Flotilla {
     writer.blockAlways(4, encoder.finish()).uint(5, records.length);
     if (options.partitionKey !== undefined) writer.blockAlways(7, bytesOf(options.partitionKey));
     const answer = new ProtoReader(
-      await this.channels.callRaw("flotilla.v1.Messaging", "Publish", toBuffer(writer), { signal: options.signal }),
+      await this.channels.callRaw("flotilla.v1.Messaging", "Publish", toBuffer(writer), { signal: options.signal, isRepeatable: false }),
     );
     const placed = { partition: 0, offset: 0, count: 0 };
     while (answer.next()) {

@@ -51,6 +51,8 @@ const RETRY_MS_MAX = 500;
 /** Refusals in a row of the oldest batch for its sequence, after which a gap is certain. */
 const SEQUENCE_TRIES_MAX = 20;
 const ENCODER_BYTES_MIN = 1024;
+/** Batches of a producer whose offsets a partition remembers for answering duplicates. */
+const DUPLICATES_PLACED = 8;
 
 export class PartitionSender {
   private readonly partition: number;
@@ -70,6 +72,7 @@ export class PartitionSender {
   private nextSequence = 0;
   private attempt = 1;
   private failures = 0;
+  private lastError: FlotillaError | null = null;
   private sequenceFailures = 0;
   /** The partition has forgotten this producer: it must go on under the next epoch. */
   private isForgotten = false;
@@ -182,8 +185,9 @@ export class PartitionSender {
     if (error === null) {
       this.failures = 0;
       this.sequenceFailures = 0;
-      // A duplicate whose place the partition no longer knows is answered with 0; where it cannot be 0 we can tell.
-      this.finish(batch, null, outcome.duplicate && outcome.baseOffset === 0 && batch.sequence > 0 ? -1 : outcome.baseOffset);
+      // The place of a duplicate that lies too far back is no longer known and comes as 0.
+      const isPlaceLost = outcome.duplicate && outcome.baseOffset === 0 && (batch.sequence > 0 || this.batches.length > DUPLICATES_PLACED);
+      this.finish(batch, null, isPlaceLost ? -1 : outcome.baseOffset);
       return;
     }
     if (!error.maybeApplied) batch.unknowns -= 1;
@@ -315,8 +319,6 @@ export class PartitionSender {
     );
   }
 
-  private lastError: FlotillaError | null = null;
-
   /** One timer for the oldest batch: on time or moved on to the one that is the oldest then. */
   private armExpiry(): void {
     const oldest = this.batches[0];
@@ -328,6 +330,7 @@ export class PartitionSender {
     const leftMs = oldest.takenMs + deliveryTimeoutMs - Date.now();
     if (leftMs > 0) {
       this.expiryTimer = setTimeout(() => this.armExpiry(), leftMs);
+      this.expiryTimer.unref();
       return;
     }
     this.expiryTimer = null;

@@ -3,10 +3,11 @@
 // each record is stored exactly once and in order, whatever happens to leaders and connections.
 
 import { randomBytes } from "node:crypto";
+import { BATCH_BYTES_MAX, BATCH_RECORDS_MAX } from "../base/limits.ts";
 import type { Channels } from "./channels.ts";
 import { FlotillaError } from "./errors.ts";
-import { PartitionSender, type Batch, type SenderHost } from "./partition-sender.ts";
-import { PublishLink, type BatchOutcome } from "./publish-link.ts";
+import { PartitionSender, type Batch, type SenderHost, type SenderOptions } from "./partition-sender.ts";
+import { PublishLink } from "./publish-link.ts";
 import { bytesOf, hashKey, type OutgoingRecord } from "./records.ts";
 import { TopologyWatch } from "./topology.ts";
 
@@ -23,8 +24,12 @@ export type ProducerOptions = {
   readonly bufferBytesMax?: number;
   /** False: a batch is sent once; its failure is reported even if it may have been stored. */
   readonly idempotent?: boolean;
-  /** 1..2^53-1; drawn at random if absent. With a fixed one, a higher `epoch` fences off an older producer. */
+  /**
+   * 1..2^53-1; drawn at random if absent. Under a fixed id only the producer of the highest `epoch` may publish: give each
+   * run a higher one than the last, or its first records count as repetitions of the last run's.
+   */
   readonly producerId?: number;
+  /** 0..2^32-1; must be given along with `producerId`. */
   readonly epoch?: number;
   /** How long a record may take in all before the producer gives up. */
   readonly deliveryTimeoutMs?: number;
@@ -47,36 +52,46 @@ const DEFAULTS = {
   epoch: 0,
   deliveryTimeoutMs: 120_000,
 };
-/** A link that failed is not tried again before. */
-const LINK_PAUSE_MS = 50;
+/** A node whose stream failed is avoided for so long, doubled with each failure in a row. */
+const LINK_PAUSE_MS_MIN = 50;
+const LINK_PAUSE_MS_MAX = 5_000;
+
+type Trouble = { readonly failures: number; readonly untilMs: number };
 
 export class Producer implements SenderHost {
   readonly options: Required<Omit<ProducerOptions, "partitioner" | "producerId">> & { readonly producerId: number };
+  private readonly senderOptions: SenderOptions;
   private readonly channels: Channels;
   private readonly topic: string;
   private readonly partitioner: ProducerOptions["partitioner"];
   private readonly senders: (PartitionSender | undefined)[] = [];
   private readonly links = new Map<string, PublishLink<Batch>>();
-  private readonly pausedUntil = new Map<string, number>();
+  /** Nodes whose last stream failed; at most one row for each address ever learned. */
+  private readonly troubles = new Map<string, Trouble>();
   private topology!: TopologyWatch;
   private bufferedBytes = 0;
   private sticky = 0;
   private spaceWaiters: (() => void)[] = [];
-  private idleWaiters: (() => void)[] = [];
   private failure: FlotillaError | null = null;
+  private isClosing = false;
+  private readonly closed: () => void;
 
-  static async open(channels: Channels, topic: string, options: ProducerOptions): Promise<Producer> {
-    const producer = new Producer(channels, topic, options);
+  /** `closed` is called once, when the producer has ended for whatever reason. */
+  static async open(channels: Channels, topic: string, options: ProducerOptions, closed: () => void): Promise<Producer> {
+    const producer = new Producer(channels, topic, options, closed);
     producer.topology = await TopologyWatch.open(channels, producer.options.vhost, topic, () => producer.pumpAll());
     return producer;
   }
 
-  private constructor(channels: Channels, topic: string, options: ProducerOptions) {
+  private constructor(channels: Channels, topic: string, options: ProducerOptions, closed: () => void) {
+    check(options);
+    this.closed = closed;
     this.channels = channels;
     this.topic = topic;
     this.partitioner = options.partitioner;
     const { partitioner: _, ...given } = options;
     this.options = { ...DEFAULTS, ...given, producerId: given.producerId ?? randomProducerId() };
+    this.senderOptions = { ...this.options, ownsEpoch: given.producerId === undefined };
   }
 
   /** Partitions of the topic, as known now. */
@@ -86,10 +101,12 @@ export class Producer implements SenderHost {
 
   /**
    * Takes a record; `callback` tells its outcome. False: the buffer is full, wait for `ready()` before the next one (the
-   * record was taken all the same). Throws when the producer is closed or has failed.
+   * record was taken all the same). The record's bytes are copied before this returns. Throws when the record cannot be
+   * taken (too large, no such partition), and when the producer is closed or has failed.
    */
   append(record: OutgoingRecord, callback?: RecordCallback, partition?: number): boolean {
     if (this.failure !== null) throw this.failure;
+    if (this.isClosing) throw closedError();
     const target = partition ?? this.choose(record);
     if (!Number.isInteger(target) || target < 0 || target >= this.topology.partitions) {
       throw new FlotillaError("UNKNOWN_PARTITION", `topic ${this.topic} has partitions 0..${this.topology.partitions - 1}, not ${target}`);
@@ -100,25 +117,23 @@ export class Producer implements SenderHost {
 
   /** Publishes one record and resolves with its place. Waits while the buffer is full. */
   async send(record: OutgoingRecord, options: { partition?: number; signal?: AbortSignal } = {}): Promise<Placed> {
-    if (this.bufferedBytes >= this.options.bufferBytesMax) await this.ready();
-    const { signal } = options;
+    const { partition, signal } = options;
+    while (this.failure === null && this.bufferedBytes >= this.options.bufferBytesMax && signal?.aborted !== true)
+      await this.readyOr(signal);
     if (signal?.aborted === true)
       throw new FlotillaError("ABORTED", "the send was aborted before the record was taken", { retryable: false });
     return new Promise((resolve, reject) => {
-      const abort = (): void =>
-        reject(
-          new FlotillaError("ABORTED", "the send was aborted; the record may still be stored", { retryable: false, maybeApplied: true }),
-        );
+      const abort = (): void => {
+        const message = "the send was aborted; the record may still be stored";
+        reject(new FlotillaError("ABORTED", message, { retryable: false, maybeApplied: true }));
+      };
+      const done: RecordCallback = (error, placed, offset) => {
+        signal?.removeEventListener("abort", abort);
+        if (error === null) resolve({ partition: placed, offset });
+        else reject(error);
+      };
+      this.append(record, done, partition);
       signal?.addEventListener("abort", abort, { once: true });
-      this.append(
-        record,
-        (error, partition, offset) => {
-          signal?.removeEventListener("abort", abort);
-          if (error === null) resolve({ partition, offset });
-          else reject(error);
-        },
-        options.partition,
-      );
     });
   }
 
@@ -130,17 +145,26 @@ export class Producer implements SenderHost {
 
   /** Sends what waits and resolves when every record taken so far has its outcome; rejects if the producer failed. */
   async flush(): Promise<void> {
-    for (const sender of this.senders) sender?.seal();
-    if (this.bufferedBytes > 0 && this.failure === null) await new Promise<void>((resolve) => this.idleWaiters.push(resolve));
+    await new Promise<void>((resolve) => {
+      // The one more is ours: nothing may be left before all partitions were asked.
+      let left = 1;
+      const reported = (): void => {
+        left -= 1;
+        if (left === 0) resolve();
+      };
+      for (const sender of this.senders) left += sender?.whenReported(reported) ?? 0;
+      reported();
+    });
     if (this.failure !== null && this.failure.code !== "CLOSED") throw this.failure;
   }
 
   /** Flushes, then ends the producer. */
   async close(): Promise<void> {
+    this.isClosing = true;
     try {
       if (this.failure === null) await this.flush();
     } finally {
-      this.stop(new FlotillaError("CLOSED", "the producer is closed", { retryable: false }));
+      this.stop(closedError());
     }
   }
 
@@ -150,56 +174,69 @@ export class Producer implements SenderHost {
 
   // What the partitions ask for (SenderHost).
 
-  linkFor(partition: number): PublishLink<Batch> | undefined {
-    const now = Date.now();
+  linkFor(partition: number, epoch: number): PublishLink<Batch> | undefined {
     const leader = this.topology.leaderEndpoint(partition);
     // The leader if it can be reached, else any node: it passes the batches on.
     const candidates = leader === undefined ? [] : [leader];
     for (const endpoint of [...candidates, ...this.topology.aliveEndpoints(), ...this.channels.endpoints()]) {
-      if ((this.pausedUntil.get(endpoint) ?? 0) > now) continue;
-      const known = this.links.get(endpoint);
-      if (known !== undefined) return known;
-      const { vhost, producerId, epoch, idempotent } = this.options;
-      const link = new PublishLink<Batch>(
-        endpoint,
-        this.channels.duplex(endpoint, "flotilla.v1.Messaging", "PublishStream"),
-        { vhost, topic: this.topic, producerId: idempotent ? producerId : 0, epoch },
-        {
-          acked: (batch, outcome) => this.acked(batch, outcome),
-          lost: (gone, error) => this.lost(gone, error),
-        },
-      );
-      this.links.set(endpoint, link);
+      if (!this.isUsable(endpoint)) continue;
+      const name = linkName(endpoint, epoch);
+      const link = this.links.get(name) ?? this.openLink(endpoint, epoch);
+      this.links.set(name, link);
       return link;
     }
     return undefined;
   }
 
   preferredEndpoint(partition: number): string | undefined {
-    return this.topology.leaderEndpoint(partition);
+    const leader = this.topology.leaderEndpoint(partition);
+    return leader !== undefined && this.isUsable(leader) ? leader : undefined;
   }
 
   released(bytes: number): void {
     this.bufferedBytes -= bytes;
     if (this.bufferedBytes < this.options.bufferBytesMax / 2 && this.spaceWaiters.length > 0) this.wake(this.spaceWaiters.splice(0));
-    if (this.bufferedBytes === 0) this.wake(this.idleWaiters.splice(0));
   }
 
   fail(error: FlotillaError): void {
     this.stop(error);
   }
 
-  private acked(batch: Batch, outcome: BatchOutcome): void {
-    this.senders[batch.partition]!.acked(batch, outcome);
+  /** False for a node whose last stream failed, until some time has passed and a connection stands. */
+  private isUsable(endpoint: string): boolean {
+    const trouble = this.troubles.get(endpoint);
+    if (trouble === undefined) return true;
+    const isConnected = this.channels.isConnected(endpoint);
+    return isConnected && trouble.untilMs <= Date.now();
+  }
+
+  private openLink(endpoint: string, epoch: number): PublishLink<Batch> {
+    const { vhost, producerId, idempotent } = this.options;
+    const stream = this.channels.duplex(endpoint, "flotilla.v1.Messaging", "PublishStream");
+    const link = new PublishLink<Batch>(
+      endpoint,
+      stream,
+      { vhost, topic: this.topic, producerId: idempotent ? producerId : 0, epoch },
+      {
+        acked: (batch, outcome) => {
+          if (outcome.error === null) this.troubles.delete(endpoint);
+          this.senders[batch.partition]!.acked(batch, outcome);
+        },
+        lost: (gone, error) => this.lost(gone, error),
+      },
+    );
+    return link;
   }
 
   private lost(link: PublishLink<Batch>, error: FlotillaError): void {
-    this.links.delete(link.endpoint);
+    this.links.delete(linkName(link.endpoint, link.epoch));
     if (!error.retryable && error.code !== "ABORTED" && error.code !== "INTERNAL") {
       this.stop(error);
       return;
     }
-    this.pausedUntil.set(link.endpoint, Date.now() + LINK_PAUSE_MS);
+    const failures = (this.troubles.get(link.endpoint)?.failures ?? 0) + 1;
+    const pauseMs = Math.min(LINK_PAUSE_MS_MAX, LINK_PAUSE_MS_MIN * 2 ** Math.min(failures - 1, 10));
+    this.troubles.set(link.endpoint, { failures, untilMs: Date.now() + pauseMs });
     for (const sender of this.senders) sender?.linkLost(link, error);
   }
 
@@ -210,7 +247,16 @@ export class Producer implements SenderHost {
     for (const link of this.links.values()) link.close();
     for (const sender of this.senders) sender?.stop(error);
     this.wake(this.spaceWaiters.splice(0));
-    this.wake(this.idleWaiters.splice(0));
+    this.closed();
+  }
+
+  private async readyOr(signal: AbortSignal | undefined): Promise<void> {
+    if (signal === undefined) return this.ready();
+    let abort = (): void => {};
+    const aborted = new Promise<void>((resolve) => (abort = resolve));
+    signal.addEventListener("abort", abort, { once: true });
+    await Promise.race([this.ready(), aborted]);
+    signal.removeEventListener("abort", abort);
   }
 
   private wake(waiters: readonly (() => void)[]): void {
@@ -231,7 +277,37 @@ export class Producer implements SenderHost {
   }
 
   private senderOf(partition: number): PartitionSender {
-    return (this.senders[partition] ??= new PartitionSender(partition, this.options, this));
+    return (this.senders[partition] ??= new PartitionSender(partition, this.senderOptions, this));
+  }
+}
+
+function linkName(endpoint: string, epoch: number): string {
+  return `${epoch} ${endpoint}`;
+}
+
+function closedError(): FlotillaError {
+  return new FlotillaError("CLOSED", "the producer is closed", { retryable: false });
+}
+
+function check(options: ProducerOptions): void {
+  const bounds: readonly [keyof ProducerOptions, number, number][] = [
+    ["lingerMs", 0, 60_000],
+    ["batchBytes", 1, BATCH_BYTES_MAX],
+    ["batchRecords", 1, BATCH_RECORDS_MAX],
+    ["inflightBatchesMax", 1, 1_024],
+    ["bufferBytesMax", 1, Number.MAX_SAFE_INTEGER],
+    ["producerId", 1, Number.MAX_SAFE_INTEGER],
+    ["epoch", 0, 0xffff_ffff],
+    ["deliveryTimeoutMs", 1, 0x7fff_ffff],
+  ];
+  for (const [name, minimum, maximum] of bounds) {
+    const value = options[name];
+    if (value !== undefined && !(Number.isSafeInteger(value) && (value as number) >= minimum && (value as number) <= maximum)) {
+      throw new FlotillaError("INVALID_ARGUMENT", `${name} must be a whole number of ${minimum}..${maximum}, not ${String(value)}`);
+    }
+  }
+  if (options.producerId !== undefined && options.epoch === undefined) {
+    throw new FlotillaError("INVALID_ARGUMENT", "a fixed producerId needs an epoch, higher than that of the run before");
   }
 }
 

@@ -23,7 +23,8 @@ export type PartitionInfo = {
 };
 export type Topology = { readonly nodes: readonly NodeInfo[]; readonly partitions: readonly PartitionInfo[] };
 
-const RETRY_MS = 100;
+const RETRY_MS_MIN = 100;
+const RETRY_MS_MAX = 5_000;
 
 export class TopologyWatch {
   private readonly channels: Channels;
@@ -34,6 +35,8 @@ export class TopologyWatch {
   private stream: ClientReadableStream<object> | null = null;
   private timer: NodeJS.Timeout | null = null;
   private turn = 0;
+  /** Watches in a row that ended without an answer. */
+  private failures = 0;
   private isClosed = false;
 
   /** Resolves the topic, then watches it; `changed` is called after every change. */
@@ -50,6 +53,11 @@ export class TopologyWatch {
     this.changed = changed;
     this.take(topology);
     this.watch();
+  }
+
+  /** As known now. */
+  get current(): Topology {
+    return this.topology;
   }
 
   get partitions(): number {
@@ -75,28 +83,49 @@ export class TopologyWatch {
   }
 
   private take(topology: Topology): void {
-    this.topology = topology;
+    this.topology = merge(this.topology, topology);
     this.channels.learn(this.aliveEndpoints());
   }
 
   private watch(): void {
     if (this.isClosed) return;
     const endpoints = this.channels.endpoints();
-    const stream = this.channels.readable(endpoints[this.turn % endpoints.length]!, "flotilla.v1.Cluster", "WatchTopology", {
-      vhost: this.vhost,
-      topic: this.topic,
-    });
+    const endpoint = endpoints[this.turn % endpoints.length]!;
+    const stream = this.channels.readable(endpoint, "flotilla.v1.Cluster", "WatchTopology", { vhost: this.vhost, topic: this.topic });
     this.stream = stream;
     stream.on("data", (message: object) => {
+      if (this.stream !== stream) return;
+      this.failures = 0;
       this.take((message as { topology: Topology }).topology);
       this.changed();
     });
-    stream.on("error", () => (this.turn += 1));
-    stream.on("close", () => {
+    const end = (): void => {
       if (this.isClosed || this.stream !== stream) return;
       this.stream = null;
-      this.timer = setTimeout(() => this.watch(), RETRY_MS);
+      this.turn += 1;
+      this.failures += 1;
+      const ceiling = Math.min(RETRY_MS_MAX, RETRY_MS_MIN * 2 ** Math.min(this.failures - 1, 10));
+      this.timer = setTimeout(() => this.watch(), ceiling / 2 + Math.random() * (ceiling / 2));
       this.timer.unref();
-    });
+    };
+    stream.on("error", end);
+    stream.on("end", end);
   }
+}
+
+/**
+ * The newer of two views, by partition: a node that lags behind must not take us back. Terms only grow within a group;
+ * another group means that the topic was made anew.
+ */
+function merge(known: Topology, next: Topology): Topology {
+  const isSameTopic = known.partitions[0]?.group === next.partitions[0]?.group;
+  if (!isSameTopic) return next;
+  const count = Math.max(known.partitions.length, next.partitions.length);
+  const partitions: PartitionInfo[] = [];
+  for (let partition = 0; partition < count; partition++) {
+    const before = known.partitions[partition];
+    const after = next.partitions[partition];
+    partitions.push(after === undefined || (before !== undefined && before.term > after.term) ? before! : after);
+  }
+  return { nodes: next.nodes, partitions };
 }

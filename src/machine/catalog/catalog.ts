@@ -1,9 +1,10 @@
 // The description of the cluster: its nodes and what exists on them. Every node holds it and routes from it.
 
 import { ByteReader, ByteWriter, DecodeError, utf8Encode } from "../../base/bytes.ts";
-import { replicaId, type GroupId, type NodeId } from "../../base/ids.ts";
-import { NAME_LENGTH_MAX, PARTITIONS_PER_TOPIC_MAX } from "../../base/limits.ts";
+import { GROUP_ID_MAX, replicaId, type GroupId, type NodeId } from "../../base/ids.ts";
+import { PARTITIONS_PER_TOPIC_MAX, TOPICS_MAX } from "../../base/limits.ts";
 import type { ApplyMeta, Effects, Machine } from "../machine.ts";
+import { isName, isVhost, quoted } from "../names.ts";
 import {
   CATALOG_BAD_COMMAND,
   CATALOG_CONFLICT,
@@ -27,13 +28,25 @@ import {
   type ExpandTopic,
   type NodeRegistration,
   type Placement,
+  type UpdateTopic,
 } from "./commands.ts";
-import { readNode, readTopic, sameConfig, writeNode, writeTopic, type NodeRow, type PartitionRow, type TopicRow } from "./rows.ts";
+import {
+  mergeConfig,
+  readNode,
+  readTopic,
+  sameConfig,
+  writeNode,
+  writeTopic,
+  type NodeRow,
+  type PartitionRow,
+  type TopicRow,
+} from "./rows.ts";
 
 export type { NodeRow, PartitionRow, TopicRow } from "./rows.ts";
 
 const FORMAT = 1;
-const TOPICS_MAX = 100_000;
+/** The kind of log entry that carries a command, as the contract of `Machine.apply` numbers it. */
+const KIND_COMMAND = 2;
 
 type Outcome = { readonly code: number; readonly detail: string };
 const DONE: Outcome = { code: CATALOG_OK, detail: "" };
@@ -50,8 +63,8 @@ export class CatalogMachine implements Machine {
   private topicRows = new Map<string, TopicRow>();
   private groupRows = new Map<GroupId, { topic: TopicRow; partition: number }>();
 
-  apply(_meta: ApplyMeta, _kind: number, payload: Uint8Array, effects: Effects): void {
-    const command = decodeCatalogCommand(payload);
+  apply(_meta: ApplyMeta, kind: number, payload: Uint8Array, effects: Effects): void {
+    const command = kind === KIND_COMMAND ? decodeCatalogCommand(payload) : undefined;
     const { code, detail } = command === undefined ? refuse(CATALOG_BAD_COMMAND, "unknown command") : this.run(command);
     if (code === CATALOG_OK) {
       this.viewVersion += 1;
@@ -73,6 +86,7 @@ export class CatalogMachine implements Machine {
     return this.topicRows.get(keyOf(vhost, name));
   }
 
+  /** In no order that means anything: it differs between a replay and a restore. */
   topics(): IterableIterator<TopicRow> {
     return this.topicRows.values();
   }
@@ -101,18 +115,23 @@ export class CatalogMachine implements Machine {
     const reader = new ByteReader(snapshot);
     const format = reader.u8();
     if (format !== FORMAT) throw new DecodeError(`catalog snapshot of format ${format}, this release knows ${FORMAT}`);
-    this.clusterId = reader.string();
-    this.viewVersion = reader.varint();
-    this.nextGroup = reader.varint();
-    this.nodeRows = new Map();
-    this.topicRows = new Map();
-    this.groupRows = new Map();
+    const [clusterId, viewVersion, nextGroup] = [reader.string(), reader.varint(), reader.varint()];
+    const nodes = new Map<NodeId, NodeRow>();
     for (let count = reader.varint(); count > 0; count--) {
       const row = readNode(reader);
-      this.nodeRows.set(row.id, row);
+      nodes.set(row.id, row);
     }
-    for (let count = reader.varint(); count > 0; count--) this.put(readTopic(reader));
+    const topics: TopicRow[] = [];
+    for (let count = reader.varint(); count > 0; count--) topics.push(readTopic(reader));
     reader.done();
+    // Only now: a damaged snapshot leaves the state as it was.
+    this.clusterId = clusterId;
+    this.viewVersion = viewVersion;
+    this.nextGroup = nextGroup;
+    this.nodeRows = nodes;
+    this.topicRows = new Map();
+    this.groupRows = new Map();
+    for (const topic of topics) this.put(topic);
   }
 
   private run(command: CatalogCommand): Outcome {
@@ -125,12 +144,8 @@ export class CatalogMachine implements Machine {
         return this.create(command);
       case EXPAND_TOPIC:
         return this.expand(command);
-      case UPDATE_TOPIC: {
-        const topic = this.topic(command.vhost, command.name);
-        if (topic === undefined) return unknownTopic(command.name);
-        this.put({ ...topic, config: command.config });
-        return DONE;
-      }
+      case UPDATE_TOPIC:
+        return this.update(command);
       case DELETE_TOPIC:
         return this.delete(command.vhost, command.name);
       default:
@@ -139,6 +154,7 @@ export class CatalogMachine implements Machine {
   }
 
   private initialize(clusterId: string): Outcome {
+    if (clusterId === "") return refuse(CATALOG_BAD_COMMAND, "a cluster id has at least one character");
     if (this.clusterId !== "" && this.clusterId !== clusterId) return refuse(CATALOG_CONFLICT, `the cluster is ${this.clusterId}`);
     this.clusterId = clusterId;
     return DONE;
@@ -160,8 +176,8 @@ export class CatalogMachine implements Machine {
 
   private create(command: CreateTopic): Outcome {
     const { vhost, name, replicas, config, placement, createdMs } = command;
-    if (!isName(name) || !(vhost === "/" || isName(vhost)))
-      return refuse(CATALOG_INVALID_NAME, `${JSON.stringify(name)} is not a topic name`);
+    if (!isName(name)) return refuse(CATALOG_INVALID_NAME, `${quoted(name)} is not a topic name`);
+    if (!isVhost(vhost)) return refuse(CATALOG_INVALID_NAME, `${quoted(vhost)} is not a vhost name`);
     const known = this.topic(vhost, name);
     if (known !== undefined) {
       const same = known.partitions.length === placement.length && known.replicas === replicas && sameConfig(known.config, config);
@@ -172,11 +188,17 @@ export class CatalogMachine implements Machine {
       );
     }
     if (this.topicRows.size >= TOPICS_MAX) return refuse(CATALOG_TOO_MANY, `there are ${TOPICS_MAX} topics already`);
-    if (placement.length < 1 || placement.length > PARTITIONS_PER_TOPIC_MAX)
-      return refuse(CATALOG_TOO_MANY, `${placement.length} partitions`);
-    const partitions = this.makePartitions(placement);
-    if (partitions === undefined) return refuse(CATALOG_UNKNOWN_NODE, "the placement names a node that is not registered");
-    this.put({ vhost, name, partitions, replicas, config, createdMs });
+    const fault = this.faultOf(placement, replicas);
+    if (fault !== null) return fault;
+    this.put({ vhost, name, partitions: this.makePartitions(placement), replicas, config, createdMs });
+    return DONE;
+  }
+
+  private update(command: UpdateTopic): Outcome {
+    const topic = this.topic(command.vhost, command.name);
+    if (topic === undefined) return unknownTopic(command.name);
+    const config = command.fields === undefined ? command.config : mergeConfig(topic.config, command.config, command.fields);
+    this.put({ ...topic, config });
     return DONE;
   }
 
@@ -187,9 +209,9 @@ export class CatalogMachine implements Machine {
       return refuse(CATALOG_CONFLICT, `the topic has ${topic.partitions.length} partitions by now`);
     if (topic.partitions.length + command.placement.length > PARTITIONS_PER_TOPIC_MAX)
       return refuse(CATALOG_TOO_MANY, `a topic may have ${PARTITIONS_PER_TOPIC_MAX} partitions`);
-    const added = this.makePartitions(command.placement);
-    if (added === undefined) return refuse(CATALOG_UNKNOWN_NODE, "the placement names a node that is not registered");
-    this.put({ ...topic, partitions: [...topic.partitions, ...added] });
+    const fault = this.faultOf(command.placement, topic.replicas);
+    if (fault !== null) return fault;
+    this.put({ ...topic, partitions: [...topic.partitions, ...this.makePartitions(command.placement)] });
     return DONE;
   }
 
@@ -201,10 +223,21 @@ export class CatalogMachine implements Machine {
     return DONE;
   }
 
-  private makePartitions(placement: Placement): PartitionRow[] | undefined {
+  /** Why these partitions cannot be made; null when they can. */
+  private faultOf(placement: Placement, replicas: number): Outcome | null {
+    if (placement.length === 0) return refuse(CATALOG_BAD_COMMAND, "the placement has no partitions");
+    if (placement.length > GROUP_ID_MAX - this.nextGroup) return refuse(CATALOG_TOO_MANY, "all group numbers are used up");
     for (const nodes of placement) {
-      if (new Set(nodes).size !== nodes.length || nodes.some((node) => !this.nodeRows.has(node))) return undefined;
+      if (nodes.length !== replicas)
+        return refuse(CATALOG_CONFLICT, `a partition is placed on ${nodes.length} nodes instead of ${replicas}`);
+      if (new Set(nodes).size !== nodes.length) return refuse(CATALOG_BAD_COMMAND, "a partition is placed on a node twice");
+      const unknown = nodes.find((node) => !this.nodeRows.has(node));
+      if (unknown !== undefined) return refuse(CATALOG_UNKNOWN_NODE, `node ${unknown} is not registered`);
     }
+    return null;
+  }
+
+  private makePartitions(placement: Placement): PartitionRow[] {
     return placement.map((nodes) => ({ group: this.nextGroup++ as GroupId, replicas: nodes.map((node) => replicaId(node, 0)) }));
   }
 
@@ -215,14 +248,10 @@ export class CatalogMachine implements Machine {
 }
 
 function unknownTopic(name: string): Outcome {
-  return refuse(CATALOG_UNKNOWN_TOPIC, `there is no topic ${JSON.stringify(name)}`);
+  return refuse(CATALOG_UNKNOWN_TOPIC, `there is no topic ${quoted(name)}`);
 }
 
 /** Neither part can contain a NUL. */
 function keyOf(vhost: string, name: string): string {
   return `${vhost}\0${name}`;
-}
-
-function isName(name: string): boolean {
-  return name.length <= NAME_LENGTH_MAX && /^[A-Za-z0-9._-]+$/.test(name);
 }

@@ -3,7 +3,18 @@
 import { ByteReader, ByteWriter, DecodeError } from "../../base/bytes.ts";
 import type { NodeId } from "../../base/ids.ts";
 import { PARTITIONS_PER_TOPIC_MAX, REPLICAS_MAX } from "../../base/limits.ts";
-import { readConfig, readNode, readNodeId, writeConfig, writeNode, type ConfigRow, type NodeRow } from "./rows.ts";
+import {
+  CONFIG_FIELDS,
+  readConfig,
+  readNode,
+  readNodeId,
+  readText,
+  writeConfig,
+  writeNode,
+  type ConfigField,
+  type ConfigRow,
+  type NodeRow,
+} from "./rows.ts";
 
 export const CATALOG_OK = 0;
 /** The topic exists with the very same settings: declaring it again is no error. */
@@ -38,7 +49,13 @@ export type CreateTopic = {
   readonly placement: Placement;
   readonly createdMs: number;
 };
-export type UpdateTopic = { readonly vhost: string; readonly name: string; readonly config: ConfigRow };
+export type UpdateTopic = {
+  readonly vhost: string;
+  readonly name: string;
+  readonly config: ConfigRow;
+  /** The fields of `config` that change; absent: all of them. */
+  readonly fields?: readonly ConfigField[];
+};
 export type ExpandTopic = {
   readonly vhost: string;
   readonly name: string;
@@ -77,7 +94,10 @@ export function encodeCreateTopic(topic: CreateTopic): Uint8Array {
 }
 
 export function encodeUpdateTopic(topic: UpdateTopic): Uint8Array {
-  const writer = begin(UPDATE_TOPIC).string(topic.vhost).string(topic.name);
+  const writer = begin(UPDATE_TOPIC)
+    .string(topic.vhost)
+    .string(topic.name)
+    .u8(maskOf(topic.fields ?? CONFIG_FIELDS));
   writeConfig(writer, topic.config);
   return writer.finish();
 }
@@ -109,7 +129,7 @@ export function decodeCatalogCommand(bytes: Uint8Array): CatalogCommand | undefi
 function decodeFields(kind: number, reader: ByteReader): CatalogCommand | undefined {
   switch (kind) {
     case INITIALIZE:
-      return { kind, clusterId: reader.string() };
+      return { kind, clusterId: readText(reader) };
     case REGISTER_NODE:
       return { kind, node: readNode(reader) };
     case CREATE_TOPIC: {
@@ -117,7 +137,7 @@ function decodeFields(kind: number, reader: ByteReader): CatalogCommand | undefi
       return { kind, vhost, name, replicas, createdMs, config: readConfig(reader), placement: readPlacement(reader) };
     }
     case UPDATE_TOPIC:
-      return { kind, vhost: reader.string(), name: reader.string(), config: readConfig(reader) };
+      return { kind, vhost: reader.string(), name: reader.string(), fields: readFields(reader), config: readConfig(reader) };
     case EXPAND_TOPIC:
       return { kind, vhost: reader.string(), name: reader.string(), expected: reader.varint(), placement: readPlacement(reader) };
     case DELETE_TOPIC:
@@ -125,6 +145,17 @@ function decodeFields(kind: number, reader: ByteReader): CatalogCommand | undefi
     default:
       return undefined;
   }
+}
+
+/** A bit for each field, in the order of CONFIG_FIELDS. */
+function maskOf(fields: readonly ConfigField[]): number {
+  return fields.reduce((mask, field) => mask | (1 << CONFIG_FIELDS.indexOf(field)), 0);
+}
+
+function readFields(reader: ByteReader): ConfigField[] {
+  const mask = reader.u8();
+  if (mask >= 1 << CONFIG_FIELDS.length) throw new DecodeError(`field mask ${mask}`);
+  return CONFIG_FIELDS.filter((_, at) => (mask & (1 << at)) !== 0);
 }
 
 function writePlacement(writer: ByteWriter, placement: Placement): void {

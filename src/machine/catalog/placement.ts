@@ -1,4 +1,4 @@
-// Which nodes get the replicas of new partitions: evenly by load, spread over zones first, leaders in turn.
+// Which nodes get the replicas of new partitions: spread over zones first, then evenly by load, leaders in turn.
 
 import { assert } from "../../base/assert.ts";
 import type { NodeId } from "../../base/ids.ts";
@@ -7,25 +7,23 @@ export type PlacementNode = {
   readonly id: NodeId;
   readonly dc: string;
   readonly zone: string;
-  /** What it holds already. */ readonly replicas: number;
+  /** What it holds already. */
+  readonly replicas: number;
   readonly leaders: number;
 };
 
+/** A node while partitions are being placed. `turn` is its place among equals and moves on with each partition. */
+type Load = { readonly id: NodeId; readonly zone: number; replicas: number; leaders: number; turn: number };
+
 /** One list per partition, the preferred leader first. Deterministic; `start` varies who wins between equals. */
 export function place(request: { nodes: readonly PlacementNode[]; partitions: number; replicas: number; start: number }): NodeId[][] {
-  const { nodes, partitions, replicas, start } = request;
-  assert(replicas >= 1 && replicas <= nodes.length, "there are as many nodes as replicas");
-  const loads = nodes.map((node, at) => ({ ...node, turn: (at + start) % nodes.length }));
+  const { partitions, replicas } = request;
+  assert(replicas >= 1 && replicas <= request.nodes.length, "there are as many nodes as replicas");
+  const loads = loadsOf(request.nodes, request.start);
   const placement: NodeId[][] = [];
   for (let partition = 0; partition < partitions; partition++) {
-    const chosen: typeof loads = [];
-    while (chosen.length < replicas) {
-      const zonesUsed = new Set(chosen.map(zoneOf));
-      const candidates = loads.filter((node) => !chosen.includes(node));
-      const fresh = candidates.filter((node) => !zonesUsed.has(zoneOf(node)));
-      chosen.push(least(fresh.length > 0 ? fresh : candidates, (node) => node.replicas));
-    }
-    const leader = least(chosen, (node) => node.leaders);
+    const chosen = choose(loads, replicas);
+    const leader = least(chosen, (a, b) => a.leaders - b.leaders);
     leader.leaders += 1;
     for (const node of chosen) node.replicas += 1;
     for (const node of loads) node.turn = (node.turn + 1) % loads.length;
@@ -34,18 +32,31 @@ export function place(request: { nodes: readonly PlacementNode[]; partitions: nu
   return placement;
 }
 
-function zoneOf(node: PlacementNode): string {
-  // Without labels every node is a zone of its own.
-  return node.dc === "" && node.zone === "" ? `#${node.id}` : `${node.dc}/${node.zone}`;
+/** The nodes of one partition: a zone is used again only when all that have a node left are used as often. */
+function choose(loads: readonly Load[], replicas: number): Load[] {
+  const chosen: Load[] = [];
+  const uses = new Map<number, number>();
+  const usesOf = (node: Load): number => uses.get(node.zone) ?? 0;
+  while (chosen.length < replicas) {
+    const candidates = loads.filter((node) => !chosen.includes(node));
+    const next = least(candidates, (a, b) => usesOf(a) - usesOf(b) || a.replicas - b.replicas);
+    uses.set(next.zone, usesOf(next) + 1);
+    chosen.push(next);
+  }
+  return chosen;
 }
 
-type Load = PlacementNode & { replicas: number; leaders: number; turn: number };
+function loadsOf(nodes: readonly PlacementNode[], start: number): Load[] {
+  const zones = new Map<string, number>();
+  return nodes.map(({ id, dc, zone, replicas, leaders }, at) => {
+    // Without labels every node is a zone of its own.
+    const label = dc === "" && zone === "" ? `#${id}` : `${dc}\0${zone}`;
+    const known = zones.get(label) ?? zones.size;
+    zones.set(label, known);
+    return { id, zone: known, replicas, leaders, turn: (at + start) % nodes.length };
+  });
+}
 
-function least<T extends Load>(nodes: readonly T[], loadOf: (node: T) => number): T {
-  let best = nodes[0]!;
-  for (const node of nodes) {
-    const difference = loadOf(node) - loadOf(best);
-    if (difference < 0 || (difference === 0 && node.turn < best.turn)) best = node;
-  }
-  return best;
+function least(nodes: readonly Load[], compare: (a: Load, b: Load) => number): Load {
+  return nodes.reduce((best, node) => ((compare(node, best) || node.turn - best.turn) < 0 ? node : best));
 }

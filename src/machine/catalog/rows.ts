@@ -1,6 +1,7 @@
 // The rows of the catalog and their bytes.
 
 import { DecodeError, type ByteReader, type ByteWriter } from "../../base/bytes.ts";
+import { NODE_TEXT_LENGTH_MAX } from "../../base/limits.ts";
 import { NODE_ID_MAX, type GroupId, type NodeId, type ReplicaId } from "../../base/ids.ts";
 
 export type NodeRow = {
@@ -21,6 +22,9 @@ export type ConfigRow = {
   readonly flushIntervalMs: number;
   readonly flushMessages: number;
 };
+
+export const CONFIG_FIELDS = ["durability", "retentionMs", "retentionBytes", "flushIntervalMs", "flushMessages"] as const;
+export type ConfigField = (typeof CONFIG_FIELDS)[number];
 
 /** `replicas[0]` is where the leader is wanted. */
 export type PartitionRow = { readonly group: GroupId; readonly replicas: readonly ReplicaId[] };
@@ -49,14 +53,20 @@ export function writeNode(writer: ByteWriter, row: NodeRow): void {
 export function readNode(reader: ByteReader): NodeRow {
   return {
     id: readNodeId(reader),
-    storeId: reader.string(),
-    clientEndpoint: reader.string(),
-    peerEndpoint: reader.string(),
-    dc: reader.string(),
-    zone: reader.string(),
-    version: reader.string(),
+    storeId: readText(reader),
+    clientEndpoint: readText(reader),
+    peerEndpoint: readText(reader),
+    dc: readText(reader),
+    zone: readText(reader),
+    version: readText(reader),
     incarnation: reader.varint(),
   };
+}
+
+export function readText(reader: ByteReader): string {
+  const text = reader.string();
+  if (text.length > NODE_TEXT_LENGTH_MAX) throw new DecodeError(`a text of ${text.length} characters`);
+  return text;
 }
 
 export function readNodeId(reader: ByteReader): NodeId {
@@ -113,11 +123,17 @@ export function readTopic(reader: ByteReader): TopicRow {
 }
 
 export function sameConfig(a: ConfigRow, b: ConfigRow): boolean {
-  return (
-    a.durability === b.durability &&
-    a.retentionMs === b.retentionMs &&
-    a.retentionBytes === b.retentionBytes &&
-    a.flushIntervalMs === b.flushIntervalMs &&
-    a.flushMessages === b.flushMessages
-  );
+  return CONFIG_FIELDS.every((field) => a[field] === b[field]);
+}
+
+/** `before` with the named fields of `changes`, so that two callers who change different fields do not undo each other. */
+export function mergeConfig(before: ConfigRow, changes: ConfigRow, fields: readonly ConfigField[]): ConfigRow {
+  const from = (field: ConfigField): ConfigRow => (fields.includes(field) ? changes : before);
+  return {
+    durability: from("durability").durability,
+    retentionMs: from("retentionMs").retentionMs,
+    retentionBytes: from("retentionBytes").retentionBytes,
+    flushIntervalMs: from("flushIntervalMs").flushIntervalMs,
+    flushMessages: from("flushMessages").flushMessages,
+  };
 }

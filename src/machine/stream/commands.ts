@@ -1,7 +1,8 @@
 // Commands of a stream as bytes: u8 format, u8 kind, then the fields.
 
 import { ByteReader, ByteWriter, DecodeError } from "../../base/bytes.ts";
-import { COMMIT_METADATA_LENGTH_MAX, NAME_LENGTH_MAX } from "../../base/limits.ts";
+import { COMMIT_METADATA_LENGTH_MAX } from "../../base/limits.ts";
+import { isName } from "../names.ts";
 import type { CursorCommit } from "./cursors.ts";
 
 const FORMAT = 1;
@@ -56,7 +57,7 @@ function decodeFields(kind: number, reader: ByteReader): StreamCommand | undefin
         kind,
         subscription: name(reader),
         offset: reader.u64(),
-        metadata: text(reader, COMMIT_METADATA_LENGTH_MAX),
+        metadata: metadata(reader),
         reset: reader.u8() === 1,
       };
     case COMMAND_DELETE_CURSOR:
@@ -69,11 +70,13 @@ function decodeFields(kind: number, reader: ByteReader): StreamCommand | undefin
 }
 
 function name(reader: ByteReader): string {
-  return text(reader, NAME_LENGTH_MAX);
+  const value = reader.string();
+  if (!isName(value)) throw new DecodeError("not a subscription name");
+  return value;
 }
 
-function text(reader: ByteReader, lengthMax: number): string {
+function metadata(reader: ByteReader): string {
   const value = reader.string();
-  if (value.length > lengthMax) throw new DecodeError("text too long");
+  if (value.length > COMMIT_METADATA_LENGTH_MAX) throw new DecodeError("metadata too long");
   return value;
 }

@@ -27,6 +27,10 @@ export class Cursors {
     this.cursors.delete(subscription);
   }
 
+  get size(): number {
+    return this.cursors.size;
+  }
+
   /** By name, ascending by code unit: the same on every replica. */
   list(): { name: string; offset: number; metadata: string; committedMs: number }[] {
     return [...this.cursors].map(([name, cursor]) => ({ name, ...cursor })).sort((a, b) => (a.name < b.name ? -1 : 1));

@@ -8,7 +8,7 @@ import type { RecordsHeader } from "./records-codec.ts";
 
 /** Batches of one producer whose offsets are remembered for answering a duplicate. */
 const REMEMBERED = 8;
-/** Milliseconds of the log's time after which an idle producer is forgotten. */
+/** Milliseconds of the log's time without an accepted batch after which an idle producer is forgotten. */
 export const PRODUCER_IDLE_MS = 24 * 60 * 60 * 1000;
 
 type Batch = { readonly sequence: number; readonly offset: number };
@@ -34,8 +34,7 @@ export class Producers {
     if (producerEpoch > known.epoch) return sequence === 0 ? ACCEPTED : { code: STREAM_OUT_OF_SEQUENCE, offset: -1 };
     if (sequence === known.next) return ACCEPTED;
     if (sequence + count > known.next) return { code: STREAM_OUT_OF_SEQUENCE, offset: -1 };
-    const batch = known.batches.find((one) => one.sequence === sequence);
-    return { code: STREAM_DUPLICATE, offset: batch?.offset ?? -1 };
+    return { code: STREAM_DUPLICATE, offset: offsetOf(known, sequence, sequence + count) };
   }
 
   /** Notes an accepted batch. */
@@ -79,4 +78,15 @@ export class Producers {
     }
     return producers;
   }
+}
+
+/** The offset of the records `sequence` up to `end`; -1 unless one remembered batch holds all of them. */
+function offsetOf(producer: Producer, sequence: number, end: number): number {
+  let batchEnd = producer.next;
+  for (let at = producer.batches.length - 1; at >= 0; at--) {
+    const batch = producer.batches[at]!;
+    if (batch.sequence <= sequence) return end <= batchEnd ? batch.offset + sequence - batch.sequence : -1;
+    batchEnd = batch.sequence;
+  }
+  return -1;
 }

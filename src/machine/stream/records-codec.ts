@@ -30,10 +30,24 @@ export function writeRecordsHeader(target: Uint8Array, at: number, header: Recor
   view.setUint32(24, header.producerEpoch, true);
 }
 
-/** Undefined for a payload that is too short or of a format that this release does not know. */
+/**
+ * Undefined for a payload that is too short, of a format, flag or sidecar that this release does not know, or with
+ * numbers out of bounds: no records or too many, an id or a sequence past 2^53.
+ */
 export function readRecordsHeader(payload: Uint8Array): RecordsHeader | undefined {
   if (payload.length < RECORDS_HEADER_BYTES || payload[0] !== FORMAT) return undefined;
   const view = new DataView(payload.buffer, payload.byteOffset, RECORDS_HEADER_BYTES);
+  const header = headerAt(view);
+  const isKnown = view.getUint8(1) === 0 && view.getUint16(2, true) === 0;
+  const isInBounds =
+    header.count >= 1 &&
+    header.count <= BATCH_RECORDS_MAX &&
+    Number.isSafeInteger(header.producerId) &&
+    Number.isSafeInteger(header.sequence + header.count);
+  return isKnown && isInBounds ? header : undefined;
+}
+
+function headerAt(view: DataView): RecordsHeader {
   return {
     count: view.getUint32(4, true),
     producerId: view.getUint32(12, true) * TWO_32 + view.getUint32(8, true),
@@ -42,6 +56,7 @@ export function readRecordsHeader(payload: Uint8Array): RecordsHeader | undefine
   };
 }
 
+/** The records of a payload that the stream accepted. */
 export function readRecordsCount(payload: Uint8Array): number {
   return payload[4]! + payload[5]! * 0x100 + payload[6]! * 0x1_0000 + payload[7]! * 0x100_0000;
 }
@@ -63,7 +78,7 @@ export function scanRecordBatch(bytes: Uint8Array, start: number, end: number): 
   let count = 0;
   while (at < end) {
     if (bytes[at] === 0x0a) {
-      // Field 1, length-delimited: a record. Its length is a varint of one to four bytes here.
+      // Field 1, length-delimited: a record. Its length is a varint of at most five bytes: 32 bits are more than a batch has.
       at += 1;
       let length = 0;
       let scale = 1;

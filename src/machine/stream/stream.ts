@@ -1,6 +1,7 @@
 // An ordered log of records with gapless offsets. The records themselves stay in the Raft log; the machine keeps what is
 // needed to number them, to recognise retries and to find them again.
 
+import { assert, isCount } from "../../base/assert.ts";
 import { ByteReader, ByteWriter, DecodeError } from "../../base/bytes.ts";
 import type { ApplyMeta, Effects, Machine } from "../machine.ts";
 import { STREAM_BAD_COMMAND, STREAM_OK } from "./codes.ts";
@@ -9,15 +10,24 @@ import { Cursors, type Cursor } from "./cursors.ts";
 import { OffsetIndex, type OffsetRow } from "./offset-index.ts";
 import { Producers } from "./producers.ts";
 import { readRecordsHeader, type RecordsHeader } from "./records-codec.ts";
+import { Voids } from "./voids.ts";
 
 const FORMAT = 1;
+/** Kinds of log entries, as the contract of `Machine.apply` numbers them. */
 const KIND_RECORDS = 1;
+const KIND_COMMAND = 2;
 
 export class StreamMachine implements Machine {
   readonly version = 1;
   /** First offset still held, and one past the last. Invariant: startOffset <= endOffset, and neither ever falls. */
   startOffset = 0;
   endOffset = 0;
+  /**
+   * The first log index that is still needed. Below it `isVoid` knows nothing: who reads the log across a wait looks here
+   * first. Invariant: never falls; the entry that holds `startOffset` is at or after it.
+   */
+  firstIndex = 1;
+  /** The log's time at the last entry. Never goes back. */
   lastTimeMs = 0;
   private lastRecordMs = 0;
   /** Payload bytes of accepted records since the stream began. */
@@ -25,13 +35,15 @@ export class StreamMachine implements Machine {
   private offsets = new OffsetIndex();
   private producers = new Producers();
   private cursors = new Cursors();
-  /** Records entries that added nothing (retries, gaps): readers of the log skip them. Ascending. */
-  private voids: number[] = [];
+  private voids = new Voids();
 
   apply(meta: ApplyMeta, kind: number, payload: Uint8Array, effects: Effects): void {
+    assert(meta.timeMs >= this.lastTimeMs, "the log's time never goes back");
     this.lastTimeMs = meta.timeMs;
     if (kind === KIND_RECORDS) this.applyRecords(meta, payload, effects);
-    else this.applyCommand(meta, payload, effects);
+    else if (kind === KIND_COMMAND) this.applyCommand(meta, payload, effects);
+    else effects.reply(STREAM_BAD_COMMAND, 0, null);
+    assert(this.startOffset <= this.endOffset, "the stream starts at or before its end");
   }
 
   /** Payload bytes held, exact to a row of the offset index. */
@@ -50,18 +62,9 @@ export class StreamMachine implements Machine {
     return this.offsets.locateTime(timeMs) ?? this.offsets.first ?? this.end;
   }
 
-  /** The records entry at this log index was refused when applied and holds no records of the stream. */
+  /** The records entry at this log index was refused when applied and holds no records of the stream. For `firstIndex` and above. */
   isVoid(index: number): boolean {
-    let low = 0;
-    let high = this.voids.length - 1;
-    while (low <= high) {
-      const middle = (low + high) >> 1;
-      const at = this.voids[middle]!;
-      if (at === index) return true;
-      if (at < index) low = middle + 1;
-      else high = middle - 1;
-    }
-    return false;
+    return this.voids.has(index);
   }
 
   cursor(subscription: string): Cursor | undefined {
@@ -87,16 +90,12 @@ export class StreamMachine implements Machine {
 
   snapshot(): Uint8Array {
     const writer = new ByteWriter(4096).u8(FORMAT);
-    writer.varint(this.startOffset).varint(this.endOffset).varint(this.lastTimeMs).varint(this.lastRecordMs).varint(this.bytesTotal);
+    writer.varint(this.startOffset).varint(this.endOffset).varint(this.firstIndex);
+    writer.varint(this.lastTimeMs).varint(this.lastRecordMs).varint(this.bytesTotal);
     this.offsets.write(writer);
     this.producers.write(writer);
     this.cursors.write(writer);
-    writer.varint(this.voids.length);
-    let previous = 0;
-    for (const index of this.voids) {
-      writer.varint(index - previous);
-      previous = index;
-    }
+    this.voids.write(writer);
     return writer.finish();
   }
 
@@ -104,39 +103,47 @@ export class StreamMachine implements Machine {
     const reader = new ByteReader(snapshot);
     const format = reader.u8();
     if (format !== FORMAT) throw new DecodeError(`stream snapshot of format ${format}, this release knows ${FORMAT}`);
-    this.startOffset = reader.varint();
-    this.endOffset = reader.varint();
-    this.lastTimeMs = reader.varint();
-    this.lastRecordMs = reader.varint();
-    this.bytesTotal = reader.varint();
-    this.offsets = OffsetIndex.read(reader);
-    this.producers = Producers.read(reader);
-    this.cursors = Cursors.read(reader);
-    this.voids = [];
-    let previous = 0;
-    for (let count = reader.varint(); count > 0; count--) {
-      previous += reader.varint();
-      this.voids.push(previous);
-    }
+    const startOffset = reader.varint();
+    const endOffset = reader.varint();
+    const firstIndex = reader.varint();
+    const lastTimeMs = reader.varint();
+    const lastRecordMs = reader.varint();
+    const bytesTotal = reader.varint();
+    const offsets = OffsetIndex.read(reader);
+    const producers = Producers.read(reader);
+    const cursors = Cursors.read(reader);
+    const voids = Voids.read(reader);
     reader.done();
+    if (startOffset > endOffset) throw new DecodeError(`stream from ${startOffset} to ${endOffset}`);
+    // Only now: a damaged snapshot leaves the state as it was.
+    this.startOffset = startOffset;
+    this.endOffset = endOffset;
+    this.firstIndex = firstIndex;
+    this.lastTimeMs = lastTimeMs;
+    this.lastRecordMs = lastRecordMs;
+    this.bytesTotal = bytesTotal;
+    this.offsets = offsets;
+    this.producers = producers;
+    this.cursors = cursors;
+    this.voids = voids;
   }
 
   /** The row of a stream that holds nothing: there is nothing to read. */
   private get end(): OffsetRow {
-    return { offset: this.endOffset, index: 1, timeMs: this.lastTimeMs, bytes: this.bytesTotal };
+    return { offset: this.endOffset, index: this.firstIndex, timeMs: this.lastTimeMs, bytes: this.bytesTotal };
   }
 
   private applyRecords(meta: ApplyMeta, payload: Uint8Array, effects: Effects): void {
     const header = readRecordsHeader(payload);
-    if (header === undefined || header.count === 0) {
-      this.voids.push(meta.index);
+    if (header === undefined) {
+      this.voids.add(meta.index);
       effects.reply(STREAM_BAD_COMMAND, 0, null);
       return;
     }
     if (header.producerId !== 0) {
       const verdict = this.producers.judge(header);
       if (verdict.code !== STREAM_OK) {
-        this.voids.push(meta.index);
+        this.voids.add(meta.index);
         effects.reply(verdict.code, verdict.offset, null);
         return;
       }
@@ -147,10 +154,11 @@ export class StreamMachine implements Machine {
   private accept(meta: ApplyMeta, header: RecordsHeader, bytes: number, effects: Effects): void {
     const offset = this.endOffset;
     if (header.producerId !== 0) this.producers.accept(header, offset, meta.timeMs);
-    this.offsets.note({ offset, index: meta.index, timeMs: meta.timeMs, bytes: this.bytesTotal });
+    this.offsets.note(offset, meta.index, meta.timeMs, this.bytesTotal);
     this.bytesTotal += bytes;
     this.lastRecordMs = meta.timeMs;
     this.endOffset = offset + header.count;
+    assert(isCount(this.endOffset) && isCount(this.bytesTotal), "offsets and bytes stay below 2^53");
     effects.reply(STREAM_OK, offset, null);
     effects.advanced(this.endOffset);
   }
@@ -178,11 +186,11 @@ export class StreamMachine implements Machine {
     if (this.startOffset === this.endOffset) this.offsets.clear();
     else this.offsets.trim(this.startOffset);
     // The entry that holds the first offset stays; with nothing held, all up to this command may go.
-    const needed = this.startOffset === this.endOffset ? meta.index + 1 : this.locate(this.startOffset).index;
-    let drop = 0;
-    while (drop < this.voids.length && this.voids[drop]! < needed) drop += 1;
-    if (drop > 0) this.voids.splice(0, drop);
+    const needed = this.offsets.first?.index ?? meta.index + 1;
+    assert(needed >= this.firstIndex, "what a trim gave up is not needed again");
+    this.firstIndex = needed;
+    this.voids.trim(needed);
     effects.reply(STREAM_OK, this.startOffset, null);
-    effects.releaseTo(needed - 1);
+    effects.releaseTo(this.firstIndex - 1);
   }
 }
