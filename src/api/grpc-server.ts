@@ -3,6 +3,7 @@
 
 import { createServer, type Server as NetServer, type Socket } from "node:net";
 import { once } from "node:events";
+import type { Http2Server } from "node:http2";
 import { Server, ServerCredentials, type ConnectionInjector } from "@grpc/grpc-js";
 import { ReflectionService } from "@grpc/reflection";
 import { HealthImplementation } from "grpc-health-check";
@@ -58,7 +59,6 @@ export class GrpcApi {
       "grpc.keepalive_timeout_ms": KEEPALIVE_TIMEOUT_MS,
       "grpc.max_connection_idle_ms": CONNECTION_IDLE_MS,
       "grpc-node.max_session_memory": SESSION_MEMORY_MB,
-      "grpc-node.flow_control_window": FLOW_WINDOW_BYTES,
     });
     const protos = loadProtos();
     const unary = { defaultDeadlineMs: DEADLINE_MS, logger };
@@ -81,6 +81,7 @@ export class GrpcApi {
         ? ServerCredentials.createInsecure()
         : ServerCredentials.createSsl(null, [{ private_key: tls.key, cert_chain: tls.cert }], false);
     this.injector = this.server.createConnectionInjector(credentials);
+    widenWindows(this.server);
     this.listener = createServer({ noDelay: true }, (socket) => this.accept(socket));
     this.listener.maxConnections = CONNECTIONS_MAX;
   }
@@ -128,5 +129,19 @@ export class GrpcApi {
     });
     socket.on("error", () => socket.destroy());
     this.injector.injectConnection(socket);
+  }
+}
+
+/**
+ * Lets a client send more than 64 KiB, HTTP/2's default, before it has to wait for us: of a fast publisher that is all that
+ * would ever be under way. grpc-js has an option for its client only, so this reaches for the HTTP/2 servers inside.
+ */
+function widenWindows(server: Server): void {
+  const { http2Servers } = server as unknown as { http2Servers: ReadonlyMap<Http2Server, unknown> };
+  for (const inner of http2Servers.keys()) {
+    inner.on("session", (session) => {
+      session.settings({ initialWindowSize: FLOW_WINDOW_BYTES });
+      session.setLocalWindowSize(2 * FLOW_WINDOW_BYTES);
+    });
   }
 }

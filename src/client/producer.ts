@@ -46,7 +46,7 @@ const DEFAULTS = {
   lingerMs: 5,
   batchBytes: 64 * 1024,
   batchRecords: 10_000,
-  inflightBatchesMax: 16,
+  inflightBatchesMax: 64,
   bufferBytesMax: 32 * 1024 * 1024,
   idempotent: true,
   epoch: 0,

@@ -24,7 +24,11 @@ afterAll(async () => {
   await cluster[Symbol.asyncDispose]();
 });
 
-const codeOf = (work: Promise<unknown>): Promise<string> => work.then(() => "no error", (error: unknown) => (error as FlotillaError).code);
+const codeOf = (work: Promise<unknown>): Promise<string> =>
+  work.then(
+    () => "no error",
+    (error: unknown) => (error as FlotillaError).code,
+  );
 
 const cases: readonly { name: string; run: () => Promise<unknown>; code: string }[] = [
   { name: "unknown topic", run: () => client.publish("nothing", [{ body: "x" }]), code: "UNKNOWN_TOPIC" },
@@ -33,14 +37,27 @@ const cases: readonly { name: string; run: () => Promise<unknown>; code: string 
   { name: "an invalid name", run: () => client.admin.createTopic({ name: "a/../b" }), code: "INVALID_NAME" },
   { name: "an empty name", run: () => client.admin.createTopic({ name: "" }), code: "INVALID_NAME" },
   { name: "a name that is too long", run: () => client.admin.createTopic({ name: "n".repeat(201) }), code: "INVALID_NAME" },
-  { name: "the same topic with other settings", run: () => client.admin.createTopic({ name: "events", partitions: 5 }), code: "TOPIC_EXISTS" },
+  {
+    name: "the same topic with other settings",
+    run: () => client.admin.createTopic({ name: "events", partitions: 5 }),
+    code: "TOPIC_EXISTS",
+  },
   { name: "more replicas than nodes", run: () => client.admin.createTopic({ name: "wide", replicas: 5 }), code: "NOT_ENOUGH_NODES" },
   { name: "too many partitions", run: () => client.admin.createTopic({ name: "huge", partitions: 100_000 }), code: "INVALID_ARGUMENT" },
   { name: "fewer partitions", run: () => client.admin.expandTopic("events", 1), code: "FEWER_PARTITIONS" },
   { name: "a negative retention", run: () => client.admin.updateTopic("events", { retentionMs: -1 }), code: "INVALID_ARGUMENT" },
   { name: "deleting what is not there", run: () => client.admin.deleteTopic("nothing"), code: "UNKNOWN_TOPIC" },
-  { name: "committing past the end", run: () => client.commitOffsets("events", "s", [{ partition: 0, offset: 99 }]).then(([row]) => Promise.reject({ code: row!.error.reason })), code: "OFFSET_OUT_OF_RANGE" },
-  { name: "deleting an unknown subscription", run: () => client.admin.deleteSubscription("events", "nobody"), code: "UNKNOWN_SUBSCRIPTION" },
+  {
+    name: "committing past the end",
+    run: () =>
+      client.commitOffsets("events", "s", [{ partition: 0, offset: 99 }]).then(([row]) => Promise.reject({ code: row!.error.reason })),
+    code: "OFFSET_OUT_OF_RANGE",
+  },
+  {
+    name: "deleting an unknown subscription",
+    run: () => client.admin.deleteSubscription("events", "nobody"),
+    code: "UNKNOWN_SUBSCRIPTION",
+  },
   { name: "an oversized batch", run: () => client.publish("events", [{ body: Buffer.alloc(4_200_000) }]), code: "BATCH_TOO_LARGE" },
 ];
 test.each(cases)("bad input: $name is $code", async ({ run, code }) => {
@@ -68,7 +85,20 @@ test("bad input: garbage on the peer port is closed, and the cluster goes on", a
 });
 
 const main = fileURLToPath(new URL("../../dist/src/cli/main.js", import.meta.url));
-const serve = (flags: readonly string[]): ReturnType<typeof runProgram> => runProgram(process.execPath, [main, "serve", "--log-level", "error", "--api-port", "0", "--peer-port", "0", "--http-port", "0", ...flags]);
+const serve = (flags: readonly string[]): ReturnType<typeof runProgram> =>
+  runProgram(process.execPath, [
+    main,
+    "serve",
+    "--log-level",
+    "error",
+    "--api-port",
+    "0",
+    "--peer-port",
+    "0",
+    "--http-port",
+    "0",
+    ...flags,
+  ]);
 
 test("bad input: settings that cannot be are refused by name", async () => {
   const unknown = await serve(["--data-dir", cluster.dataDir(9), "--peers", "nonsense"]);
@@ -91,10 +121,28 @@ test("bad input: a data directory in use, of another node or of another cluster 
 
 test("bad input: a node of another cluster, and a second node with a used id, end with the reason", async () => {
   const peers = cluster.nodeIds.map((id) => `${id}=127.0.0.1:${cluster.peerPort(id)}`);
-  const stranger = await serve(["--data-dir", join(cluster.directory, "stranger"), "--cluster-id", "other", "--node-id", "4", "--peers", [...peers, "4=127.0.0.1:1"].join(",")]);
+  const stranger = await serve([
+    "--data-dir",
+    join(cluster.directory, "stranger"),
+    "--cluster-id",
+    "other",
+    "--node-id",
+    "4",
+    "--peers",
+    [...peers, "4=127.0.0.1:1"].join(","),
+  ]);
   expect(stranger.code).not.toBe(0);
   expect(stranger.stdout.toString()).toContain("WRONG_CLUSTER");
-  const twin = await serve(["--data-dir", join(cluster.directory, "twin"), "--cluster-id", "test", "--node-id", "3", "--peers", peers.join(",")]);
+  const twin = await serve([
+    "--data-dir",
+    join(cluster.directory, "twin"),
+    "--cluster-id",
+    "test",
+    "--node-id",
+    "3",
+    "--peers",
+    peers.join(","),
+  ]);
   expect(twin.code).not.toBe(0);
   expect(twin.stdout.toString()).toMatch(/DUPLICATE_NODE|STORE_MISMATCH/);
 });
@@ -116,7 +164,9 @@ test("bad input: a damaged log file keeps the node from starting, and says which
 test("bad input: without a majority a publish fails with a reason, and works again afterwards", async () => {
   await cluster.kill(3); // Node 2 is down already.
   const lonely = await Flotilla.connect({ endpoints: [cluster.endpoints[0]!] });
-  expect(await codeOf(lonely.publish("events", [{ body: "nobody" }], { partition: 0 }))).toMatch(/NO_LEADER|LEADER_CHANGED|NODE_UNREACHABLE|TIMEOUT/);
+  expect(await codeOf(lonely.publish("events", [{ body: "nobody" }], { partition: 0 }))).toMatch(
+    /NO_LEADER|LEADER_CHANGED|NODE_UNREACHABLE|TIMEOUT/,
+  );
   const listed = await flotilla(cluster.endpoints[0]!, ["cluster", "status"]);
   expect([listed.code, listed.stdout.toString()]).toEqual([1, expect.stringContaining("down")]);
   cluster.start(3);

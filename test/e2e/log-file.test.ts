@@ -43,7 +43,8 @@ test("log file: a million lines through one node and back through the others, wh
       if (story === undefined) found.set(keyOf(line), [line]);
       else story.push(line);
     }
-    for (const [key, story] of found) expect(story.join("\n") === expected.get(key)!.join("\n"), `${key} in partition ${partition}`).toBe(true);
+    for (const [key, story] of found)
+      expect(story.join("\n") === expected.get(key)!.join("\n"), `${key} in partition ${partition}`).toBe(true);
     total += got.length;
   }
   expect(total).toBe(LINES);

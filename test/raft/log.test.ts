@@ -34,7 +34,15 @@ type Action =
 
 const actions = fc.array(
   fc.oneof(
-    { weight: 6, arbitrary: fc.record({ kind: fc.constant("append" as const), back: fc.nat({ max: 4 }), count: fc.integer({ min: 1, max: 5 }), newTerm: fc.boolean() }) },
+    {
+      weight: 6,
+      arbitrary: fc.record({
+        kind: fc.constant("append" as const),
+        back: fc.nat({ max: 4 }),
+        count: fc.integer({ min: 1, max: 5 }),
+        newTerm: fc.boolean(),
+      }),
+    },
     { weight: 4, arbitrary: fc.constant({ kind: "take" as const }) },
     { weight: 4, arbitrary: fc.constant({ kind: "finish" as const }) },
     { weight: 1, arbitrary: fc.record({ kind: fc.constant("compact" as const), share: fc.double({ min: 0, max: 1, noNaN: true }) }) },
@@ -72,7 +80,9 @@ function perform(log: RaftLog, model: Model, action: Action, term: number, seque
       return [next, sequence];
     }
     case "take": {
-      const fresh = model.entries.map((entry, at) => ({ entry, index: model.base.index + at + 1 })).filter(({ entry }) => entry.write === Number.POSITIVE_INFINITY);
+      const fresh = model.entries
+        .map((entry, at) => ({ entry, index: model.base.index + at + 1 }))
+        .filter(({ entry }) => entry.write === Number.POSITIVE_INFINITY);
       expect(log.hasUnsent).toBe(fresh.length > 0);
       const taken: readonly Entry[] = log.takeUnsent(sequence + 1);
       expect(taken.map((entry) => [entry.index, entry.term])).toEqual(fresh.map(({ entry, index }) => [index, entry.term]));
@@ -104,7 +114,12 @@ function perform(log: RaftLog, model: Model, action: Action, term: number, seque
 }
 
 function compare(log: RaftLog, model: Model): void {
-  expect([log.firstIndex, log.lastIndex, log.lastTerm, log.stableTo]).toEqual([model.base.index + 1, model.last, model.termAt(model.last), model.stable]);
+  expect([log.firstIndex, log.lastIndex, log.lastTerm, log.stableTo]).toEqual([
+    model.base.index + 1,
+    model.last,
+    model.termAt(model.last),
+    model.stable,
+  ]);
   for (let index = model.base.index - 1; index <= model.last + 1; index++) {
     expect(log.termAt(index), `term of ${index}`).toBe(index < model.base.index ? -1 : model.termAt(index));
     for (const term of [model.termAt(index) - 1, model.termAt(index)]) {

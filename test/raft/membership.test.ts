@@ -32,7 +32,10 @@ function propose(network: RaftNetwork, changes: readonly Change[], transition: T
 
 /** Configurations that replica `id` applied, oldest first, each once. */
 function seen(network: RaftNetwork, id: number): { joint: boolean; final: Configuration } {
-  const changes = network.peer(id).history.filter(({ kind }) => kind === ENTRY_CONFIGURATION).map(({ payload }) => decodeChange(payload));
+  const changes = network
+    .peer(id)
+    .history.filter(({ kind }) => kind === ENTRY_CONFIGURATION)
+    .map(({ payload }) => decodeChange(payload));
   return { joint: changes.some(({ changes: list }) => list.length === 0), final: network.peer(id).node.configuration };
 }
 
@@ -44,7 +47,14 @@ for (const { name, changes, transition, joint, voters, learners } of [
   { name: "one voter replaced", changes: [remove(3), add(4)], joint: true, voters: [1, 2, 4], learners: [] },
   { name: "two voters more", changes: [add(4), add(5)], joint: true, voters: [1, 2, 3, 4, 5], learners: [] },
   { name: "a voter replaced and kept as a learner", changes: [learn(3), add(4)], joint: true, voters: [1, 2, 4], learners: [3] },
-  { name: "one voter more, through a joint configuration on request", changes: [add(4)], transition: "jointImplicit" as const, joint: true, voters: [1, 2, 3, 4], learners: [] },
+  {
+    name: "one voter more, through a joint configuration on request",
+    changes: [add(4)],
+    transition: "jointImplicit" as const,
+    joint: true,
+    voters: [1, 2, 3, 4],
+    learners: [],
+  },
   { name: "a change that changes nothing", changes: [{ kind: 3 as const, peer: 2 }], joint: false, voters: [1, 2, 3], learners: [] },
 ]) {
   test(`membership: ${name}`, () => {
@@ -67,7 +77,10 @@ test("membership: an explicit joint configuration is left when asked, and needs 
   propose(network, [remove(2), remove(3), add(4), add(5)], "jointExplicit");
   network.settle();
   expect(network.leader.node.configuration).toMatchObject({ voters: [1, 4, 5], votersOutgoing: [1, 2, 3], autoLeave: false });
-  for (const lost of [[2, 3], [4, 5]]) {
+  for (const lost of [
+    [2, 3],
+    [4, 5],
+  ]) {
     network.isolate(...lost);
     const { commitIndex } = network.leader.node;
     network.leader.propose("x");

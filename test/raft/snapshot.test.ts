@@ -27,7 +27,14 @@ function lagging(): RaftNetwork {
 
 function snapshotMessage(to: number, checkpoint: Checkpoint, term = 5): { message: Message; checkpoint: Checkpoint } {
   const { index, configuration } = checkpoint;
-  return { message: newMessage(MSG_SNAPSHOT, 1, to, term, { index, logTerm: checkpoint.term, snapshot: { index, term: checkpoint.term, configuration } }), checkpoint };
+  return {
+    message: newMessage(MSG_SNAPSHOT, 1, to, term, {
+      index,
+      logTerm: checkpoint.term,
+      snapshot: { index, term: checkpoint.term, configuration },
+    }),
+    checkpoint,
+  };
 }
 
 test("snapshot: a follower behind the log gets one, then appends", () => {

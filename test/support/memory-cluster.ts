@@ -3,16 +3,33 @@
 
 import { EventEmitter } from "node:events";
 import { fileURLToPath } from "node:url";
-import { Server, ServerCredentials, type sendUnaryData, type ServerDuplexStream, type ServerUnaryCall, type ServerWritableStream, type ServiceDefinition } from "@grpc/grpc-js";
+import {
+  Server,
+  ServerCredentials,
+  type sendUnaryData,
+  type ServerDuplexStream,
+  type ServerUnaryCall,
+  type ServerWritableStream,
+  type ServiceDefinition,
+} from "@grpc/grpc-js";
 import { loadSync } from "@grpc/proto-loader";
 import { toStatus } from "../../src/api/status.ts";
 import { BrokerError, type ErrorCode } from "../../src/base/errors.ts";
 import { STREAM_DUPLICATE, STREAM_FENCED, STREAM_OK, STREAM_OUT_OF_SEQUENCE } from "../../src/machine/stream/codes.ts";
 import { Producers } from "../../src/machine/stream/producers.ts";
 
-export type MemoryRecord = { key?: Buffer; body: Buffer; headers: { name: string; value: Buffer }[]; timeMs: number; contentType: string; correlationId: string };
+export type MemoryRecord = {
+  key?: Buffer;
+  body: Buffer;
+  headers: { name: string; value: Buffer }[];
+  timeMs: number;
+  contentType: string;
+  correlationId: string;
+};
 type Batch = { id: number; partition: number; sequence: number; count: number; records: { records: MemoryRecord[] } };
 type Ack = { firstId: number; batches: number; partition: number; baseOffset: number; count: number; duplicate: boolean; error?: object };
+type Open = { topic: string; producerId: number; producerEpoch: number };
+type PublishCall = ServerDuplexStream<{ open: Open | null; batches: Batch[] }, { acks: Ack[] }>;
 type Stored = { baseOffset: number; count: number; timeMs: number; records: { records: MemoryRecord[] } };
 
 /** What becomes of a batch that arrives. */
@@ -31,7 +48,14 @@ export type Fate =
   /** Stored all the same. */
   | { readonly error: ErrorCode; readonly isStored: true };
 
-export type Arrival = { readonly node: number; readonly partition: number; readonly sequence: number; readonly count: number; readonly producerId: number; readonly epoch: number };
+export type Arrival = {
+  readonly node: number;
+  readonly partition: number;
+  readonly sequence: number;
+  readonly count: number;
+  readonly producerId: number;
+  readonly epoch: number;
+};
 
 export class MemoryPartition {
   leader = 1;
@@ -50,7 +74,14 @@ export class MemoryPartition {
 
 const services = loadSync(
   ["messaging", "cluster", "admin"].map((name) => `flotilla/v1/${name}.proto`),
-  { includeDirs: [fileURLToPath(new URL("../../proto", import.meta.url))], longs: Number, defaults: true, arrays: true, oneofs: true, enums: Number },
+  {
+    includeDirs: [fileURLToPath(new URL("../../proto", import.meta.url))],
+    longs: Number,
+    defaults: true,
+    arrays: true,
+    oneofs: true,
+    enums: Number,
+  },
 );
 
 /** Deals out fates; the default stores everything. */
@@ -92,7 +123,7 @@ export class MemoryCluster {
     const service = (name: string): ServiceDefinition => services[`flotilla.v1.${name}`] as ServiceDefinition;
     server.addService(service("Messaging"), {
       Publish: this.unary((request) => this.publish(node, request as never)),
-      PublishStream: (call: ServerDuplexStream<never, never>) => this.publishStream(node, call),
+      PublishStream: (call: PublishCall) => this.publishStream(node, call),
       Fetch: this.unary((request) => this.fetch(node, request as never)),
       GetOffsets: this.unary((request) => this.getOffsets(request as never)),
       CommitOffsets: this.unary((request) => this.commitOffsets(request as never)),
@@ -103,7 +134,9 @@ export class MemoryCluster {
       WatchTopology: (call: ServerWritableStream<{ topic: string }, object>) => this.watchTopology(call),
     });
     const port = await new Promise<number>((resolve, reject) => {
-      server.bindAsync(`127.0.0.1:${this.ports[node - 1] ?? 0}`, ServerCredentials.createInsecure(), (error, bound) => (error === null ? resolve(bound) : reject(error)));
+      server.bindAsync(`127.0.0.1:${this.ports[node - 1] ?? 0}`, ServerCredentials.createInsecure(), (error, bound) =>
+        error === null ? resolve(bound) : reject(error),
+      );
     });
     this.ports[node - 1] = port;
     this.servers.set(node, server);
@@ -141,7 +174,14 @@ export class MemoryCluster {
   }
 
   store(topic: string, partition: number, records: readonly { body: string; key?: string }[]): void {
-    const full = records.map(({ body, key }) => ({ body: Buffer.from(body), ...(key === undefined ? {} : { key: Buffer.from(key) }), headers: [], timeMs: 0, contentType: "", correlationId: "" }));
+    const full = records.map(({ body, key }) => ({
+      body: Buffer.from(body),
+      ...(key === undefined ? {} : { key: Buffer.from(key) }),
+      headers: [],
+      timeMs: 0,
+      contentType: "",
+      correlationId: "",
+    }));
     append(this.topics.get(topic)![partition]!, full);
     this.changes.emit("change");
   }
@@ -170,7 +210,13 @@ export class MemoryCluster {
   }
 
   private topology(topic: string): object {
-    const partitions = this.partitionsOf(topic).map(({ leader, term }, partition) => ({ partition, group: partition + 1, leader, term, replicas: [1] }));
+    const partitions = this.partitionsOf(topic).map(({ leader, term }, partition) => ({
+      partition,
+      group: partition + 1,
+      leader,
+      term,
+      replicas: [1],
+    }));
     return { nodes: this.nodes(), partitions };
   }
 
@@ -183,7 +229,10 @@ export class MemoryCluster {
     call.on("cancelled", () => this.changes.off("change", tell));
   }
 
-  private async publish(node: number, request: { topic: string; partition?: number; records: { records: MemoryRecord[] }; count: number }): Promise<object> {
+  private async publish(
+    node: number,
+    request: { topic: string; partition?: number; records: { records: MemoryRecord[] }; count: number },
+  ): Promise<object> {
     const partition = request.partition ?? 0;
     const target = this.partitionsOf(request.topic)[partition]!;
     const count = request.records.records.length;
@@ -196,8 +245,8 @@ export class MemoryCluster {
     return { partition, baseOffset, count };
   }
 
-  private publishStream(node: number, call: ServerDuplexStream<{ open: { topic: string; producerId: number; producerEpoch: number } | null; batches: Batch[] }, { acks: Ack[] }>): void {
-    let open: { topic: string; producerId: number; producerEpoch: number } | null = null;
+  private publishStream(node: number, call: PublishCall): void {
+    let open: Open | null = null;
     let nextId = 1;
     let isOver = false;
     call.on("cancelled", () => (isOver = true));
@@ -207,13 +256,18 @@ export class MemoryCluster {
       open ??= frame.open;
       for (const batch of frame.batches) {
         if (isOver) return;
-        if (batch.id !== nextId++ || batch.count !== batch.records.records.length) throw new Error(`batch ${batch.id} is not as the protocol wants it`);
+        if (batch.id !== nextId++ || batch.count !== batch.records.records.length)
+          throw new Error(`batch ${batch.id} is not as the protocol wants it`);
         const { topic, producerId, producerEpoch } = open!;
         const { partition, sequence, count } = batch;
         const arrival = { node, partition, sequence, count, producerId, epoch: producerEpoch };
         this.arrivals.push(arrival);
         const fate = this.script(arrival);
-        const isStored = fate === "store" || fate === "store, then drop" || fate === "store, then hold" || (typeof fate === "object" && "isStored" in fate);
+        const isStored =
+          fate === "store" ||
+          fate === "store, then drop" ||
+          fate === "store, then hold" ||
+          (typeof fate === "object" && "isStored" in fate);
         const ack = isStored ? this.judge(this.topics.get(topic)![partition]!, arrival, batch) : null;
         if (fate === "drop" || fate === "store, then drop") {
           isOver = true;
@@ -231,18 +285,32 @@ export class MemoryCluster {
     const { code, offset } = producerId === 0 ? { code: STREAM_OK, offset: -1 } : target.producers.judge(header);
     const ack = { firstId: batch.id, batches: 1, partition: batch.partition, count, duplicate: code === STREAM_DUPLICATE };
     if (code === STREAM_DUPLICATE) return { ...ack, baseOffset: Math.max(offset, 0) };
-    if (code !== STREAM_OK) return errorAck(batch, code === STREAM_FENCED ? "FENCED_PRODUCER" : code === STREAM_OUT_OF_SEQUENCE ? "OUT_OF_SEQUENCE" : "PRODUCER_UNKNOWN");
+    if (code !== STREAM_OK)
+      return errorAck(
+        batch,
+        code === STREAM_FENCED ? "FENCED_PRODUCER" : code === STREAM_OUT_OF_SEQUENCE ? "OUT_OF_SEQUENCE" : "PRODUCER_UNKNOWN",
+      );
     const baseOffset = append(target, batch.records.records);
     if (producerId !== 0) target.producers.accept(header, baseOffset, 0);
     return { ...ack, baseOffset };
   }
 
-  private async fetch(node: number, request: { topic: string; positions: { partition: number; from: string; offset: number; earliest: boolean; latest: boolean }[]; maxWaitMs: number }): Promise<object> {
+  private async fetch(
+    node: number,
+    request: {
+      topic: string;
+      positions: { partition: number; from: string; offset: number; earliest: boolean; latest: boolean }[];
+      maxWaitMs: number;
+    },
+  ): Promise<object> {
     const targets = this.partitionsOf(request.topic);
     const { positions, maxWaitMs } = request;
     this.fetches.push({ node, positions: positions.map(({ partition }) => partition) });
-    const from = positions.map(({ partition, from: kind, offset }) => (kind === "offset" ? offset : kind === "latest" ? targets[partition]!.endOffset : targets[partition]!.startOffset));
-    const hasNews = (): boolean => positions.some(({ partition }, at) => targets[partition]!.endOffset !== from[at] || this.fetchErrors.has(partition));
+    const from = positions.map(({ partition, from: kind, offset }) =>
+      kind === "offset" ? offset : kind === "latest" ? targets[partition]!.endOffset : targets[partition]!.startOffset,
+    );
+    const hasNews = (): boolean =>
+      positions.some(({ partition }, at) => targets[partition]!.endOffset !== from[at] || this.fetchErrors.has(partition));
     if (!hasNews() && maxWaitMs > 0) {
       await new Promise<void>((resolve) => {
         const timer = setTimeout(end, maxWaitMs);
@@ -269,7 +337,15 @@ export class MemoryCluster {
     return { partition, startOffset, endOffset, nextOffset: last === undefined ? from : last.baseOffset + last.count, batches };
   }
 
-  private async getOffsets({ topic, subscription, partitions }: { topic: string; subscription: string; partitions: number[] }): Promise<object> {
+  private async getOffsets({
+    topic,
+    subscription,
+    partitions,
+  }: {
+    topic: string;
+    subscription: string;
+    partitions: number[];
+  }): Promise<object> {
     const targets = this.partitionsOf(topic);
     const wanted = partitions.length === 0 ? targets.map((_, partition) => partition) : partitions;
     return {
@@ -286,7 +362,15 @@ export class MemoryCluster {
     };
   }
 
-  private async commitOffsets({ topic, subscription, offsets }: { topic: string; subscription: string; offsets: { partition: number; offset: number; reset: boolean }[] }): Promise<object> {
+  private async commitOffsets({
+    topic,
+    subscription,
+    offsets,
+  }: {
+    topic: string;
+    subscription: string;
+    offsets: { partition: number; offset: number; reset: boolean }[];
+  }): Promise<object> {
     const targets = this.partitionsOf(topic);
     return {
       partitions: offsets.map(({ partition, offset, reset }) => {

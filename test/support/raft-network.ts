@@ -34,7 +34,8 @@ export class RaftNetwork {
 
   /** Starts replicas with nothing but the members at index 0, to which everybody's log applies its changes. */
   join(...ids: readonly PeerId[]): void {
-    for (const id of ids) this.peers.set(id, new RaftPeer(id, { ...this.options, start: { index: 0, term: 0, configuration: this.first, history: [] } }));
+    for (const id of ids)
+      this.peers.set(id, new RaftPeer(id, { ...this.options, start: { index: 0, term: 0, configuration: this.first, history: [] } }));
   }
 
   peer(id: PeerId): RaftPeer {

@@ -131,8 +131,9 @@ export class RaftPeer {
     this.node = this.boot();
   }
 
-  /** Power cut: what was not written is gone. Messages that left stay under way. */
-  restart(): void {
+  /** Power cut: of the writes under way the first `kept` made it, what follows is gone. Messages that left stay under way. */
+  restart(kept = 0): void {
+    for (const write of this.writes.slice(0, kept)) this.store(write, false);
     this.writes = [];
     this.staged = [];
     this.readies = [];
@@ -182,14 +183,21 @@ export class RaftPeer {
     if (ready.committedTo > this.committedTo) this.committedTo = ready.committedTo;
     this.reads.push(...ready.reads);
     this.readsDropped.push(...ready.readsDropped);
-    const mail = ready.messages.map((message) => this.fill(message));
+    const mail = ready.messages.flatMap((message) => this.fill(message));
     this.writes.push({ ready, checkpoint });
     return { ready, mail };
   }
 
   /** The oldest write ends; the messages that waited for it. `dropCommit`: a commit index alone need not be written. */
   finishWrite(dropCommit = false): Mail[] {
-    const { ready, checkpoint } = this.writes.shift()!;
+    const write = this.writes.shift()!;
+    const { ready } = write;
+    this.store(write, dropCommit);
+    if (ready.writeSequence > 0) this.node.persisted(ready.writeSequence);
+    return ready.messagesAfterPersist.flatMap((message) => this.fill(message));
+  }
+
+  private store({ ready, checkpoint }: Write, dropCommit: boolean): void {
     const { log } = this.disk;
     if (checkpoint !== null) {
       log.reset(checkpoint.index, checkpoint.term);
@@ -197,8 +205,6 @@ export class RaftPeer {
     }
     log.put(ready.entries);
     if (ready.hardState !== null && (ready.mustSync || !dropCommit)) this.disk.hardState = ready.hardState;
-    if (ready.writeSequence > 0) this.node.persisted(ready.writeSequence);
-    return ready.messagesAfterPersist.map((message) => this.fill(message));
   }
 
   /** Applies up to `index`; `report` tells the core. */
@@ -226,7 +232,8 @@ export class RaftPeer {
 
   /** Saves a checkpoint at `index` and cuts the log there. Only what is applied and on disk can be cut. */
   compact(index = this.applied): void {
-    if (index > this.disk.log.lastIndex || index <= this.cache.base.index) return;
+    const isInstalling = this.writes.some(({ checkpoint }) => checkpoint !== null);
+    if (isInstalling || index > this.disk.log.lastIndex || index <= this.cache.base.index) return;
     this.checkpoint = this.checkpointAt(index);
     const { term } = this.checkpoint;
     this.disk.log.cut(index, term);
@@ -237,7 +244,7 @@ export class RaftPeer {
 
   checkpointAt(index: number): Checkpoint {
     const history = this.history.filter((entry) => entry.index <= index);
-    const term = this.node.termAt(index);
+    const term = history.at(-1)?.term ?? this.checkpoint.term;
     let { configuration } = this;
     for (const one of this.configurations) if (one.index <= index) configuration = one.configuration;
     return { index, term, configuration, history };
@@ -263,20 +270,25 @@ export class RaftPeer {
   }
 
   /** What the host does on sending: entries from the cache, a checkpoint for a snapshot. */
-  private fill(message: Message): Mail {
+  private fill(message: Message): Mail[] {
     if (message.kind === MSG_APPEND) {
       // A leader that lost its place meanwhile no longer owns the range (the host drops such a message).
+      if (message.index < this.cache.base.index && message.lastEntry > message.index) {
+        // The log was cut since the core wrote the message: what cannot be read is reported, and a snapshot follows.
+        this.node.reportUnreachable(message.to);
+        return [];
+      }
       const isCurrent = this.node.isLeader && this.node.term === message.term;
       message.entries = message.lastEntry === message.index || !isCurrent ? [] : this.cache.range(message.index + 1, message.lastEntry);
       if (!isCurrent) message.lastEntry = message.index;
     }
-    if (message.kind !== MSG_SNAPSHOT) return { message, checkpoint: null };
+    if (message.kind !== MSG_SNAPSHOT) return [{ message, checkpoint: null }];
     // The newest state there is; the core asks for no more than the start of its log.
     const checkpoint = this.checkpointAt(this.applied);
     message.index = checkpoint.index;
     message.logTerm = checkpoint.term;
     message.snapshot = { index: checkpoint.index, term: checkpoint.term, configuration: checkpoint.configuration };
-    return { message, checkpoint };
+    return [{ message, checkpoint }];
   }
 }
 

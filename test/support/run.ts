@@ -25,5 +25,8 @@ export async function runProgram(
 /** The `flotilla` command against one node. */
 export function flotilla(endpoint: string, args: readonly string[], input?: string | Buffer): Promise<Finished> {
   const main = fileURLToPath(new URL("../../dist/src/cli/main.js", import.meta.url));
-  return runProgram(process.execPath, [main, ...args], { env: { FLOTILLA_ENDPOINTS: endpoint }, ...(input === undefined ? {} : { input }) });
+  return runProgram(process.execPath, [main, ...args], {
+    env: { FLOTILLA_ENDPOINTS: endpoint },
+    ...(input === undefined ? {} : { input }),
+  });
 }

@@ -1,0 +1,45 @@
+// Log entries for machines under test.
+
+import type { NodeId } from "../../src/base/ids.ts";
+import type { ConfigRow, NodeRow } from "../../src/machine/catalog/rows.ts";
+import { RECORDS_HEADER_BYTES, writeRecordsHeader } from "../../src/machine/stream/records-codec.ts";
+
+export const RECORDS = 1;
+export const COMMAND = 2;
+export type TestEntry = { readonly kind: number; readonly timeMs: number; readonly payload: Uint8Array };
+
+export type RecordsOptions = {
+  readonly id?: number;
+  readonly epoch?: number;
+  readonly sequence?: number;
+  /** Of the record batch behind the header; its content is nothing to the machine. */
+  readonly bytes?: number;
+};
+
+/** The payload of a records entry. */
+export function records(count: number, { id = 0, epoch = 0, sequence = 0, bytes = 10 }: RecordsOptions = {}): Uint8Array {
+  const payload = new Uint8Array(RECORDS_HEADER_BYTES + bytes);
+  writeRecordsHeader(payload, 0, { count, producerId: id, producerEpoch: epoch, sequence });
+  return payload;
+}
+
+export function nodeRow(id: number, changes: Partial<NodeRow> = {}): NodeRow {
+  return {
+    id: id as NodeId,
+    storeId: `store-${id}`,
+    clientEndpoint: `127.0.0.${id}:7440`,
+    peerEndpoint: `127.0.0.${id}:7441`,
+    dc: "",
+    zone: "",
+    version: "1",
+    incarnation: 1,
+    ...changes,
+  };
+}
+
+export const CONFIG: ConfigRow = { durability: 1, retentionMs: 0, retentionBytes: 0, flushIntervalMs: 0, flushMessages: 0 };
+
+/** Node numbers as a placement: one list per partition. */
+export function placed(...partitions: number[][]): NodeId[][] {
+  return partitions as NodeId[][];
+}
