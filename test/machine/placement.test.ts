@@ -99,7 +99,7 @@ const cases: readonly { name: string; nodes: PlacementNode[]; partitions: number
     nodes: nodes(["a", "b", "b"]).map((node) => ({ ...node, replicas: node.id === 1 ? 9 : 0 })),
     partitions: 1,
     replicas: 2,
-    expected: [[2, 1]],
+    expected: [[1, 2]],
   },
   {
     name: "who leads less leads",
