@@ -72,8 +72,27 @@ export function answerVote(core: Core, message: Message): void {
       core.electionElapsed = 0;
       core.vote = message.from;
     }
-  } else answer.reject = true;
+  } else refuse(core, answer);
   core.send(answer);
+}
+
+/**
+ * A refusal says what is committed. Who asks may not know that the membership change at the end of its log is: of two voters
+ * of which the one with the longer log was removed, the other could never win under the members that it still counts with.
+ */
+export function refuse(core: Core, answer: Message): void {
+  answer.reject = true;
+  answer.commit = core.commit;
+  answer.logTerm = Math.max(core.log.termAt(core.commit), 0);
+}
+
+/** Takes over what a refusal says is committed, if the own log holds that very entry; then all before it agrees too (log matching). */
+export function learnCommit(core: Core, refusal: Message): void {
+  if (core.role === ROLE_LEADER || refusal.commit <= core.commit) return;
+  if (core.log.termAt(refusal.commit) !== refusal.logTerm) return;
+  core.commitTo(refusal.commit);
+  // Its members may be about to change: what it stood for is void.
+  if (core.hasUnappliedChange) core.becomeFollower(core.term, 0);
 }
 
 /** A leader was heard from recently: (pre-)votes wait until its lease is over (point 4). */

@@ -4,7 +4,7 @@
 import { assert } from "./assert.ts";
 import { changePayload } from "./configuration-codec.ts";
 import { Core } from "./core.ts";
-import { answerVote, campaign, isLeaseHeld, recordVote } from "./election.ts";
+import { answerVote, campaign, isLeaseHeld, learnCommit, recordVote, refuse } from "./election.ts";
 import { enterJoint, isJoint, leaveJoint, simpleChange } from "./membership.ts";
 import { jointIndex } from "./quorum.ts";
 import { stepCandidate } from "./step-candidate.ts";
@@ -20,6 +20,7 @@ import {
   MSG_PRE_VOTE_RESPONSE,
   MSG_SNAPSHOT,
   MSG_VOTE,
+  MSG_VOTE_RESPONSE,
   PROGRESS_REPLICATE,
   PROGRESS_SNAPSHOT,
   PROPOSE_CHANGE_PENDING,
@@ -122,6 +123,7 @@ export class RaftNode {
   /** A message from another replica. Stale and unknown ones cost nothing. */
   step(message: Message): void {
     const { core } = this;
+    if (message.kind === MSG_VOTE_RESPONSE || message.kind === MSG_PRE_VOTE_RESPONSE) learnCommit(core, message);
     if (message.term > core.term && !this.newerTerm(message)) return;
     if (message.term < core.term) {
       this.olderTerm(message);
@@ -405,7 +407,7 @@ export class RaftNode {
       core.send(core.message(MSG_APPEND_RESPONSE, message.from));
     } else if (message.kind === MSG_PRE_VOTE) {
       const answer = core.message(MSG_PRE_VOTE_RESPONSE, message.from);
-      answer.reject = true;
+      refuse(core, answer);
       core.send(answer);
     }
   }

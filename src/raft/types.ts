@@ -110,9 +110,15 @@ export class Message {
    * VOTE, PRE_VOTE: the candidate's last index. SNAPSHOT: its index. REST: the leader's last index.
    */
   index: Index;
-  /** The term of `index` (APPEND, VOTE, PRE_VOTE, SNAPSHOT); APPEND_RESPONSE rejected: the term at `hint`. */
+  /**
+   * The term of `index` (APPEND, VOTE, PRE_VOTE, SNAPSHOT); APPEND_RESPONSE rejected: the term at `hint`.
+   * VOTE_RESPONSE, PRE_VOTE_RESPONSE rejected: the term at `commit`.
+   */
   logTerm: Term;
-  /** APPEND, HEARTBEAT, REST: the commit index that the receiver may use. */
+  /**
+   * APPEND, HEARTBEAT, REST: the commit index that the receiver may use. VOTE_RESPONSE, PRE_VOTE_RESPONSE rejected: the
+   * sender's commit index; 0 is none.
+   */
   commit: Index;
   /**
    * APPEND: index of the last entry to send; `index` when there is none. The host fills `entries` with

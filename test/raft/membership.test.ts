@@ -8,12 +8,14 @@ import {
   CHANGE_REMOVE,
   ENTRY_CONFIGURATION,
   MSG_APPEND_RESPONSE,
+  MSG_PRE_VOTE_RESPONSE,
   MSG_TIMEOUT_NOW,
   PROPOSE_CHANGE_PENDING,
   PROPOSE_NOT_LEADER,
   PROPOSE_OK,
   ROLE_FOLLOWER,
   ROLE_LEADER,
+  ROLE_PRE_CANDIDATE,
   type Change,
   type ChangeKind,
   type Configuration,
@@ -172,6 +174,59 @@ test("membership: a demoted leader steps down as well", () => {
   propose(network, [learn(1)]);
   network.settle();
   expect(network.peer(1).node.role).toBe(ROLE_FOLLOWER);
+});
+
+test("membership: a new member does not depose the leader before it had time to answer", () => {
+  const network = RaftNetwork.led(1);
+  network.tick(1, 9);
+  propose(network, [add(2)]);
+  network.settle();
+  expect(network.leader.node.configuration.voters).toEqual([1, 2]);
+  network.tick(1, 1);
+  expect(network.peer(1).node.role).toBe(ROLE_LEADER);
+  network.tick(1, 10);
+  expect(network.peer(1).node.role).toBe(ROLE_FOLLOWER);
+});
+
+/** Of voters 1 and 2, 1 led and removed itself; its log is longer, and 2 does not know that the removal is committed. */
+function removedWithTheLongerLog(): RaftNetwork {
+  const network = RaftNetwork.led(2);
+  propose(network, [remove(1)]);
+  network.process(1);
+  network.deliver();
+  network.process(2);
+  network.leader.propose("kept nowhere else");
+  network.loses = ({ from }) => from === 1;
+  network.settle();
+  network.heal();
+  expect([network.peer(1).node.configuration.voters, network.peer(2).node.configuration.voters]).toEqual([[2], [1, 2]]);
+  expect(network.peer(1).node.lastIndex).toBeGreaterThan(network.peer(2).node.lastIndex);
+  return network;
+}
+
+test("membership: who was removed with the longest log tells those that ask for its vote what is committed", () => {
+  const network = removedWithTheLongerLog();
+  network.tickAll(60);
+  expect(network.leader.id).toBe(2);
+  expect(network.leader.node.configuration).toEqual(members([2]));
+  network.propose("and on");
+  expect(network.leader.values).toEqual(["and on"]);
+});
+
+test("membership: a refusal about entries that differ commits nothing", () => {
+  const network = removedWithTheLongerLog();
+  const { node } = network.peer(2);
+  network.tick(2, 20);
+  expect(node.role).toBe(ROLE_PRE_CANDIDATE);
+  const before = node.commitIndex;
+  for (const [commit, logTerm] of [
+    [node.lastIndex, node.term + 1],
+    [node.lastIndex + 1, node.term],
+    [before, node.term],
+  ] as const) {
+    node.step(newMessage(MSG_PRE_VOTE_RESPONSE, 3, 2, node.term, { reject: true, commit, logTerm }));
+    expect(node.commitIndex, `${commit} of term ${logTerm}`).toBe(before);
+  }
 });
 
 test("membership: the leader leaves a joint configuration by itself, also when a transfer was in the way", () => {

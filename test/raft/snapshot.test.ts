@@ -66,7 +66,10 @@ test("snapshot: none for a member that does not answer", () => {
   const network = lagging();
   network.isolate(3);
   network.tickAll(30);
+  network.leader.node.reportUnreachable(3);
+  network.propose("e");
   expect(network.sentOf(MSG_SNAPSHOT)).toEqual([]);
+  expect(progress(network, 3)).toMatchObject({ state: PROGRESS_PROBE, recentActive: false });
   expect(network.leader.id).toBe(1);
 });
 

@@ -221,7 +221,7 @@ export class RaftPeer {
       this.applied = entry.index;
       applied.push(entry);
     }
-    if (report) this.node.appliedTo(this.applied);
+    if (report && applied.length > 0) this.node.appliedTo(this.applied);
     return applied;
   }
 

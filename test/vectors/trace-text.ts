@@ -40,10 +40,12 @@ export function describeSnapshot({ index, term, configuration }: SnapshotMeta): 
 export function describeMessage(message: Message): string[] {
   const { kind, from, to, term, entries } = message;
   const snapshot = kind === MSG_SNAPSHOT ? message.snapshot : null;
-  const place = snapshot === null ? `${message.logTerm}/${message.index}` : "0/0";
+  // Our refusals of a vote also say what is committed (raft/election.ts, refuse); the vectors know no such thing.
+  const isVoteAnswer = kind === MSG_VOTE_RESPONSE || kind === MSG_PRE_VOTE_RESPONSE;
+  const place = snapshot !== null || isVoteAnswer ? "0/0" : `${message.logTerm}/${message.index}`;
   let text = `${from}->${to} ${MESSAGES.get(kind)} Term:${term} Log:${place}`;
   if (message.reject) text += ` Rejected (Hint: ${message.hint})`;
-  if (message.commit > 0) text += ` Commit:${message.commit}`;
+  if (message.commit > 0 && !isVoteAnswer) text += ` Commit:${message.commit}`;
   if (snapshot !== null) return [text, `  Snapshot: ${describeSnapshot(snapshot)}`];
   if (entries === null || entries.length === 0) return [text];
   if (entries.length === 1) return [`${text} Entries:[${describeEntry(entries[0]!)}]`];
