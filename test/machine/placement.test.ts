@@ -71,6 +71,11 @@ test("placement: among equals, replicas and leaders are spread evenly", () => {
   );
 });
 
+test("placement: new leaders make up for an uneven start", () => {
+  const among = nodes(["", "", ""]).map((node) => ({ ...node, leaders: node.id === 1 ? 6 : 0 }));
+  expect(spread(place({ nodes: among, partitions: 24, replicas: 3, start: 0 }), among).leaders).toBe(0);
+});
+
 test("placement: small topics made one after another are spread as well", () => {
   let among = nodes(["", "", "", "", ""]);
   for (let topic = 0; topic < 50; topic++) {
