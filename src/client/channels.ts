@@ -197,6 +197,8 @@ function unary(
       (error: ServiceError | null, response) => {
         signal?.removeEventListener("abort", abort);
         if (error === null && response !== undefined) resolve(response);
+        else if (signal?.aborted === true)
+          reject(new FlotillaError("ABORTED", "the call was aborted", { retryable: false, maybeApplied: true }));
         else reject(fromGrpc(error ?? noAnswer()));
       },
     );

@@ -89,7 +89,7 @@ export class Consumer implements AsyncIterable<ReceivedRecord> {
   /** Addresses with a loop of fetches. */
   private readonly loops = new Set<string>();
   private readonly stop = new AbortController();
-  private readonly closed: () => void;
+  private readonly closed: (self: Consumer) => void;
   private topology!: TopologyWatch;
   private queue: Ready[] = [];
   private queuedBytes = 0;
@@ -99,7 +99,7 @@ export class Consumer implements AsyncIterable<ReceivedRecord> {
   private commitTimer: NodeJS.Timeout | null = null;
 
   /** `closed` is called once, when the consumer is closed. */
-  static async open(channels: Channels, topic: string, options: ConsumerOptions, closed: () => void): Promise<Consumer> {
+  static async open(channels: Channels, topic: string, options: ConsumerOptions, closed: (self: Consumer) => void): Promise<Consumer> {
     const consumer = new Consumer(channels, topic, options, closed);
     consumer.topology = await TopologyWatch.open(channels, consumer.options.vhost, topic, () => consumer.startLoops());
     try {
@@ -111,7 +111,7 @@ export class Consumer implements AsyncIterable<ReceivedRecord> {
     return consumer;
   }
 
-  private constructor(channels: Channels, topic: string, options: ConsumerOptions, closed: () => void) {
+  private constructor(channels: Channels, topic: string, options: ConsumerOptions, closed: (self: Consumer) => void) {
     this.channels = channels;
     this.topic = topic;
     this.options = { ...DEFAULTS, ...options };
@@ -121,6 +121,11 @@ export class Consumer implements AsyncIterable<ReceivedRecord> {
     if (options.autoCommit !== undefined && subscription === undefined) {
       throw new FlotillaError("INVALID_ARGUMENT", "autoCommit needs the option subscription");
     }
+  }
+
+  /** It has ended, by a close or a failure that it does not survive. */
+  get isClosed(): boolean {
+    return this.stop.signal.aborted;
   }
 
   /** Records, in the order of each partition. Ends when the consumer is closed; throws when it fails. */
@@ -196,7 +201,7 @@ export class Consumer implements AsyncIterable<ReceivedRecord> {
     this.topology.close();
     this.resumeFetchers();
     this.wake();
-    this.closed();
+    this.closed(this);
   }
 
   private async begin(): Promise<void> {

@@ -44,7 +44,8 @@ export function fromGrpc(error: ServiceError): FlotillaError {
     case grpcStatus.DEADLINE_EXCEEDED:
       return new FlotillaError("TIMEOUT", "the deadline passed before the answer came", { maybeApplied: true, cause: error });
     case grpcStatus.CANCELLED:
-      return new FlotillaError("ABORTED", "the call was cancelled", { retryable: false, maybeApplied: true, cause: error });
+      // Not by us: that is told apart before. The node went away, and took the call with it.
+      return new FlotillaError("UNREACHABLE", "the node ended the call", { maybeApplied: true, cause: error });
     case grpcStatus.INVALID_ARGUMENT:
       return new FlotillaError("INVALID_ARGUMENT", error.details, { cause: error });
     case grpcStatus.RESOURCE_EXHAUSTED:

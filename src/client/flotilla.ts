@@ -49,15 +49,15 @@ export class Flotilla {
 
   /** A producer for one topic. Rejects with UNKNOWN_TOPIC if there is none. */
   async producer(topic: string, options: ProducerOptions = {}): Promise<Producer> {
-    const producer: Producer = await Producer.open(this.channels, topic, options, () => this.open.delete(producer));
-    this.open.add(producer);
+    const producer = await Producer.open(this.channels, topic, options, (self) => this.open.delete(self));
+    if (!producer.isClosed) this.open.add(producer);
     return producer;
   }
 
   /** A consumer of one topic. */
   async consumer(topic: string, options: ConsumerOptions = {}): Promise<Consumer> {
-    const consumer: Consumer = await Consumer.open(this.channels, topic, options, () => this.open.delete(consumer));
-    this.open.add(consumer);
+    const consumer = await Consumer.open(this.channels, topic, options, (self) => this.open.delete(self));
+    if (!consumer.isClosed) this.open.add(consumer);
     return consumer;
   }
 

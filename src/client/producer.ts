@@ -74,16 +74,16 @@ export class Producer implements SenderHost {
   private spaceWaiters: (() => void)[] = [];
   private failure: FlotillaError | null = null;
   private isClosing = false;
-  private readonly closed: () => void;
+  private readonly closed: (self: Producer) => void;
 
   /** `closed` is called once, when the producer has ended for whatever reason. */
-  static async open(channels: Channels, topic: string, options: ProducerOptions, closed: () => void): Promise<Producer> {
+  static async open(channels: Channels, topic: string, options: ProducerOptions, closed: (self: Producer) => void): Promise<Producer> {
     const producer = new Producer(channels, topic, options, closed);
     producer.topology = await TopologyWatch.open(channels, producer.options.vhost, topic, () => producer.pumpAll());
     return producer;
   }
 
-  private constructor(channels: Channels, topic: string, options: ProducerOptions, closed: () => void) {
+  private constructor(channels: Channels, topic: string, options: ProducerOptions, closed: (self: Producer) => void) {
     check(options);
     this.closed = closed;
     this.channels = channels;
@@ -92,6 +92,11 @@ export class Producer implements SenderHost {
     const { partitioner: _, ...given } = options;
     this.options = { ...DEFAULTS, ...given, producerId: given.producerId ?? randomProducerId() };
     this.senderOptions = { ...this.options, ownsEpoch: given.producerId === undefined };
+  }
+
+  /** It has ended, by a close or a failure that it does not survive. */
+  get isClosed(): boolean {
+    return this.failure !== null;
   }
 
   /** Partitions of the topic, as known now. */
@@ -247,7 +252,7 @@ export class Producer implements SenderHost {
     for (const link of this.links.values()) link.close();
     for (const sender of this.senders) sender?.stop(error);
     this.wake(this.spaceWaiters.splice(0));
-    this.closed();
+    this.closed(this);
   }
 
   private async readyOr(signal: AbortSignal | undefined): Promise<void> {

@@ -306,6 +306,7 @@ export class MemoryCluster {
     const targets = this.partitionsOf(request.topic);
     const { positions, maxWaitMs } = request;
     this.fetches.push({ node, positions: positions.map(({ partition }) => partition) });
+    this.changes.emit("change");
     const from = positions.map(({ partition, from: kind, offset }) =>
       kind === "offset" ? offset : kind === "latest" ? targets[partition]!.endOffset : targets[partition]!.startOffset,
     );
