@@ -1,7 +1,7 @@
-import { Command, InvalidArgumentError, Option } from "commander";
-import type { ConsumerOptions, Flotilla, ReceivedRecord } from "../client/index.ts";
+import { Command, Option } from "commander";
+import { FlotillaError, type ConsumerOptions, type Flotilla, type FlotillaErrorCode, type ReceivedRecord } from "../client/index.ts";
 import { Progress } from "./progress.ts";
-import { session, whole, withConnection, type SessionOptions } from "./session.ts";
+import { instant, session, whole, withConnection, type SessionOptions } from "./session.ts";
 
 type From = "earliest" | "latest" | { readonly offset: number } | { readonly timeMs: number };
 type ConsumeOptions = SessionOptions & {
@@ -32,6 +32,9 @@ export function consumeCommand(): Command {
     .action((topic: string, options: ConsumeOptions) => session(options, (client) => consume(client, topic, options)));
 }
 
+/** With --follow, what was printed is committed so often. */
+const COMMIT_EVERY_MS = 1_000;
+
 async function consume(client: Flotilla, topic: string, options: ConsumeOptions): Promise<void> {
   const stop = new AbortController();
   const interrupt = (): void => stop.abort();
@@ -47,23 +50,43 @@ async function consume(client: Flotilla, topic: string, options: ConsumeOptions)
     signal: stop.signal,
   } satisfies ConsumerOptions);
   const progress = new Progress("read", 0, { quiet: options.quiet === true || process.stdout.isTTY });
-  const left = { count: options.count ?? Number.POSITIVE_INFINITY };
+  // A batch is not always printed to its end: what is committed is what was printed.
+  const printed = new Map<number, number>();
+  const poll = ends === null ? undefined : setInterval(() => isDone(consumer.positions(), ends) && stop.abort(), 20);
+  let left = options.count ?? Number.POSITIVE_INFINITY;
+  let committedMs = Date.now();
   try {
-    const poll = ends === null ? null : setInterval(() => isDone(consumer.positions(), ends) && stop.abort(), 20);
     for await (const batch of consumer.batches()) {
-      const records = batch.records.slice(0, left.count);
-      left.count -= records.length;
+      const records = batch.records.slice(0, left);
+      left -= records.length;
       for (const record of records) progress.bytes += record.body.length + 1;
       progress.records += records.length;
       await write(records.map((record) => (options.format === "json" ? jsonOf(record) : record.body)));
-      if (left.count === 0 || stop.signal.aborted || (ends !== null && isDone(consumer.positions(), ends))) break;
+      if (process.stdout.errored !== null) break;
+      printed.set(batch.partition, records.at(-1)!.offset + 1);
+      if (left === 0 || stop.signal.aborted || (ends !== null && isDone(consumer.positions(), ends))) break;
+      if (Date.now() - committedMs >= COMMIT_EVERY_MS) {
+        await commit(client, topic, options, printed);
+        committedMs = Date.now();
+      }
     }
-    if (poll !== null) clearInterval(poll);
-    if (options.group !== undefined) await consumer.commit();
+    await commit(client, topic, options, printed);
   } finally {
+    clearInterval(poll);
     await consumer.close();
     process.off("SIGINT", interrupt);
     progress.end();
+  }
+}
+
+async function commit(client: Flotilla, topic: string, options: ConsumeOptions, printed: ReadonlyMap<number, number>): Promise<void> {
+  const { group, vhost } = options;
+  if (group === undefined || printed.size === 0) return;
+  // Who says where to begin says so for the subscription too.
+  const reset = options.from !== undefined;
+  const offsets = [...printed].map(([partition, offset]) => ({ partition, offset, reset }));
+  for (const { partition, error } of await client.commitOffsets(topic, group, offsets, { vhost })) {
+    throw new FlotillaError(error.reason as FlotillaErrorCode, `partition ${partition}: ${error.message}`);
   }
 }
 
@@ -73,6 +96,9 @@ async function endsOf(client: Flotilla, topic: string, options: ConsumeOptions):
     vhost: options.vhost,
     ...(options.partition === undefined ? {} : { partitions: [options.partition] }),
   });
+  for (const { partition, error } of offsets) {
+    if (error !== null) throw new FlotillaError(error.reason as FlotillaErrorCode, `partition ${partition}: ${error.message}`);
+  }
   return new Map(offsets.map(({ partition, endOffset }) => [partition, endOffset]));
 }
 
@@ -82,15 +108,20 @@ function isDone(positions: ReadonlyMap<number, number>, ends: ReadonlyMap<number
 }
 
 const NEWLINE = Buffer.from("\n");
+/** What ends the wait for a full pipe. */
+const EVENTS = ["drain", "close", "error"] as const;
 
 async function write(lines: readonly (Uint8Array | string)[]): Promise<void> {
+  const { stdout } = process;
   const block = Buffer.concat(lines.flatMap((line) => [typeof line === "string" ? Buffer.from(line) : line, NEWLINE]));
-  if (!process.stdout.write(block) && !process.stdout.destroyed)
-    await new Promise<void>((resolve) => {
-      process.stdout.once("drain", resolve);
-      process.stdout.once("close", resolve);
-      process.stdout.once("error", () => resolve());
-    });
+  if (stdout.write(block) || stdout.destroyed) return;
+  await new Promise<void>((resolve) => {
+    const end = (): void => {
+      for (const event of EVENTS) stdout.off(event, end);
+      resolve();
+    };
+    for (const event of EVENTS) stdout.on(event, end);
+  });
 }
 
 function jsonOf(record: ReceivedRecord): string {
@@ -112,8 +143,5 @@ function jsonOf(record: ReceivedRecord): string {
 function parseFrom(text: string): From {
   if (text === "earliest" || text === "latest") return text;
   if (/^\d+$/.test(text)) return { offset: whole(0, Number.MAX_SAFE_INTEGER)(text) };
-  if (/^@\d+$/.test(text)) return { timeMs: whole(0, Number.MAX_SAFE_INTEGER)(text.slice(1)) };
-  const timeMs = Date.parse(text);
-  if (Number.isNaN(timeMs)) throw new InvalidArgumentError("must be earliest, latest, an offset, or a time such as 2026-01-31T12:00:00Z");
-  return { timeMs };
+  return { timeMs: instant(text) };
 }

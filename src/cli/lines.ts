@@ -1,16 +1,39 @@
-/** Cuts a stream of chunks into lines without their ends; a last line without an end counts, an empty one in between too. */
+import { BATCH_BYTES_MAX } from "../base/limits.ts";
+import { FlotillaError } from "../client/index.ts";
+
+/** Bytes of one line; a record cannot be larger (BATCH_TOO_LARGE). */
+const LINE_BYTES_MAX = BATCH_BYTES_MAX;
+
+/**
+ * Cuts a stream of chunks into lines without their ends; a last line without an end counts, an empty one in between too.
+ * The lines share the memory of their chunks.
+ */
 export async function* linesOf(chunks: AsyncIterable<Buffer>): AsyncGenerator<Buffer[]> {
-  let rest: Buffer | null = null;
+  let lines = 0;
+  // The beginning of a line whose end has not come yet, in pieces: joined once.
+  let pieces: Buffer[] = [];
+  let pieceBytes = 0;
   for await (const chunk of chunks) {
-    const data: Buffer = rest === null ? chunk : Buffer.concat([rest, chunk]);
-    const lines: Buffer[] = [];
+    const found: Buffer[] = [];
     let start = 0;
-    for (let end = data.indexOf(10, start); end >= 0; end = data.indexOf(10, start)) {
-      lines.push(data.subarray(start, end));
+    for (let end = chunk.indexOf(10); end >= 0; end = chunk.indexOf(10, start)) {
+      const line = chunk.subarray(start, end);
+      found.push(pieceBytes === 0 ? line : Buffer.concat([...pieces, line]));
+      if (pieceBytes > 0) {
+        pieces = [];
+        pieceBytes = 0;
+      }
       start = end + 1;
     }
-    rest = start < data.length ? data.subarray(start) : null;
-    if (lines.length > 0) yield lines;
+    if (start < chunk.length) {
+      pieces.push(chunk.subarray(start));
+      pieceBytes += chunk.length - start;
+    }
+    lines += found.length;
+    if (found.length > 0) yield found;
+    if (pieceBytes > LINE_BYTES_MAX) {
+      throw new FlotillaError("BATCH_TOO_LARGE", `line ${lines + 1} of the input is longer than ${LINE_BYTES_MAX} bytes`);
+    }
   }
-  if (rest !== null) yield [rest];
+  if (pieceBytes > 0) yield [Buffer.concat(pieces)];
 }

@@ -3,11 +3,14 @@ import { Command } from "commander";
 import { clusterCommand } from "./cluster.ts";
 import { consumeCommand } from "./consume.ts";
 import { devCommand } from "./dev.ts";
+import { letHeapGrow } from "./heap.ts";
+import { offsetsCommand } from "./offsets.ts";
 import { publishCommand } from "./publish.ts";
 import { serveCommand } from "./serve.ts";
 import { subscriptionCommand } from "./subscription.ts";
 import { topicCommand } from "./topic.ts";
 
+letHeapGrow();
 const program = new Command("flotilla")
   .description("Flotilla: a message broker of many small Raft groups")
   .version("0.1.0")
@@ -16,7 +19,8 @@ const program = new Command("flotilla")
   .addHelpText(
     "after",
     `
-Exit codes: 0 done, 1 failed, 2 wrong usage, 3 no such thing, 4 no node reached or no leader.
+Exit codes: 0 done, 1 failed (cluster status: something is down), 2 wrong usage, 3 no such thing,
+4 no node reached, no leader or no answer in time, 130 interrupted before the end of the input.
 
 Examples:
   flotilla dev --nodes 3
@@ -30,8 +34,21 @@ for (const command of [
   topicCommand(),
   publishCommand(),
   consumeCommand(),
+  offsetsCommand(),
   subscriptionCommand(),
   clusterCommand(),
-])
+]) {
   program.addCommand(command);
+  inherit(command, program);
+}
+// A reader that has seen enough (`| head`) is no failure.
+process.stdout.on("error", (error: NodeJS.ErrnoException) => {
+  if (error.code !== "EPIPE") throw error;
+});
 await program.parseAsync();
+
+/** Commands that were made apart do not take over how the program ends and explains itself. */
+function inherit(command: Command, parent: Command): void {
+  command.copyInheritedSettings(parent);
+  for (const child of command.commands) inherit(child, command);
+}

@@ -1,6 +1,6 @@
 import { createReadStream, statSync } from "node:fs";
-import { Command } from "commander";
-import { FlotillaError, type RecordCallback } from "../client/index.ts";
+import { Command, InvalidArgumentError } from "commander";
+import { FlotillaError, type Flotilla, type RecordCallback } from "../client/index.ts";
 import { linesOf } from "./lines.ts";
 import { Progress } from "./progress.ts";
 import { session, whole, withConnection, type SessionOptions } from "./session.ts";
@@ -23,8 +23,8 @@ export function publishCommand(): Command {
     .option("--key <text>", "key of all records: they go to one partition")
     .option(
       "--key-regex <regex>",
-      "key of a record: the first group (or the whole match) of this expression in its line",
-      (text) => new RegExp(text),
+      "key of a record: the first group (or the whole match) of this expression in its line; without a match it has none",
+      regex,
     )
     .option("--partition <n>", "send everything to this partition", whole(0, 999))
     .option("--linger <ms>", "how long a record waits for company", whole(0, 60_000), 5)
@@ -37,15 +37,21 @@ export function publishCommand(): Command {
     .action((topic: string, options: PublishOptions) => session(options, (client) => publish(client, topic, options)));
 }
 
-async function publish(client: Parameters<Parameters<typeof session>[1]>[0], topic: string, options: PublishOptions): Promise<void> {
+async function publish(client: Flotilla, topic: string, options: PublishOptions): Promise<void> {
   const producer = await client.producer(topic, { vhost: options.vhost, lingerMs: options.linger, batchBytes: options.batchBytes });
   const input = options.file === undefined ? process.stdin : createReadStream(options.file, { highWaterMark: 1024 * 1024 });
   const totalBytes = options.file === undefined ? 0 : sizeOf(options.file);
   const progress = new Progress("published", totalBytes, { quiet: options.quiet === true });
-  let failure: FlotillaError | null = null;
+  const state = { failure: null as FlotillaError | null, isInterrupted: false };
+  // What was read so far is sent; a second one ends the process at once.
+  const interrupt = (): void => {
+    state.isInterrupted = true;
+    input.destroy();
+  };
+  process.once("SIGINT", interrupt);
   const done: RecordCallback = (error) => {
     if (error === null) progress.records += 1;
-    else failure ??= error;
+    else state.failure ??= error;
   };
   try {
     for await (const lines of linesOf(input)) {
@@ -55,18 +61,40 @@ async function publish(client: Parameters<Parameters<typeof session>[1]>[0], top
         const hasRoom = producer.append(key === undefined ? { body: line } : { body: line, key }, done, options.partition);
         if (!hasRoom) await producer.ready();
       }
-      if (failure !== null) break;
+      if (state.failure !== null || state.isInterrupted) break;
     }
     await producer.close();
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === "ENOENT")
-      throw new FlotillaError("INVALID_ARGUMENT", `--file ${options.file} does not exist`);
-    throw error;
+    if (!state.isInterrupted || isOurs(error)) throw fileProblem(error, options.file);
+    await producer.close();
   } finally {
+    process.off("SIGINT", interrupt);
     const summary = progress.end();
     if (options.quiet !== true) process.stderr.write(`published ${summary}\n`);
   }
-  if (failure !== null) throw failure;
+  if (state.failure !== null) throw state.failure;
+  if (state.isInterrupted) process.exitCode = 130;
+}
+
+function isOurs(error: unknown): boolean {
+  return error instanceof FlotillaError;
+}
+
+const PROBLEMS: Readonly<Record<string, string>> = { ENOENT: "does not exist", EACCES: "may not be read", EISDIR: "is a folder" };
+
+function fileProblem(error: unknown, file: string | undefined): unknown {
+  const problem = PROBLEMS[(error as NodeJS.ErrnoException).code ?? ""];
+  return file === undefined || problem === undefined || isOurs(error)
+    ? error
+    : new FlotillaError("INVALID_ARGUMENT", `--file ${file} ${problem}`);
+}
+
+function regex(text: string): RegExp {
+  try {
+    return new RegExp(text);
+  } catch (error) {
+    throw new InvalidArgumentError((error as Error).message);
+  }
 }
 
 function keyOf(line: Buffer, options: PublishOptions): string | undefined {

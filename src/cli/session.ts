@@ -26,6 +26,11 @@ export async function session(options: SessionOptions, work: (client: Flotilla) 
     await using client = await Flotilla.connect({ endpoints: options.endpoints.split(",").map((endpoint) => endpoint.trim()) });
     await work(client);
   } catch (error) {
+    if (error instanceof InvalidArgumentError) {
+      process.stderr.write(`flotilla: ${error.message}\n`);
+      process.exitCode = 2;
+      return;
+    }
     if (!(error instanceof FlotillaError)) throw error;
     process.stderr.write(`flotilla: ${error.message} (${error.code})${hintOf(error)}\n`);
     process.exitCode = exitCodeOf(error);
@@ -40,6 +45,9 @@ function exitCodeOf(error: FlotillaError): number {
       return 3;
     case "UNREACHABLE":
     case "NO_LEADER":
+    case "NODE_UNREACHABLE":
+    case "LEADER_CHANGED":
+    case "STOPPING":
     case "TIMEOUT":
       return 4;
     case "INVALID_ARGUMENT":
@@ -58,7 +66,20 @@ function hintOf(error: FlotillaError): string {
       return "\n  ask for fewer with --replicas";
     case "OFFSET_OUT_OF_RANGE":
       return "\n  start elsewhere with --from earliest or --from latest";
+    case "UNKNOWN_TOPIC":
+      return "\n  see what there is with: flotilla topic list; make it with: flotilla topic create NAME";
+    case "UNKNOWN_PARTITION":
+      return "\n  see the partitions with: flotilla topic describe NAME";
+    case "UNREACHABLE":
+      return "\n  name other nodes with --endpoints or FLOTILLA_ENDPOINTS; start some with: flotilla dev";
+    case "BATCH_TOO_LARGE":
+      return "\n  send smaller records or batches (--batch-bytes)";
+    case "OFFSET_WOULD_GO_BACK":
+      return "\n  go back on purpose with: flotilla subscription reset TOPIC NAME --to OFFSET";
+    case "DISK_FULL":
+      return "\n  free space, or shorten retention with: flotilla topic update NAME --retention-bytes SIZE";
     case "NO_LEADER":
+    case "TIMEOUT":
       return "\n  look at the nodes with: flotilla cluster status";
     default:
       return "";
@@ -89,6 +110,14 @@ export function whole(minimum: number, maximum: number): (text: string) => numbe
       throw new InvalidArgumentError(`must be a whole number of ${minimum}..${maximum}`);
     return value;
   };
+}
+
+/** A point in time, in ms since 1970: ISO 8601, or the number itself after an @. */
+export function instant(text: string): number {
+  const timeMs = /^@\d+$/.test(text) ? whole(0, Number.MAX_SAFE_INTEGER)(text.slice(1)) : Date.parse(text);
+  if (!Number.isSafeInteger(timeMs) || timeMs < 0)
+    throw new InvalidArgumentError("must be a time such as 2026-01-31T12:00:00Z or @1767225600000");
+  return timeMs;
 }
 
 const UNITS_MS: Readonly<Record<string, number>> = { ms: 1, s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000 };

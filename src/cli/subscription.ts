@@ -1,5 +1,8 @@
 import { Command } from "commander";
+import { FlotillaError, type FlotillaErrorCode } from "../client/index.ts";
 import { print, session, whole, withConnection, withOutput, type SessionOptions } from "./session.ts";
+
+type Target = "earliest" | "latest" | number;
 
 export function subscriptionCommand(): Command {
   const subscription = new Command("subscription").description("reading positions of a topic: list, describe, reset, delete");
@@ -33,16 +36,19 @@ export function subscriptionCommand(): Command {
       }),
   );
   withConnection(subscription.command("reset <topic> <name>").description("set the position of a subscription, forwards or back"))
-    .requiredOption("--to <position>", "earliest, latest or an offset")
+    .requiredOption("--to <position>", "earliest, latest or an offset", parseTarget)
     .option("--partition <n>", "one partition only", whole(0, 999))
-    .action((topic: string, name: string, options: SessionOptions & { to: string; partition?: number }) =>
+    .action((topic: string, name: string, options: SessionOptions & { to: Target; partition?: number }) =>
       session(options, async (client) => {
         const offsets = await client.getOffsets(topic, {
           vhost: options.vhost,
           ...(options.partition === undefined ? {} : { partitions: [options.partition] }),
         });
-        const target = (start: number, end: number): number =>
-          options.to === "earliest" ? start : options.to === "latest" ? end : whole(0, Number.MAX_SAFE_INTEGER)(options.to);
+        const { to } = options;
+        const target = (start: number, end: number): number => (to === "earliest" ? start : to === "latest" ? end : to);
+        for (const { partition, error } of offsets) {
+          if (error !== null) throw new FlotillaError(error.reason as FlotillaErrorCode, `partition ${partition}: ${error.message}`);
+        }
         const refused = await client.commitOffsets(
           topic,
           name,
@@ -59,4 +65,8 @@ export function subscriptionCommand(): Command {
       session(options, (client) => client.admin.deleteSubscription(topic, name, options.vhost)),
   );
   return subscription;
+}
+
+function parseTarget(text: string): Target {
+  return text === "earliest" || text === "latest" ? text : whole(0, Number.MAX_SAFE_INTEGER)(text);
 }
