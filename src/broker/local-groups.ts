@@ -115,32 +115,20 @@ export class LocalGroups {
       position.offset = await this.reader.offsetOfTime(replica, position.timeMs);
     }
     const { startOffset, endOffset } = machine;
-    const range = { start_offset: String(startOffset), end_offset: String(endOffset) };
-    if (position.offset < startOffset) {
-      return failed(
-        new BrokerError("OFFSET_OUT_OF_RANGE", `offset ${position.offset} is no longer held: the first one is ${startOffset}`, range),
-        startOffset,
-        endOffset,
-      );
-    }
-    if (position.offset > endOffset) {
-      return failed(
-        new BrokerError("OFFSET_OUT_OF_RANGE", `offset ${position.offset} does not exist yet: the end is ${endOffset}`, range),
-        startOffset,
-        endOffset,
-      );
-    }
+    if (position.offset < startOffset) return failed(noLongerHeld(position.offset, machine), startOffset, endOffset);
+    if (position.offset > endOffset) return failed(notYetThere(position.offset, machine), startOffset, endOffset);
     if (position.offset === endOffset || (maxBytes === 0 && !atLeastOne)) {
       return { batches: [], startOffset, endOffset, nextOffset: position.offset, error: null };
     }
     try {
       const batches = await this.reader.read(replica, position.offset, endOffset, maxBytes);
       const last = batches[batches.length - 1];
+      if (last === undefined) return failed(noLongerHeld(position.offset, machine), machine.startOffset, machine.endOffset);
       return {
         batches,
         startOffset: machine.startOffset,
         endOffset: machine.endOffset,
-        nextOffset: last === undefined ? position.offset : last.baseOffset + last.count,
+        nextOffset: last.baseOffset + last.count,
         error: null,
       };
     } catch (error) {
@@ -188,6 +176,16 @@ export class LocalGroups {
       error: null,
     };
   }
+}
+
+function noLongerHeld(offset: number, { startOffset, endOffset }: StreamMachine): BrokerError {
+  const range = { start_offset: String(startOffset), end_offset: String(endOffset) };
+  return new BrokerError("OFFSET_OUT_OF_RANGE", `offset ${offset} is no longer held: the first one is ${startOffset}`, range);
+}
+
+function notYetThere(offset: number, { startOffset, endOffset }: StreamMachine): BrokerError {
+  const range = { start_offset: String(startOffset), end_offset: String(endOffset) };
+  return new BrokerError("OFFSET_OUT_OF_RANGE", `offset ${offset} does not exist yet: the end is ${endOffset}`, range);
 }
 
 function failed(error: BrokerError, startOffset = 0, endOffset = 0): GroupFetched {

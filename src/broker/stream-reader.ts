@@ -1,8 +1,8 @@
 // Reads records by offset from the log of a group: from the sparse offset index to the entry, then forward, counting.
 
 import { BrokerError } from "../base/errors.ts";
-import type { GroupId } from "../base/ids.ts";
 import { readRecordsCount, recordsBody } from "../machine/stream/records-codec.ts";
+import type { OffsetRow } from "../machine/stream/offset-index.ts";
 import type { StreamMachine } from "../machine/stream/stream.ts";
 import { ENTRY_RECORDS, type Entry } from "../raft/types.ts";
 import type { ReplicaHost } from "../replica/host.ts";
@@ -12,6 +12,8 @@ import type { FetchedBatch } from "./types.ts";
 /** Where readers of one group stopped, so that the next fetch need not search: bounded, the oldest goes first. */
 const PLACES_MAX = 256;
 const READ_BYTES_MIN = 64 * 1024;
+/** Bytes of one read of a search by time. */
+const READ_BYTES_TIME = 1024 * 1024;
 
 /** An entry of the log and the offset of its first record. */
 type Place = { readonly index: number; readonly offset: number };
@@ -24,14 +26,22 @@ export class StreamReader {
     this.host = host;
   }
 
-  /** Batches from the one that holds `offset` on, up to `endOffset` (committed) and about `maxBytes`; at least one. */
+  /**
+   * Batches from the one that holds `offset` on, up to `endOffset` (committed) and about `maxBytes`; at least one. None
+   * only if a trim passed `offset` meanwhile.
+   */
   async read(replica: Replica, offset: number, endOffset: number, maxBytes: number): Promise<FetchedBatch[]> {
     const machine = replica.machine as StreamMachine;
     let place = this.placeOf(replica, machine, offset);
     const batches: FetchedBatch[] = [];
     let bytes = 0;
     while (place.offset < endOffset) {
-      const entries = await this.entries(replica, place.index, Math.max(maxBytes - bytes, READ_BYTES_MIN));
+      const entries = await this.entries(replica, machine, place.index, Math.max(maxBytes - bytes, READ_BYTES_MIN));
+      if (entries === null) {
+        if (batches.length > 0 || offset < machine.startOffset) break;
+        place = this.placeOf(replica, machine, offset);
+        continue;
+      }
       for (const entry of entries) {
         const count = countOf(machine, entry);
         if (count > 0 && place.offset + count > offset) {
@@ -47,28 +57,35 @@ export class StreamReader {
     return this.remember(replica, batches, place);
   }
 
-  /** The offset of the first record stored at or after `timeMs`; the end when all are older. */
+  /**
+   * The offset of the first record stored at or after `timeMs`; the end when all are older. Time is the log's own, which
+   * never goes back: a record that a leader with a slow clock appended is as new as what stands before it.
+   */
   async offsetOfTime(replica: Replica, timeMs: number): Promise<number> {
     const machine = replica.machine as StreamMachine;
-    const row = machine.locateTime(timeMs);
-    let place: Place = { index: row.index, offset: row.offset };
     const end = machine.endOffset;
+    let place: OffsetRow = machine.locateTime(timeMs);
     while (place.offset < end) {
-      const entries = await this.entries(replica, place.index, 1024 * 1024);
-      for (const entry of entries) {
-        const count = countOf(machine, entry);
-        if (count > 0 && entry.timestampMs >= timeMs && place.offset >= machine.startOffset) return place.offset;
-        place = { index: entry.index + 1, offset: place.offset + count };
+      const entries = await this.entries(replica, machine, place.index, READ_BYTES_TIME);
+      if (entries === null) {
+        place = machine.locateTime(timeMs);
+        continue;
       }
+      let { offset, timeMs: logTimeMs } = place;
+      for (const entry of entries) {
+        logTimeMs = Math.max(logTimeMs, entry.timestampMs);
+        const count = countOf(machine, entry);
+        if (count > 0 && logTimeMs >= timeMs && offset >= machine.startOffset) return offset;
+        offset += count;
+      }
+      place = { index: entries[entries.length - 1]!.index + 1, offset, timeMs: logTimeMs, bytes: 0 };
     }
     return Math.max(end, machine.startOffset);
   }
 
   private placeOf(replica: Replica, machine: StreamMachine, offset: number): Place {
     const known = this.places.get(replica)?.get(offset);
-    if (known !== undefined) return { index: known, offset };
-    const row = machine.locate(offset);
-    return { index: row.index, offset: row.offset };
+    return known !== undefined && known >= machine.firstIndex ? { index: known, offset } : machine.locate(offset);
   }
 
   private remember(replica: Replica, batches: FetchedBatch[], next: Place): FetchedBatch[] {
@@ -83,27 +100,25 @@ export class StreamReader {
     return batches;
   }
 
-  /** At least one applied entry from `index` on: from memory if it is there, else from disk. */
-  private async entries(replica: Replica, index: number, bytesMax: number): Promise<readonly Entry[]> {
-    const cached = replica.cache.get(index);
-    if (cached !== undefined) {
-      const entries: Entry[] = [];
-      let bytes = 0;
-      for (let at = index; at <= replica.applied && bytes < bytesMax; at++) {
-        const entry = replica.cache.get(at);
-        if (entry === undefined) break;
-        entries.push(entry);
-        bytes += entry.payload.length;
-      }
-      if (entries.length > 0) return entries;
+  /** At least one applied entry from `index` on: from memory if it is there, else from disk. Null when a trim passed `index`. */
+  private async entries(replica: Replica, machine: StreamMachine, index: number, bytesMax: number): Promise<readonly Entry[] | null> {
+    const entries: Entry[] = [];
+    let bytes = 0;
+    for (let at = index; at <= replica.applied && bytes < bytesMax; at++) {
+      const entry = replica.cache.get(at);
+      if (entry === undefined) break;
+      entries.push(entry);
+      bytes += entry.payload.length;
     }
-    return this.readLog(replica.group, index, replica.applied, bytesMax);
+    const found = entries.length > 0 ? entries : await this.readLog(replica, machine, index, bytesMax);
+    // Below its first index the machine no longer knows which entries are void: nobody can count on from there.
+    return index < machine.firstIndex ? null : found;
   }
 
-  private readLog(group: GroupId, first: number, last: number, bytesMax: number): Promise<readonly Entry[]> {
+  private readLog(replica: Replica, machine: StreamMachine, first: number, bytesMax: number): Promise<readonly Entry[]> {
     return new Promise((resolve, reject) => {
-      this.host.logFor(group).read(group, first, last, bytesMax, (error, entries) => {
-        if (error === null) resolve(entries);
+      this.host.logFor(replica.group).read(replica.group, first, replica.applied, bytesMax, (error, entries) => {
+        if (error === null || first < machine.firstIndex) resolve(entries);
         else reject(new BrokerError("DATA_DAMAGED", `entry ${first} cannot be read: ${error.message}`));
       });
     });

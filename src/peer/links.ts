@@ -132,19 +132,7 @@ export class PeerLinks implements PeerTransport {
       known.port = port;
       return;
     }
-    const peer: Peer = {
-      id,
-      host,
-      port,
-      main: null,
-      bulk: null,
-      retry: null,
-      dialing: new Set(),
-      failures: 0,
-      heardBytes: 0,
-      heardMs: 0,
-      sentFrames: 0,
-    };
+    const peer = newPeer(id, host, port);
     this.peers.set(id, peer);
     this.reach(peer);
   }
@@ -294,19 +282,7 @@ export class PeerLinks implements PeerTransport {
         return null;
       }
       if (peer === undefined) {
-        peer = {
-          id: hello.nodeId,
-          host: from,
-          port: 0,
-          main: null,
-          bulk: null,
-          retry: null,
-          dialing: new Set(),
-          failures: 0,
-          heardBytes: 0,
-          heardMs: 0,
-          sentFrames: 0,
-        };
+        peer = newPeer(hello.nodeId, from, 0);
         this.peers.set(hello.nodeId, peer);
       }
       this.strangers.delete(connection);
@@ -424,4 +400,20 @@ export class PeerLinks implements PeerTransport {
     this.complaints.set(key, now);
     this.components.logger.warn({ from, code: refusal.code, reason: refusal.reason }, "peer connection refused");
   }
+}
+
+function newPeer(id: NodeId, host: string, port: number): Peer {
+  return {
+    id,
+    host,
+    port,
+    main: null,
+    bulk: null,
+    retry: null,
+    dialing: new Set(),
+    failures: 0,
+    heardBytes: 0,
+    heardMs: 0,
+    sentFrames: 0,
+  };
 }

@@ -8,6 +8,7 @@ import {
   MSG_VOTE,
   MSG_VOTE_RESPONSE,
   ROLE_CANDIDATE,
+  ROLE_FOLLOWER,
   ROLE_LEADER,
   ROLE_PRE_CANDIDATE,
   type Message,
@@ -91,8 +92,8 @@ export function learnCommit(core: Core, refusal: Message): void {
   if (core.role === ROLE_LEADER || refusal.commit <= core.commit) return;
   if (core.log.termAt(refusal.commit) !== refusal.logTerm) return;
   core.commitTo(refusal.commit);
-  // Its members may be about to change: what it stood for is void.
-  if (core.hasUnappliedChange) core.becomeFollower(core.term, 0);
+  // Its members may be about to change: what it stood for is void. A follower knows its leader by now and keeps it.
+  if (core.hasUnappliedChange && core.role !== ROLE_FOLLOWER) core.becomeFollower(core.term, 0);
 }
 
 /** A leader was heard from recently: (pre-)votes wait until its lease is over (point 4). */

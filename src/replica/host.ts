@@ -22,12 +22,11 @@ import { Outbox } from "./outbox.ts";
 import { openReplica } from "./open.ts";
 import type { Replica } from "./replica.ts";
 import { acceptRest, isRestingPoint, restMessages } from "./rest.ts";
-import { Snapshotter } from "./snapshotter.ts";
+import { Snapshots } from "./snapshots.ts";
 import { TailBudget } from "./tail-budget.ts";
 import {
   HOST_NO_GROUP,
   HOST_STOPPING,
-  type Checkpoint,
   type CheckpointStore,
   type GroupDescriptor,
   type HostEvents,
@@ -60,7 +59,7 @@ export class ReplicaHost {
   private readonly outbox: Outbox;
   private readonly applier: Applier;
   private readonly checkpointer: Checkpointer;
-  private readonly snapshotter: Snapshotter;
+  private readonly snapshots: Snapshots;
   private readonly elections: Elections;
   private readonly tailBudget: TailBudget;
   private dirty: Replica[] = [];
@@ -91,13 +90,7 @@ export class ReplicaHost {
     this.outbox = new Outbox(components.transport, (group, to) => this.unreachable(group, to));
     this.applier = new Applier({ clock, logOf, events, touched });
     this.checkpointer = new Checkpointer(settings, { store: components.store, logOf, logger, failed: (error) => events.fatal(error) });
-    this.snapshotter = new Snapshotter({
-      transport: components.transport,
-      clock,
-      logger,
-      crc32: components.crc32,
-      received: (_from, group, message, checkpoint) => this.stageSnapshot(group, message, checkpoint),
-    });
+    this.snapshots = new Snapshots({ ...components, replicaOf: (group) => this.replicas.get(group), logOf, touched });
     this.elections = new Elections({ clock, random: components.random, touched });
     this.tailBudget = new TailBudget(settings.tailCacheBytesMax);
   }
@@ -190,7 +183,7 @@ export class ReplicaHost {
         this.components.events.forwarded(from, frame);
         return;
       case LANE_BULK:
-        this.snapshotter.onFrame(from, frame);
+        this.snapshots.onFrame(from, frame);
         return;
       default:
         throw new DecodeError("frame on an unknown lane");
@@ -353,7 +346,7 @@ export class ReplicaHost {
     replica.flushProposals(nowMs);
     if (replica.raft.hasReady()) {
       const ready = replica.raft.ready();
-      if (ready.snapshot !== null) this.installSnapshot(replica);
+      if (ready.snapshot !== null) this.snapshots.install(replica, ready.snapshot);
       if (ready.entries.length > 0) {
         const bytes = replica.cacheEntries(ready.entries);
         this.tailBudget.added(replica, ready.entries[ready.entries.length - 1]!.index, bytes);
@@ -413,7 +406,7 @@ export class ReplicaHost {
   private dispatch(replica: Replica, message: Message): void {
     const node = nodeOfReplica(message.to as ReplicaId);
     if (message.kind === MSG_SNAPSHOT) {
-      void this.sendSnapshot(replica, node, message);
+      void this.snapshots.send(replica, node, message);
       return;
     }
     if (message.kind === MSG_APPEND) {
@@ -443,63 +436,6 @@ export class ReplicaHost {
     if (replica === undefined) return;
     replica.raft.reportUnreachable(to);
     if (replica.raft.hasReady()) this.note(replica);
-  }
-
-  // Snapshots.
-
-  private async sendSnapshot(replica: Replica, node: NodeId, message: Message): Promise<void> {
-    const report = (ok: boolean): void => {
-      if (replica.closed) return;
-      replica.raft.snapshotSent(message.to, ok);
-      this.touch(replica);
-    };
-    try {
-      const checkpoint = await this.components.store.read(replica.group, message.index);
-      if (checkpoint === undefined) {
-        this.components.logger.error({ group: replica.group, index: message.index }, "the checkpoint at the start of the log is missing");
-        report(false);
-        return;
-      }
-      this.components.logger.info(
-        { group: replica.group, to: node, index: checkpoint.index, bytes: checkpoint.snapshot.length },
-        "sending a snapshot",
-      );
-      this.snapshotter.send(node, replica.group, message, checkpoint, report);
-    } catch (error) {
-      this.components.events.fatal(error as Error);
-    }
-  }
-
-  /** Saves what arrived, then shows it to the core: it may be installed only when it is durable here. */
-  private stageSnapshot(group: GroupId, message: Message, checkpoint: Checkpoint): void {
-    const replica = this.replicas.get(group);
-    if (replica === undefined || message.to !== replica.descriptor.self || checkpoint.index <= replica.applied) return;
-    this.components.store.save(group, checkpoint).then(
-      () => {
-        if (replica.closed || checkpoint.index <= replica.applied) return;
-        replica.stagedSnapshot = checkpoint;
-        replica.raft.step(message);
-        this.touch(replica);
-      },
-      (error: unknown) => this.components.events.fatal(error as Error),
-    );
-  }
-
-  private installSnapshot(replica: Replica): void {
-    const checkpoint = replica.stagedSnapshot;
-    assert(checkpoint !== null, "a snapshot is accepted only after it was staged");
-    replica.stagedSnapshot = null;
-    replica.machine.restore(checkpoint.snapshot);
-    replica.applied = checkpoint.index;
-    replica.committedTo = Math.max(replica.committedTo, checkpoint.index);
-    replica.timeMs = Math.max(replica.timeMs, checkpoint.timeMs);
-    replica.configuration = checkpoint.configuration;
-    replica.checkpointIndexes = [checkpoint.index];
-    replica.releaseTo = checkpoint.index;
-    replica.cache.clear();
-    this.laneOf(replica).log.reset(replica.group, checkpoint.index, checkpoint.term);
-    this.components.logger.info({ group: replica.group, index: checkpoint.index }, "snapshot installed");
-    if (replica.descriptor.kind === "catalog") this.components.events.catalogChanged();
   }
 
   private laneOf(replica: Replica): Lane {

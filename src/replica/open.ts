@@ -84,7 +84,7 @@ async function startingPoint(
   machine: Machine,
   store: CheckpointStore,
 ): Promise<Checkpoint> {
-  const newest = await store.latest(descriptor.group, state.lastIndex);
+  const newest = await newestOf(descriptor.group, state, store);
   if (newest !== undefined) {
     if (newest.index < state.trimmed.index)
       throw new ReplicaDamagedError(
@@ -105,4 +105,21 @@ async function startingPoint(
   };
   await store.save(descriptor.group, first);
   return first;
+}
+
+/**
+ * The newest checkpoint whose entry the log holds. One of another term came from a leader and was to replace the log when
+ * the process died: the entries here are not those that it continues.
+ */
+async function newestOf(group: GroupId, state: GroupLogState, store: CheckpointStore): Promise<Checkpoint | undefined> {
+  let newest = await store.latest(group, state.lastIndex);
+  while (newest !== undefined && newest.index > state.trimmed.index && newest.term !== termOf(state, newest.index))
+    newest = await store.latest(group, newest.index - 1);
+  return newest;
+}
+
+function termOf({ termRuns }: GroupLogState, index: number): number {
+  let term = 0;
+  for (const run of termRuns) if (run.firstIndex <= index) ({ term } = run);
+  return term;
 }

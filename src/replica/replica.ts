@@ -10,15 +10,7 @@ import { PROPOSE_OK, ROLE_LEADER, type Configuration, type Entry, type EntryKind
 import type { CatchUp } from "./catch-up.ts";
 import { PendingProposals } from "./pending.ts";
 import { TailCache } from "./tail-cache.ts";
-import {
-  HOST_LOST,
-  HOST_NOT_LEADER,
-  HOST_OVERLOADED,
-  type Checkpoint,
-  type DurabilityMode,
-  type GroupDescriptor,
-  type ProposeDone,
-} from "./types.ts";
+import { HOST_LOST, HOST_NOT_LEADER, HOST_OVERLOADED, type DurabilityMode, type GroupDescriptor, type ProposeDone } from "./types.ts";
 
 /** Read barriers that may wait at one time in one group. */
 const READS_MAX = 10_000;
@@ -55,8 +47,6 @@ export class Replica {
   idleTicks = 0;
   closed = false;
 
-  /** A snapshot that is saved and waits for the core to accept it. */
-  stagedSnapshot: Checkpoint | null = null;
   receivedBytes = 0;
   appliedBytesSinceCheckpoint = 0;
   appliedEntriesSinceCheckpoint = 0;
