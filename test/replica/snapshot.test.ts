@@ -1,10 +1,12 @@
 // A replica behind the start of the leader's log (points 20 to 24): it gets the checkpoint at which that log begins, over
 // the bulk lane of real links, and goes on from there.
 
+import { join } from "node:path";
 import { expect, test } from "vitest";
 import { encodeCommitOffset, encodeTrim } from "../../src/machine/stream/commands.ts";
 import { LANE_BULK } from "../../src/peer/transport.ts";
 import { Checkpoints } from "../../src/store/checkpoints.ts";
+import { LevelKv } from "../../src/store/level-kv.ts";
 import { eventually, GROUP, HostCluster, type TestHost } from "../support/host-cluster.ts";
 
 const BODY = Buffer.alloc(200, "x");
@@ -109,9 +111,11 @@ test("a saved snapshot that does not belong to the entries held is not what a re
   await publish(await other.leader(), 7);
   const snapshot = other.hosts[0]!.stream.snapshot();
   await other[Symbol.asyncDispose]();
-  const checkpoint = { index: lastIndex - 5, term: term + 1, configuration, machineVersion: 1, timeMs: Date.now(), snapshot };
-  await new Checkpoints(behind.kv).save(GROUP, checkpoint);
+  const checkpoint = { index: lastIndex, term: term + 1, configuration, machineVersion: 1, timeMs: Date.now(), snapshot };
   await cluster.stop(behind);
+  const kv = await LevelKv.open(join(behind.directory, "store"));
+  await new Checkpoints(kv).save(GROUP, checkpoint);
+  await kv.close();
   await cluster.start(behind);
   await publish(await cluster.leader(), 1);
   await cluster.settled();

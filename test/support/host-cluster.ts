@@ -60,7 +60,7 @@ export class TestHost {
   onFrame: (from: NodeId, lane: Lane) => void = () => {};
   /** What was logged, newest last: the event and its fields. */
   readonly logged: { event: string; fields: Record<string, unknown> }[] = [];
-  kv!: LevelKv;
+  private kv!: LevelKv;
   private logs: SegmentLog[] = [];
   private incarnation = 0;
 
