@@ -53,10 +53,10 @@ test("a read that a trim overtakes while it waits for the disk answers with righ
   const readAcross = async (offset: number, trimTo: number): Promise<number[]> => {
     host.replica.cache.clear();
     const log = host.host.logFor(GROUP);
-    const { read } = log;
+    const read = log.read.bind(log);
     let isHeld = true;
     log.read = (group, first, last, bytesMax, done): void => {
-      read.call(log, group, first, last, bytesMax, (error, entries) => {
+      read(group, first, last, bytesMax, (error, entries) => {
         if (!isHeld) return done(error, entries);
         isHeld = false;
         void host.command(encodeTrim(trimTo)).then(() => done(error, entries));

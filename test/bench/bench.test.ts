@@ -1,0 +1,68 @@
+// Every scenario of `npm run bench`, tiny: that it runs, and that what it reports was measured. Says nothing of speed.
+
+import { readFile, mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { expect, test } from "vitest";
+import type { Report } from "../../bench/report.ts";
+import { runProgram } from "../support/run.ts";
+
+const MAIN = fileURLToPath(new URL("../../dist/bench/main.js", import.meta.url));
+const PUBLISHING = [
+  "publish 128 B, 1 partition",
+  "publish 128 B, 3 partitions",
+  "publish 16 KiB, 1 partition",
+  "publish 16 KiB, 3 partitions",
+];
+const SEQUENTIAL = ["sequential 128 B, p50", "sequential 128 B, p99"];
+const REPLAY = ["replay 1 KiB, 10 partitions"];
+
+test("every scenario runs on Flotilla and on the peers that are installed", { timeout: 180_000 }, async ({ annotate }) => {
+  const directory = await mkdtemp(join(tmpdir(), "flotilla-bench-test-"));
+  try {
+    const file = join(directory, "report.json");
+    const { code, stdout, stderr } = await runProgram(process.execPath, [
+      MAIN,
+      ...["--tiny", "--against", "rabbitmq,nats", "--json", file, "--directory", directory],
+    ]);
+    expect(code, stderr).toBe(0);
+    const report = JSON.parse(await readFile(file, "utf8")) as Report;
+    const names = report.systems.map(({ name }) => name);
+    for (const peer of ["rabbitmq", "nats"]) {
+      if (names.includes(peer)) continue;
+      // Only what is not installed may be missing, and the bench says so.
+      expect(stderr).toContain(`${peer} is not installed`);
+      await annotate(`${peer} is not installed: its scenarios did not run`);
+    }
+    for (const name of names) {
+      const points = report.points.filter(({ system }) => system === name);
+      const expected = [...PUBLISHING, ...SEQUENTIAL, ...(name === "flotilla" ? REPLAY : [])];
+      expect(points.map(({ scenario }) => scenario).sort()).toEqual(expected.sort());
+      for (const { scenario, min, median, max, servers, payloadBytes } of points) {
+        expect(median, `${name}: ${scenario}`).toBeGreaterThan(0);
+        expect(min).toBeLessThanOrEqual(max);
+        expect(stdout.toString()).toContain(scenario);
+        if (!PUBLISHING.includes(scenario)) continue;
+        expect(servers!.cpuSeconds).toBeGreaterThan(0);
+        // Three durable copies of what was acknowledged cannot be less than that; NATS may keep the last of it in memory.
+        if (name === "flotilla") expect(servers!.writtenBytes).toBeGreaterThanOrEqual(2 * payloadBytes!);
+      }
+    }
+    expect(report.diskBytesPerSecond).toBeGreaterThan(0);
+  } finally {
+    await rm(directory, { recursive: true, force: true });
+  }
+});
+
+test("the failover bench kills a leader and reports the time without acks", { timeout: 60_000 }, async () => {
+  const { code, stdout, stderr } = await runProgram(process.execPath, [MAIN, "--failover", "1"]);
+  expect(code, stderr).toBe(0);
+  expect(stdout.toString()).toMatch(/\d+ ms/);
+});
+
+test("an unknown peer is named", async () => {
+  const { code, stderr } = await runProgram(process.execPath, [MAIN, "--tiny", "--against", "zeromq"]);
+  expect(code).not.toBe(0);
+  expect(stderr).toContain("--against knows rabbitmq and nats, not zeromq");
+});
