@@ -28,6 +28,9 @@ export const CONFIG_DEFAULTS: TopicConfig = { durability: 1, retentionMs: 0, ret
 const REPLICAS_DEFAULT = 3;
 /** How long create and expand wait for the new partitions' leaders. */
 const LEADERS_WAIT_MS = 15_000;
+/** How long create and expand wait for a node that is known and not alive. */
+const NODES_WAIT_MS = 5_000;
+const NODES_RETRY_MS = 20;
 
 export type AdminComponents = {
   readonly router: Router;
@@ -61,15 +64,12 @@ export class Admin {
     if (!Number.isInteger(partitions) || partitions < 1 || partitions > PARTITIONS_PER_TOPIC_MAX) {
       throw new BrokerError("INVALID_ARGUMENT", `partitions must be 1..${PARTITIONS_PER_TOPIC_MAX}, not ${call.partitions}`);
     }
-    const nodes = this.placementNodes();
-    const replicas = call.replicas || Math.min(REPLICAS_DEFAULT, nodes.length);
+    const replicas = call.replicas || Math.min(REPLICAS_DEFAULT, this.placementNodes().length);
     if (!Number.isInteger(replicas) || replicas < 1 || replicas > REPLICAS_MAX) {
       throw new BrokerError("INVALID_ARGUMENT", `replicas must be 1..${REPLICAS_MAX}, not ${call.replicas}`);
     }
     const existing = this.components.catalog.topic(vhost, call.name);
-    if (existing === undefined && replicas > nodes.length) {
-      throw new BrokerError("NOT_ENOUGH_NODES", `${replicas} replicas need as many live nodes; there are ${nodes.length}`);
-    }
+    const nodes = existing === undefined ? await this.enoughNodes(replicas, signal) : this.placementNodes();
     const placement = place({ nodes, partitions, replicas: Math.min(replicas, nodes.length), start: this.components.catalog.viewVersion });
     const command = encodeCreateTopic({ vhost, name: call.name, replicas, config, placement, createdMs: this.components.clock.wallMs() });
     const { code, detail } = await this.propose(command, signal);
@@ -100,9 +100,7 @@ export class Admin {
     }
     if (partitions < now) throw new BrokerError("FEWER_PARTITIONS", `the topic has ${now} partitions; it cannot get fewer`);
     if (partitions === now) return infoOf(topic);
-    const nodes = this.placementNodes();
-    if (topic.replicas > nodes.length)
-      throw new BrokerError("NOT_ENOUGH_NODES", `${topic.replicas} replicas need as many live nodes; there are ${nodes.length}`);
+    const nodes = await this.enoughNodes(topic.replicas, signal);
     const placement = place({ nodes, partitions: partitions - now, replicas: topic.replicas, start: this.components.catalog.viewVersion });
     const { code, detail } = await this.propose(encodeExpandTopic({ vhost: topic.vhost, name, expected: now, placement }), signal);
     if (code !== CATALOG_OK) throw catalogError(code, detail);
@@ -129,6 +127,19 @@ export class Admin {
     const topic = catalog.topic(vhost, name)!;
     await Promise.all(topic.partitions.map(({ group }) => router.leader(group, LEADERS_WAIT_MS)));
     return topic;
+  }
+
+  /** Live nodes for so many replicas. A node that the cluster knows may be away for a moment: waits a little for it. */
+  private async enoughNodes(replicas: number, signal: AbortSignal): Promise<PlacementNode[]> {
+    const { catalog, clock, router } = this.components;
+    const deadlineMs = clock.monotonicMs() + NODES_WAIT_MS;
+    for (;;) {
+      const nodes = this.placementNodes();
+      if (nodes.length >= replicas) return nodes;
+      if (catalog.nodes().length < replicas || clock.monotonicMs() >= deadlineMs || signal.aborted)
+        throw new BrokerError("NOT_ENOUGH_NODES", `${replicas} replicas need as many live nodes; there are ${nodes.length}`);
+      await router.pause(NODES_RETRY_MS);
+    }
   }
 
   private placementNodes(): PlacementNode[] {

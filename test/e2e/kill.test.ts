@@ -53,3 +53,18 @@ test(
     expect(load.acked.length).toBeGreaterThan(16_000);
   },
 );
+
+test(
+  "kill: a topic made while a node is away for a moment waits for it; of one that stays away it says so",
+  { timeout: 60_000 },
+  async () => {
+    await using cluster = await startCluster({ nodes: 3 });
+    await using client = await Flotilla.connect({ endpoints: cluster.endpoints.slice(0, 2) });
+    await cluster.kill(3);
+    const creating = client.admin.createTopic({ name: "waits", partitions: 3, replicas: 3 });
+    cluster.start(3);
+    await creating;
+    await cluster.kill(3);
+    await expect(client.admin.createTopic({ name: "in-vain", replicas: 3 })).rejects.toMatchObject({ code: "NOT_ENOUGH_NODES" });
+  },
+);

@@ -140,7 +140,6 @@ function play(steps: readonly Step[]): { run: MachineRun<CatalogMachine>; model:
 }
 
 test("catalog: it is what the model says, replies, nodes, topics and groups", () => {
-  const seen = new Set<number>();
   fc.assert(
     fc.property(history, (steps) => {
       const { run, model } = play(steps);
@@ -162,11 +161,15 @@ test("catalog: it is what the model says, replies, nodes, topics and groups", ()
         expect(found?.topic.partitions[found.partition]?.group).toBe(live.has(group) ? group : undefined);
         if (found !== undefined) expect(machine.topic(found.topic.vhost, found.topic.name)).toBe(found.topic);
       }
-      for (const { code } of run.replies) seen.add(code);
     }),
     { numRuns: 200 },
   );
-  // The histories come to every outcome but the three that need names, bounds or bytes of their own (catalog.test.ts).
+});
+
+test("catalog: the histories come to every outcome, but the three that need names, bounds or bytes of their own", () => {
+  // The same ones every time: chance may well leave one out. The three are in catalog.test.ts.
+  const histories = fc.sample(history, { seed: 1, numRuns: 200 });
+  const seen = new Set(histories.flatMap((steps) => play(steps).run.replies.map(({ code }) => code)));
   expect([...seen].sort((a, b) => a - b)).toEqual([0, 1, 2, 4, 5, 7, 8]);
 });
 

@@ -135,18 +135,21 @@ function play(actions: readonly { step: Step; ms: number }[]): {
 }
 
 test("stream: it is what the model says, replies, offsets, cursors and reading", () => {
-  const seen = new Set<number>();
   fc.assert(
     fc.property(history, (actions) => {
       const { run, model } = play(actions);
       checkReading(run.machine, model);
       expect(new Map(run.machine.listCursors().map(({ name, offset }) => [name, offset]))).toEqual(model.cursors);
       expect(run.releasedTo).toBeLessThan(Math.max(run.machine.firstIndex, 1));
-      for (const { code } of run.replies) seen.add(code);
     }),
     { numRuns: 200 },
   );
-  // The histories are worth something only if they come to every outcome: all codes but the two about bounds.
+});
+
+test("stream: the histories come to every outcome, but the two about bounds", () => {
+  // The same ones every time: chance may well leave one out.
+  const histories = fc.sample(history, { seed: 1, numRuns: 200 });
+  const seen = new Set(histories.flatMap((actions) => play(actions).run.replies.map(({ code }) => code)));
   expect([...seen].sort((a, b) => a - b)).toEqual([0, 1, 2, 3, 4, 5, 6]);
 });
 
