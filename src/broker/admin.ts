@@ -131,13 +131,14 @@ export class Admin {
 
   /** Live nodes for so many replicas. A node that the cluster knows may be away for a moment: waits a little for it. */
   private async enoughNodes(replicas: number, signal: AbortSignal): Promise<PlacementNode[]> {
-    const { catalog, clock, router } = this.components;
+    const { catalog, clock, router, isAlive } = this.components;
     const deadlineMs = clock.monotonicMs() + NODES_WAIT_MS;
     for (;;) {
-      const nodes = this.placementNodes();
-      if (nodes.length >= replicas) return nodes;
-      if (catalog.nodes().length < replicas || clock.monotonicMs() >= deadlineMs || signal.aborted)
-        throw new BrokerError("NOT_ENOUGH_NODES", `${replicas} replicas need as many live nodes; there are ${nodes.length}`);
+      const known = catalog.nodes();
+      const alive = known.filter(({ id }) => isAlive(id)).length;
+      if (alive >= replicas) return this.placementNodes();
+      if (known.length < replicas || clock.monotonicMs() >= deadlineMs || signal.aborted)
+        throw new BrokerError("NOT_ENOUGH_NODES", `${replicas} replicas need as many live nodes; there are ${alive}`);
       await router.pause(NODES_RETRY_MS);
     }
   }
