@@ -2,7 +2,7 @@ import type { ServerWritableStream, UntypedServiceImplementation } from "@grpc/g
 import { BrokerError } from "../base/errors.ts";
 import type { Broker } from "../broker/types.ts";
 import type { Decoded } from "./definitions.ts";
-import { clusterMessage, topologyMessage } from "./messages.ts";
+import { clusterMessage, moveMessage, partitionMessage, topologyMessage } from "./messages.ts";
 import { toStatus } from "./status.ts";
 import { unary, type UnarySettings } from "./unary.ts";
 
@@ -10,6 +10,8 @@ import { unary, type UnarySettings } from "./unary.ts";
 const COALESCE_MS = 20;
 
 type TopicRequest = { vhost: string; topic: string };
+type MoveRequest = TopicRequest & { partition: number; nodes: number[] };
+type DrainRequest = { node: number; drained: boolean; moveReplicas: boolean };
 type TransferRequest = { vhost: string; topic: string; partition: number; toNode: number };
 type WatchCall = ServerWritableStream<Decoded<TopicRequest>, object>;
 
@@ -20,6 +22,15 @@ export function clusterService(broker: Broker, settings: UnarySettings): Untyped
     Resolve: unary(settings, ({ vhost, topic }: TopicRequest) => ({ topology: topologyMessage(broker.resolve(vhost, topic)) })),
     WatchTopology: (call: WatchCall) => watch(broker, call),
     TransferLeader: unary(settings, async (request: TransferRequest, signal) => ({ leader: await broker.transferLeader(request, signal) })),
+    MoveReplicas: unary(settings, async (request: MoveRequest, signal) => ({
+      partition: partitionMessage(await broker.moveReplicas(request, signal)),
+    })),
+    ListMoves: unary(settings, async (_request: object, signal) => ({ moves: (await broker.listMoves(signal)).map(moveMessage) })),
+    DrainNode: unary(settings, async (request: DrainRequest, signal) => ({ moves: await broker.drainNode(request, signal) })),
+    ForgetNode: unary(settings, async ({ node }: { node: number }, signal) => {
+      await broker.forgetNode(node, signal);
+      return {};
+    }),
   };
 }
 

@@ -7,6 +7,7 @@ import type {
   NodeInfo,
   PartitionDescription,
   PartitionInfo,
+  ReplicaMove,
   SubscriptionInfo,
   TopicConfig,
   TopicInfo,
@@ -31,6 +32,10 @@ export function nodeMessage(node: NodeInfo): object {
 
 export function partitionMessage(info: PartitionInfo): object {
   return { ...info, replicas: [...info.replicas] };
+}
+
+export function moveMessage(move: ReplicaMove): object {
+  return { ...move, fromNodes: [...move.fromNodes], toNodes: [...move.toNodes] };
 }
 
 export function topologyMessage(topology: Topology): object {

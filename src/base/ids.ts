@@ -42,3 +42,7 @@ export function replicaId(node: NodeId, life: number): ReplicaId {
 export function nodeOfReplica(replica: ReplicaId): NodeId {
   return (replica % (NODE_ID_MAX + 1)) as NodeId;
 }
+
+export function lifeOfReplica(replica: ReplicaId): number {
+  return Math.floor(replica / (NODE_ID_MAX + 1));
+}

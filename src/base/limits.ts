@@ -48,3 +48,5 @@ export const OFFSET_INDEX_ROWS_MAX = 4_096;
 export const TOPICS_MAX = 100_000;
 /** Characters of each text of a node's registration: endpoints, labels, version, store id; and of the cluster id. */
 export const NODE_TEXT_LENGTH_MAX = 512;
+/** Replicas that one node may have renewed by one command. */
+export const RENEWALS_PER_COMMAND_MAX = 4_096;

@@ -13,6 +13,7 @@ import {
   CATALOG_INVALID_NAME,
   CATALOG_OK,
   CATALOG_TOO_MANY,
+  CATALOG_UNKNOWN_GROUP,
   CATALOG_UNKNOWN_NODE,
   CATALOG_UNKNOWN_TOPIC,
   encodeCreateTopic,
@@ -87,8 +88,7 @@ export class Admin {
   async update(vhost: string, name: string, changes: Partial<TopicConfig>, signal: AbortSignal): Promise<TopicInfo> {
     const topic = this.existing(vhost, name);
     const config = completeConfig(topic.config, changes);
-    const { code, detail } = await this.propose(encodeUpdateTopic({ vhost: topic.vhost, name, config }), signal);
-    if (code !== CATALOG_OK) throw catalogError(code, detail);
+    await this.command(encodeUpdateTopic({ vhost: topic.vhost, name, config }), signal);
     return { ...infoOf(topic), config };
   }
 
@@ -102,15 +102,13 @@ export class Admin {
     if (partitions === now) return infoOf(topic);
     const nodes = await this.enoughNodes(topic.replicas, signal);
     const placement = place({ nodes, partitions: partitions - now, replicas: topic.replicas, start: this.components.catalog.viewVersion });
-    const { code, detail } = await this.propose(encodeExpandTopic({ vhost: topic.vhost, name, expected: now, placement }), signal);
-    if (code !== CATALOG_OK) throw catalogError(code, detail);
+    await this.command(encodeExpandTopic({ vhost: topic.vhost, name, expected: now, placement }), signal);
     return infoOf(await this.settled(topic.vhost, name, partitions, signal));
   }
 
   async delete(vhost: string, name: string, signal: AbortSignal): Promise<void> {
     const topic = this.existing(vhost, name);
-    const { code, detail } = await this.propose(encodeDeleteTopic({ vhost: topic.vhost, name }), signal);
-    if (code !== CATALOG_OK) throw catalogError(code, detail);
+    await this.command(encodeDeleteTopic({ vhost: topic.vhost, name }), signal);
     await this.components.caughtUp(() => this.components.catalog.topic(topic.vhost, name) !== topic, signal);
   }
 
@@ -135,18 +133,19 @@ export class Admin {
     const deadlineMs = clock.monotonicMs() + NODES_WAIT_MS;
     for (;;) {
       const known = catalog.nodes();
-      const alive = known.filter(({ id }) => isAlive(id)).length;
+      const alive = known.filter(({ id, drained }) => isAlive(id) && !drained).length;
       if (alive >= replicas) return this.placementNodes();
       if (known.length < replicas || clock.monotonicMs() >= deadlineMs || signal.aborted)
-        throw new BrokerError("NOT_ENOUGH_NODES", `${replicas} replicas need as many live nodes; there are ${alive}`);
+        throw new BrokerError("NOT_ENOUGH_NODES", `${replicas} replicas need as many live nodes that are not drained; there are ${alive}`);
       await router.pause(NODES_RETRY_MS);
     }
   }
 
-  private placementNodes(): PlacementNode[] {
+  /** Live nodes that may get replicas, and what each has. */
+  placementNodes(): PlacementNode[] {
     const { catalog, isAlive } = this.components;
     const counts = new Map<NodeId, { replicas: number; leaders: number }>();
-    for (const { id } of catalog.nodes()) if (isAlive(id)) counts.set(id, { replicas: 0, leaders: 0 });
+    for (const { id, drained } of catalog.nodes()) if (isAlive(id) && !drained) counts.set(id, { replicas: 0, leaders: 0 });
     for (const topic of catalog.topics()) {
       for (const { replicas } of topic.partitions) {
         replicas.forEach((replica, at) => {
@@ -159,6 +158,17 @@ export class Admin {
     }
     const nodes = [...catalog.nodes()].filter(({ id }) => counts.has(id));
     return nodes.map(({ id, dc, zone }) => ({ id, dc, zone, ...counts.get(id)! }));
+  }
+
+  /** Proposes a catalog command; rejects with what its reply says is wrong. */
+  async command(command: Uint8Array, signal: AbortSignal): Promise<void> {
+    const { code, detail } = await this.propose(command, signal);
+    if (code !== CATALOG_OK) throw catalogError(code, detail);
+  }
+
+  /** Resolves when this node's catalog shows a change that was made. */
+  seen(condition: () => boolean, signal: AbortSignal): Promise<void> {
+    return this.components.caughtUp(condition, signal);
   }
 
   private propose(command: Uint8Array, signal: AbortSignal): Promise<{ code: number; detail: string }> {
@@ -224,6 +234,7 @@ function catalogError(code: number, detail: string): BrokerError {
     [CATALOG_INVALID_NAME]: "INVALID_NAME",
     [CATALOG_UNKNOWN_TOPIC]: "UNKNOWN_TOPIC",
     [CATALOG_UNKNOWN_NODE]: "CONFLICT",
+    [CATALOG_UNKNOWN_GROUP]: "CONFLICT",
     [CATALOG_TOO_MANY]: "TOO_MANY",
     [CATALOG_CONFLICT]: "CONFLICT",
   };

@@ -3,11 +3,10 @@
 
 import { BrokerError } from "../base/errors.ts";
 import type { Clock } from "../base/clock.ts";
-import { CATALOG_GROUP, nodeOfReplica, type GroupId, type NodeId } from "../base/ids.ts";
+import { CATALOG_GROUP, type GroupId, type NodeId } from "../base/ids.ts";
 import { COMMIT_METADATA_LENGTH_MAX, REQUEST_PARTITIONS_MAX } from "../base/limits.ts";
 import type { Logger } from "../base/logger.ts";
-import { ByteReader, ByteWriter } from "../base/bytes.ts";
-import type { CatalogMachine, TopicRow } from "../machine/catalog/catalog.ts";
+import type { CatalogMachine } from "../machine/catalog/catalog.ts";
 import {
   CATALOG_OK,
   CATALOG_STORE_MISMATCH,
@@ -21,7 +20,8 @@ import { LANE_FORWARD, type PeerTransport } from "../peer/transport.ts";
 import { ENTRY_COMMAND } from "../raft/types.ts";
 import type { ReplicaHost } from "../replica/host.ts";
 import { Admin, checkName, infoOf } from "./admin.ts";
-import { Controller } from "./controller.ts";
+import { ClusterAdmin, groupOf, OP_MOVES, OP_TRANSFER } from "./cluster-admin.ts";
+import { Controller, OP_MEMBER } from "./controller.ts";
 import { Fetcher, OP_FETCH, OP_OFFSETS, asBrokerError } from "./fetcher.ts";
 import { Forwarder, type Serve } from "./forwarder.ts";
 import { Leaders, decodeLeading, encodeLeading } from "./leaders.ts";
@@ -30,7 +30,6 @@ import { Publisher } from "./publisher.ts";
 import { OP_PROPOSE, Router } from "./router.ts";
 import type * as types from "./types.ts";
 
-const OP_TRANSFER = 4;
 const NOTICE_LEADING = 1;
 const REGISTER_RETRY_MS = 200;
 
@@ -55,6 +54,7 @@ export class NodeBroker implements types.Broker {
   private readonly publisher: Publisher;
   private readonly fetcher: Fetcher;
   private readonly admin: Admin;
+  private readonly cluster: ClusterAdmin;
   private readonly controller: Controller;
   private readonly watchers = new Set<() => void>();
   private readonly catalogWaits = new Set<() => void>();
@@ -76,7 +76,9 @@ export class NodeBroker implements types.Broker {
         [OP_PROPOSE, this.router.servePropose],
         [OP_FETCH, this.fetcher.serveFetch],
         [OP_OFFSETS, this.fetcher.serveOffsets],
-        [OP_TRANSFER, (_from, body, reply) => this.serveTransfer(body, reply)],
+        [OP_TRANSFER, (from, body, reply, signal) => this.cluster.serveTransfer(from, body, reply, signal)],
+        [OP_MOVES, (from, body, reply, signal) => this.cluster.serveMoves(from, body, reply, signal)],
+        [OP_MEMBER, (from, body, reply, signal) => this.controller.serveMember(from, body, reply, signal)],
       ]),
       notices: new Map([[NOTICE_LEADING, (from, body) => this.heardLeading(from, body)]]),
     });
@@ -89,10 +91,22 @@ export class NodeBroker implements types.Broker {
       isAlive: (node) => this.isAlive(node),
       caughtUp: (condition, signal) => this.caughtUp(condition, signal),
     });
+    this.cluster = new ClusterAdmin({
+      clusterId: settings.clusterId,
+      nodeId: this.nodeId,
+      host,
+      catalog: this.catalog,
+      leaders: this.leaders,
+      router: this.router,
+      admin: this.admin,
+      isAlive: (node) => this.isAlive(node),
+      ledBy: (group, node, signal) => this.ledBy(group, node, signal),
+    });
     this.controller = new Controller({
       nodeId: this.nodeId,
       host,
       catalog: this.catalog,
+      router: this.router,
       clock,
       logger,
       isUp: (node) => transport.isUp(node),
@@ -133,9 +147,14 @@ export class NodeBroker implements types.Broker {
     this.leaders.set(group, leader, term);
     if (group === CATALOG_GROUP && leader === this.nodeId) this.initializeCluster();
     if (leader !== this.nodeId) return;
+    this.controller.leads(group);
     const notice = encodeLeading([{ group, term }]);
     for (const { id } of this.catalog.nodes())
       if (id !== this.nodeId && this.components.transport.isUp(id)) this.forwarder.notify(id, NOTICE_LEADING, notice);
+  }
+
+  damaged(): void {
+    this.controller.reconcile();
   }
 
   forwarded(from: NodeId, frame: Uint8Array): void {
@@ -207,27 +226,11 @@ export class NodeBroker implements types.Broker {
   // Cluster.
 
   describeCluster(): types.ClusterInfo {
-    const topics = [...this.catalog.topics()];
-    let groups = 1;
-    let leaderless = this.leaders.of(CATALOG_GROUP) === 0 ? 1 : 0;
-    for (const topic of topics) {
-      groups += topic.partitions.length;
-      for (const { group } of topic.partitions) if (this.leaders.of(group) === 0) leaderless += 1;
-    }
-    return {
-      clusterId: this.settings.clusterId,
-      nodeId: this.nodeId,
-      controllerId: this.leaders.of(CATALOG_GROUP),
-      nodes: this.nodes(),
-      topics: topics.length,
-      groups,
-      leaderlessGroups: leaderless,
-    };
+    return this.cluster.describe();
   }
 
   resolve(vhost: string, name: string): types.Topology {
-    const topic = this.admin.existing(vhost, name);
-    return { nodes: this.nodes(), partitions: topic.partitions.map((_, partition) => this.partitionInfo(topic, partition)) };
+    return this.cluster.resolve(vhost, name);
   }
 
   watch(changed: () => void): () => void {
@@ -235,26 +238,24 @@ export class NodeBroker implements types.Broker {
     return () => this.watchers.delete(changed);
   }
 
-  async transferLeader(call: { vhost: string; topic: string; partition: number; toNode: number }, signal: AbortSignal): Promise<number> {
-    const group = call.topic === "" ? CATALOG_GROUP : groupOf(this.admin.existing(call.vhost, call.topic), call.partition);
-    const leader = await this.router.leader(group);
-    const replicas =
-      group === CATALOG_GROUP
-        ? [...this.catalog.nodes()].map(({ id }) => id)
-        : this.catalog.group(group)!.topic.partitions[call.partition]!.replicas.map(nodeOfReplica);
-    const to =
-      call.toNode === 0 ? replicas.find((node) => node !== leader && this.isAlive(node)) : replicas.find((node) => node === call.toNode);
-    if (to === undefined)
-      throw new BrokerError(
-        "INVALID_ARGUMENT",
-        call.toNode === 0 ? "no other replica of the partition is alive" : `node ${call.toNode} has no replica of the partition`,
-      );
-    if (to === leader) return leader;
-    const body = new ByteWriter(8).u32(group).u16(to).finish();
-    if (leader === this.nodeId) this.components.host.transferLeadership(group, to);
-    else await this.router.ask(leader, OP_TRANSFER, [body], signal);
-    await this.ledBy(group, to, signal);
-    return to;
+  transferLeader(call: Parameters<types.Broker["transferLeader"]>[0], signal: AbortSignal): Promise<number> {
+    return this.cluster.transferLeader(call, signal);
+  }
+
+  moveReplicas(call: Parameters<types.Broker["moveReplicas"]>[0], signal: AbortSignal): Promise<types.PartitionInfo> {
+    return this.cluster.moveReplicas(call, signal);
+  }
+
+  listMoves(signal: AbortSignal): Promise<readonly types.ReplicaMove[]> {
+    return this.cluster.listMoves(signal);
+  }
+
+  drainNode(call: Parameters<types.Broker["drainNode"]>[0], signal: AbortSignal): Promise<number> {
+    return this.cluster.drainNode(call, signal);
+  }
+
+  forgetNode(node: number, signal: AbortSignal): Promise<void> {
+    return this.cluster.forgetNode(node, signal);
   }
 
   // Admin.
@@ -281,7 +282,7 @@ export class NodeBroker implements types.Broker {
       signal,
     );
     const partitions = offsets.map(({ startOffset, endOffset, bytes, error }, partition) => ({
-      info: this.partitionInfo(topic, partition),
+      info: this.cluster.partitionInfo(topic, partition),
       startOffset,
       endOffset,
       bytes,
@@ -391,33 +392,6 @@ export class NodeBroker implements types.Broker {
     });
   }
 
-  private nodes(): types.NodeInfo[] {
-    const counts = new Map<NodeId, { leaders: number; replicas: number }>();
-    for (const { id } of this.catalog.nodes()) counts.set(id, { leaders: 0, replicas: 0 });
-    for (const topic of this.catalog.topics()) {
-      for (const { group, replicas } of topic.partitions) {
-        for (const replica of replicas) counts.get(nodeOfReplica(replica))!.replicas += 1;
-        const leader = counts.get(this.leaders.of(group) as NodeId);
-        if (leader !== undefined) leader.leaders += 1;
-      }
-    }
-    return [...this.catalog.nodes()].map((node) => ({
-      id: node.id,
-      endpoint: node.clientEndpoint,
-      peerEndpoint: node.peerEndpoint,
-      alive: this.isAlive(node.id),
-      dc: node.dc,
-      zone: node.zone,
-      version: node.version,
-      ...counts.get(node.id)!,
-    }));
-  }
-
-  private partitionInfo(topic: TopicRow, partition: number): types.PartitionInfo {
-    const { group, replicas } = topic.partitions[partition]!;
-    return { partition, group, leader: this.leaders.of(group), term: this.leaders.termOf(group), replicas: replicas.map(nodeOfReplica) };
-  }
-
   private isAlive(node: NodeId): boolean {
     return node === this.nodeId || this.components.transport.isUp(node);
   }
@@ -428,12 +402,6 @@ export class NodeBroker implements types.Broker {
 
   private heardLeading(from: NodeId, body: Uint8Array): void {
     for (const { group, term } of decodeLeading(body)) this.leaders.set(group, from, term);
-  }
-
-  private serveTransfer(body: Uint8Array, reply: (error: BrokerError | null, parts: readonly Uint8Array[]) => void): void {
-    const reader = new ByteReader(body);
-    this.components.host.transferLeadership(reader.u32() as GroupId, reader.u16() as NodeId);
-    reply(null, []);
   }
 
   private ledBy(group: GroupId, node: NodeId, signal: AbortSignal): Promise<void> {
@@ -501,11 +469,4 @@ export class NodeBroker implements types.Broker {
       this.components.clock.schedule(REGISTER_RETRY_MS, () => this.register());
     });
   }
-}
-
-function groupOf(topic: TopicRow, partition: number): GroupId {
-  const row = topic.partitions[partition];
-  if (row === undefined)
-    throw new BrokerError("UNKNOWN_PARTITION", `topic ${topic.name} has partitions 0..${topic.partitions.length - 1}, not ${partition}`);
-  return row.group;
 }

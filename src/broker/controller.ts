@@ -2,15 +2,26 @@
 // deleted, and as the leader of a group looks after its retention and its place.
 
 import type { Clock, Timer } from "../base/clock.ts";
-import { CATALOG_GROUP, nodeOfReplica, type GroupId, type NodeId } from "../base/ids.ts";
+import { ByteReader, ByteWriter } from "../base/bytes.ts";
+import { BrokerError } from "../base/errors.ts";
+import { CATALOG_GROUP, lifeOfReplica, nodeOfReplica, type GroupId, type NodeId, type ReplicaId } from "../base/ids.ts";
+import { RENEWALS_PER_COMMAND_MAX } from "../base/limits.ts";
 import type { Logger } from "../base/logger.ts";
-import type { CatalogMachine, TopicRow } from "../machine/catalog/catalog.ts";
+import type { CatalogMachine, PartitionRow, TopicRow } from "../machine/catalog/catalog.ts";
+import { CATALOG_OK, encodeRenewReplicas } from "../machine/catalog/commands.ts";
 import { encodeTrim } from "../machine/stream/commands.ts";
 import type { StreamMachine } from "../machine/stream/stream.ts";
 import { ENTRY_COMMAND } from "../raft/types.ts";
 import type { ReplicaHost } from "../replica/host.ts";
 import { DURABILITY_FSYNC, type DurabilityMode } from "../replica/types.ts";
+import type { Serve } from "./forwarder.ts";
+import { Reshaper } from "./reshaper.ts";
+import type { Router } from "./router.ts";
 import type { TopicConfig } from "./types.ts";
+
+export const OP_MEMBER = 5;
+/** Replicas about which one round asks whether they may go. */
+const LEAVES_PER_ROUND = 64;
 
 /** Replicas opened at one time. */
 const OPEN_CONCURRENCY = 32;
@@ -25,6 +36,7 @@ export type ControllerComponents = {
   readonly nodeId: NodeId;
   readonly host: ReplicaHost;
   readonly catalog: CatalogMachine;
+  readonly router: Router;
   readonly clock: Clock;
   readonly logger: Logger;
   readonly isUp: (node: NodeId) => boolean;
@@ -33,14 +45,20 @@ export type ControllerComponents = {
 
 export class Controller {
   private readonly components: ControllerComponents;
+  private readonly reshaper: Reshaper;
   private running = false;
   private again = false;
   private stopped = false;
   private timer: Timer | null = null;
   private readonly upRounds = new Map<NodeId, number>();
+  /** Replicas that are here and that the catalog no longer places here: they go once their group no longer counts on them. */
+  private leaving: GroupId[] = [];
+  private asking = false;
+  private renewing = false;
 
   constructor(components: ControllerComponents) {
     this.components = components;
+    this.reshaper = new Reshaper(components);
   }
 
   start(): void {
@@ -55,6 +73,12 @@ export class Controller {
   stop(): void {
     this.stopped = true;
     this.timer?.cancel();
+    this.reshaper.stop();
+  }
+
+  /** This node leads the group from now on. */
+  leads(group: GroupId): void {
+    this.reshaper.look(group);
   }
 
   /** Looks at the whole catalog once more, soon; calls in between are one. */
@@ -78,38 +102,105 @@ export class Controller {
     });
   }
 
+  /** Serves OP_MEMBER: whether a replica still counts in its group, which this node must lead. */
+  readonly serveMember: Serve = (_from, body, reply) => {
+    const reader = new ByteReader(body);
+    const [group, peer] = [reader.u32() as GroupId, reader.u32() as ReplicaId];
+    const replica = this.components.host.get(group);
+    if (replica === undefined || !replica.isLeader) {
+      reply(new BrokerError("NOT_LEADER", `this node does not lead group ${group}`), []);
+      return;
+    }
+    const { voters, votersOutgoing, learners, learnersNext } = replica.configuration;
+    const counts = [voters, votersOutgoing, learners, learnersNext].some((list) => list.includes(peer));
+    reply(null, [new Uint8Array([counts || this.rowOf(group)?.replicas.includes(peer) === true ? 1 : 0])]);
+  };
+
   private async reconcileNow(): Promise<void> {
     if (this.stopped) return;
-    const { host, catalog } = this.components;
-    const missing: { topic: TopicRow; partition: number }[] = [];
+    const { host, catalog, nodeId } = this.components;
+    const missing: { topic: TopicRow; partition: number; self: ReplicaId }[] = [];
+    this.reshaper.look(CATALOG_GROUP);
     for (const topic of catalog.topics()) {
       const durability = durabilityOf(topic.config);
       topic.partitions.forEach(({ group, replicas }, partition) => {
+        const self = replicas.find((id) => nodeOfReplica(id) === nodeId);
         const replica = host.get(group);
-        if (replica !== undefined) replica.durability = durability;
-        else if (replicas.some((id) => nodeOfReplica(id) === this.components.nodeId)) missing.push({ topic, partition });
+        if (replica !== undefined) {
+          replica.durability = durability;
+          this.reshaper.look(group);
+          if (self === undefined || lifeOfReplica(self) <= lifeOfReplica(replica.descriptor.self)) return;
+          // The catalog gave this replica a successor on this very node.
+          host.close(replica);
+        }
+        if (self !== undefined && host.quarantine.of(group)?.replica !== self) missing.push({ topic, partition, self });
       });
     }
-    // Nothing goes because the catalog looks as if it were gone: only a committed deletion that names the group counts.
-    for (const replica of [...host.groups()]) {
-      if (replica.group !== CATALOG_GROUP && catalog.groupState(replica.group) === "deleted") await host.remove(replica.group);
-    }
-    for (let start = 0; start < missing.length && !this.stopped; start += OPEN_CONCURRENCY) {
-      await Promise.all(missing.slice(start, start + OPEN_CONCURRENCY).map(({ topic, partition }) => this.open(topic, partition)));
+    await this.removeDeleted();
+    for (let start = 0; start < missing.length && !this.stopped; start += OPEN_CONCURRENCY)
+      await Promise.all(missing.slice(start, start + OPEN_CONCURRENCY).map((one) => this.open(one.topic, one.partition, one.self)));
+    this.renew();
+  }
+
+  /** Nothing goes because the catalog looks as if it were gone: only a committed deletion that names the group counts. */
+  private async removeDeleted(): Promise<void> {
+    const { host, catalog, nodeId } = this.components;
+    this.leaving = [];
+    for (const group of [...host.heldGroups()]) {
+      if (catalog.groupState(group) === "deleted") await host.remove(group);
+      else if (this.rowOf(group)?.replicas.some((id) => nodeOfReplica(id) === nodeId) === false) this.leaving.push(group);
     }
   }
 
-  private async open(topic: TopicRow, partition: number): Promise<void> {
-    const { group, replicas } = topic.partitions[partition]!;
-    const self = replicas.find((id) => nodeOfReplica(id) === this.components.nodeId)!;
-    await this.components.host.open({
+  private async open(topic: TopicRow, partition: number, self: ReplicaId): Promise<void> {
+    const { host } = this.components;
+    const { group, replicas, founders } = topic.partitions[partition]!;
+    if (host.has(group)) return;
+    const voters = [...founders].sort((a, b) => a - b);
+    await host.open({
       group,
       kind: "stream",
       self,
-      members: { voters: [...replicas].sort((a, b) => a - b), votersOutgoing: [], learners: [], learnersNext: [], autoLeave: false },
+      members: founders.includes(self) ? { voters, votersOutgoing: [], learners: [], learnersNext: [], autoLeave: false } : null,
       preferred: replicas[0] === self,
       durability: durabilityOf(topic.config),
     });
+  }
+
+  /** Asks the catalog for successors of the replicas in quarantine. Asked again with each round until they are there. */
+  private renew(): void {
+    const { host, nodeId, router, logger } = this.components;
+    const damaged = [...host.quarantine.all()]
+      .map(([group, { replica }]) => ({ group, replica }))
+      .filter(({ group, replica }) => this.rowOf(group)?.replicas.includes(replica) === true)
+      .slice(0, RENEWALS_PER_COMMAND_MAX);
+    if (damaged.length === 0 || this.renewing || this.stopped) return;
+    this.renewing = true;
+    router.catalog(encodeRenewReplicas({ node: nodeId, damaged }), (error, code) => {
+      this.renewing = false;
+      if (error === null && code === CATALOG_OK) logger.info({ replicas: damaged.length }, "damaged replicas get successors");
+    });
+  }
+
+  /** Asks the leaders of groups whose replica is to go whether they still count on it, and removes those that do not. */
+  private async leave(): Promise<void> {
+    const { host, router, nodeId, logger } = this.components;
+    for (const group of this.leaving.slice(0, LEAVES_PER_ROUND)) {
+      const leader = router.leaderOf(group);
+      const replica = host.heldReplica(group);
+      if (leader === 0 || leader === nodeId || replica === undefined || this.stopped) continue;
+      const question = new ByteWriter(8).u32(group).u32(replica).finish();
+      const answer = await router.ask(leader, OP_MEMBER, [question], AbortSignal.timeout(UPKEEP_MS)).catch(() => null);
+      const isPlaced = this.rowOf(group)?.replicas.some((id) => nodeOfReplica(id) === nodeId);
+      if (answer?.[0] !== 0 || isPlaced !== false) continue;
+      logger.info({ group, replica }, "replica removed: its group no longer has it as a member");
+      await host.remove(group);
+    }
+  }
+
+  private rowOf(group: GroupId): PartitionRow | undefined {
+    const known = this.components.catalog.group(group);
+    return known?.topic.partitions[known.partition];
   }
 
   private upkeep(): void {
@@ -119,9 +210,26 @@ export class Controller {
     for (const topic of catalog.topics()) {
       for (const { group, replicas } of topic.partitions) {
         this.retain(group, topic.config);
-        if (moves < MOVES_PER_ROUND && this.giveBack(group, nodeOfReplica(replicas[0]!))) moves += 1;
+        if (moves < MOVES_PER_ROUND && this.giveBack(group, this.preferredOf(replicas))) moves += 1;
       }
     }
+    if (this.components.host.quarantine.size > 0) this.renew();
+    if (this.leaving.length > 0 && !this.asking) {
+      this.asking = true;
+      this.leave().then(
+        () => {
+          this.asking = false;
+          this.reconcile();
+        },
+        (error: unknown) => this.components.fatal(error as Error),
+      );
+    }
+  }
+
+  /** Where the leader is wanted: on the first node of the placement that is not being drained. */
+  private preferredOf(replicas: readonly ReplicaId[]): NodeId {
+    const nodes = replicas.map(nodeOfReplica);
+    return nodes.find((node) => this.components.catalog.node(node)?.drained === false) ?? nodes[0]!;
   }
 
   /** Retention is the leader's decision, carried out by every replica as a replicated trim. */

@@ -1,6 +1,7 @@
 // Reads records by offset from the log of a group: from the sparse offset index to the entry, then forward, counting.
 
 import { BrokerError } from "../base/errors.ts";
+import { isDamage } from "../log/errors.ts";
 import { readRecordsCount, recordsBody } from "../machine/stream/records-codec.ts";
 import type { OffsetRow } from "../machine/stream/offset-index.ts";
 import type { StreamMachine } from "../machine/stream/stream.ts";
@@ -119,7 +120,10 @@ export class StreamReader {
     return new Promise((resolve, reject) => {
       this.host.logFor(replica.group).read(replica.group, first, replica.applied, bytesMax, (error, entries) => {
         if (error === null || first < machine.firstIndex) resolve(entries);
-        else reject(new BrokerError("DATA_DAMAGED", `entry ${first} cannot be read: ${error.message}`));
+        else {
+          if (isDamage(error)) this.host.damaged(replica, error.message);
+          reject(new BrokerError("DATA_DAMAGED", `entry ${first} cannot be read: ${error.message}`));
+        }
       });
     });
   }

@@ -98,6 +98,19 @@ export type NodeInfo = {
   readonly leaders: number;
   readonly replicas: number;
   readonly version: string;
+  /** Gets neither leaders nor new replicas. */
+  readonly drained: boolean;
+};
+/** A partition whose members are not yet those that the catalog wants. */
+export type ReplicaMove = {
+  readonly vhost: string;
+  readonly topic: string;
+  readonly partition: number;
+  readonly fromNodes: readonly NodeId[];
+  readonly toNodes: readonly NodeId[];
+  /** Log entries that the furthest behind of the new replicas has, of so many. */
+  readonly entriesDone: number;
+  readonly entriesTotal: number;
 };
 export type PartitionInfo = {
   readonly partition: number;
@@ -169,7 +182,17 @@ export interface Broker {
   resolve(vhost: string, topic: string): Topology;
   /** Calls `changed` whenever `resolve` of some topic may answer differently; returns the way to stop. */
   watch(changed: () => void): () => void;
+  /** Resolves with the new leader. `toNode` 0: the best of the other replicas; topic "": the catalog. */
   transferLeader(call: { vhost: string; topic: string; partition: number; toNode: number }, signal: AbortSignal): Promise<number>;
+  /** Resolves when the catalog has taken the order; `listMoves` follows it. */
+  moveReplicas(
+    call: { vhost: string; topic: string; partition: number; nodes: readonly number[] },
+    signal: AbortSignal,
+  ): Promise<PartitionInfo>;
+  listMoves(signal: AbortSignal): Promise<readonly ReplicaMove[]>;
+  /** Resolves with the number of partitions whose replicas were ordered away. */
+  drainNode(call: { node: number; drained: boolean; moveReplicas: boolean }, signal: AbortSignal): Promise<number>;
+  forgetNode(node: number, signal: AbortSignal): Promise<void>;
 
   createTopic(call: CreateTopicCall, signal: AbortSignal): Promise<{ topic: TopicInfo; created: boolean }>;
   listTopics(vhost: string | null): readonly TopicInfo[];

@@ -41,6 +41,31 @@ export class Progress {
   }
 }
 
+/** The same for work of a known number of steps that somebody else does: told now and then how far it is. */
+export class StepProgress {
+  private readonly what: string;
+  private readonly startedMs = Date.now();
+  private shown = false;
+
+  constructor(what: string) {
+    this.what = what;
+  }
+
+  update(done: number, total: number): void {
+    if (!process.stderr.isTTY || total === 0) return;
+    this.shown = true;
+    const seconds = (Date.now() - this.startedMs) / 1000;
+    const left = done > 0 ? `, ${Math.ceil((seconds * (total - done)) / done)} s left` : "";
+    process.stderr.write(
+      `\r\x1b[K${this.what} ${Math.floor((100 * done) / total)} %, ${done.toLocaleString("en")} of ${total.toLocaleString("en")} entries${left}`,
+    );
+  }
+
+  end(): void {
+    if (this.shown) process.stderr.write("\r\x1b[K");
+  }
+}
+
 function megabytes(bytes: number): string {
   return (bytes / 1e6).toFixed(1);
 }

@@ -54,6 +54,17 @@ export type ClusterInfo = {
   readonly groups: number;
   readonly leaderlessGroups: number;
 };
+export type ReplicaMove = {
+  readonly vhost: string;
+  readonly topic: string;
+  readonly partition: number;
+  /** Nodes that hold it now, and those that are to. */
+  readonly fromNodes: readonly number[];
+  readonly toNodes: readonly number[];
+  /** Log entries that the furthest behind of the new replicas has, of so many. */
+  readonly entriesDone: number;
+  readonly entriesTotal: number;
+};
 export type CallOptions = { readonly signal?: AbortSignal };
 
 const DURABILITIES: readonly Durability[] = ["fsync", "interval", "os"];
@@ -179,20 +190,45 @@ export class ClusterClient {
     }
   }
 
-  /** Moves a partition's leadership; without `toNode` to the best of its other replicas. Resolves with the new leader. */
+  /**
+   * Moves a partition's leadership, for good; without `toNode` to the best of its other replicas, without `topic` that of
+   * the catalog. Resolves with the new leader.
+   */
   async transferLeader(
     target: { topic?: string; partition?: number; toNode?: number; vhost?: string },
     options: CallOptions = {},
   ): Promise<number> {
     const { topic = "", partition = 0, toNode = 0, vhost = "" } = target;
-    return (
-      await this.channels.call<object, { leader: number }>(
-        "flotilla.v1.Cluster",
-        "TransferLeader",
-        { topic, partition, toNode, vhost },
-        options,
-      )
-    ).leader;
+    return (await this.call<{ leader: number }>("TransferLeader", { topic, partition, toNode, vhost }, options)).leader;
+  }
+
+  /** Orders a partition's replicas onto these nodes, the wanted leader first; `listMoves` tells how far it is. */
+  async moveReplicas(
+    target: { topic: string; partition: number; nodes: readonly number[]; vhost?: string },
+    options: CallOptions = {},
+  ): Promise<PartitionInfo> {
+    const { topic, partition, nodes, vhost = "" } = target;
+    return (await this.call<{ partition: PartitionInfo }>("MoveReplicas", { topic, partition, nodes, vhost }, options)).partition;
+  }
+
+  /** Partitions whose replicas are not yet where they are to be. */
+  async listMoves(options: CallOptions = {}): Promise<readonly ReplicaMove[]> {
+    return (await this.call<{ moves: ReplicaMove[] }>("ListMoves", {}, options)).moves;
+  }
+
+  /** Keeps leaders and new replicas off a node, or lets them come again; resolves with the partitions that were ordered away. */
+  async drainNode(node: number, how: { drained?: boolean; moveReplicas?: boolean } = {}, options: CallOptions = {}): Promise<number> {
+    const { drained = true, moveReplicas = false } = how;
+    return (await this.call<{ moves: number }>("DrainNode", { node, drained, moveReplicas }, options)).moves;
+  }
+
+  /** Takes a stopped node without replicas out of the cluster. */
+  async forgetNode(node: number, options: CallOptions = {}): Promise<void> {
+    await this.call("ForgetNode", { node }, options);
+  }
+
+  private call<Response>(method: string, request: object, options: CallOptions): Promise<Response> {
+    return this.channels.call("flotilla.v1.Cluster", method, request, options);
   }
 }
 

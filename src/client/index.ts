@@ -14,6 +14,7 @@ export type {
   Durability,
   PartitionDescription,
   PartitionOffsets,
+  ReplicaMove,
   SubscriptionInfo,
   TopicConfig,
   TopicInfo,

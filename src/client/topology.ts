@@ -13,6 +13,7 @@ export type NodeInfo = {
   readonly leaders: number;
   readonly replicas: number;
   readonly version: string;
+  /** Gets neither leaders nor new replicas. */ readonly drained: boolean;
 };
 export type PartitionInfo = {
   readonly partition: number;

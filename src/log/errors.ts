@@ -30,3 +30,8 @@ export class LogReadError extends Error {
     this.code = code;
   }
 }
+
+/** What the log holds is not what was written, or the disk does not give it back: the group has to be fetched again from its other members. */
+export function isDamage(error: Error): boolean {
+  return !(error instanceof LogReadError && error.code === "TRIMMED");
+}

@@ -1,6 +1,7 @@
 // What is known in memory of one group's part of the log: its hard state, its cut, the terms of its entries, and where
 // each entry lies. Places are kept per segment in typed arrays: 8 bytes an entry.
 
+import type { ReplicaId } from "../base/ids.ts";
 import type { HardState } from "../raft/types.ts";
 import type { GroupLogState } from "./types.ts";
 
@@ -51,6 +52,9 @@ function grown(array: Uint32Array<ArrayBuffer>): Uint32Array<ArrayBuffer> {
 export type Place = { readonly segment: number; readonly position: number; readonly length: number };
 
 export class GroupLog implements GroupLogState {
+  replica = 0 as ReplicaId;
+  /** Why what is here may not be relied on. */
+  damage: string | null = null;
   hardState: HardState = { term: 0, vote: 0, commit: 0 };
   trimmed = { index: 0, term: 0 };
   termRuns: { term: number; firstIndex: number }[] = [];

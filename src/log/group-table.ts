@@ -1,6 +1,6 @@
 // All groups of one log, and what each segment is still good for.
 
-import type { GroupId } from "../base/ids.ts";
+import type { GroupId, ReplicaId } from "../base/ids.ts";
 import { GroupLog } from "./group-log.ts";
 import type { IndexSink, StateOperation } from "./segment-index.ts";
 import { RECORD_RESET } from "./segment-format.ts";
@@ -66,8 +66,13 @@ export class GroupTable {
 
   private state(operation: StateOperation, segment: number): void {
     const id = operation.group as GroupId;
-    if (this.destroyed.has(id)) return;
+    if (this.destroyed.has(id)) {
+      // Another replica of the group began here since.
+      if (operation.type !== RECORD_RESET) return;
+      this.destroyed.delete(id);
+    }
     const group = this.groupOf(id);
+    group.replica = operation.replica as ReplicaId;
     group.hardState = { term: operation.term, vote: operation.vote, commit: operation.commit };
     if (group.stateSegment >= 0) this.useOf(group.stateSegment).states -= 1;
     this.useOf(segment).states += 1;

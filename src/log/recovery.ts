@@ -180,7 +180,8 @@ function replayRecord(bytes: Uint8Array, at: number, salt: number, sink: IndexSi
       const payload = bytes.subarray(at + RECORD_HEADER_BYTES, at + RECORD_HEADER_BYTES + record.length);
       const view = new DataView(payload.buffer, payload.byteOffset, payload.byteLength);
       const { type, group, term } = record;
-      sink.state({ type, group, term, vote: record.stamp, commit: record.index, trimIndex: readU64(view, 0), trimTerm: readU64(view, 8) });
+      const cut = { trimIndex: readU64(view, 0), trimTerm: readU64(view, 8) };
+      sink.state({ type, group, replica: view.getUint32(16, true), term, vote: record.stamp, commit: record.index, ...cut });
       return;
     }
     case RECORD_DESTROY:

@@ -26,9 +26,10 @@ const MAGIC_FOOTER = 0x54464c46;
 const TWO_32 = 4_294_967_296;
 
 export const RECORD_ENTRY = 1;
-/** Hard state and cut of a group: term in `term`, vote in `stamp`, commit in `index`, the cut as a 16-byte payload. */
+/** Hard state and cut of a group: term in `term`, vote in `stamp`, commit in `index`; payload: u64 cut, u64 its term, u32 replica. */
 export const RECORD_STATE = 2;
-/** Like STATE, and all entries before it are gone: a snapshot took their place. */
+export const STATE_PAYLOAD_BYTES = 20;
+/** Like STATE, and all entries before it are gone: a snapshot took their place, or another replica of the group. */
 export const RECORD_RESET = 3;
 export const RECORD_DESTROY = 4;
 

@@ -7,6 +7,8 @@ import { RECORD_DESTROY, RECORD_ENTRY, RECORD_RESET, RECORD_STATE } from "./segm
 export type StateOperation = {
   readonly type: typeof RECORD_STATE | typeof RECORD_RESET;
   readonly group: number;
+  /** Whose log this is: the replica of the group that this node holds. */
+  readonly replica: number;
   readonly term: number;
   readonly vote: number;
   readonly commit: number;
@@ -40,8 +42,8 @@ export class SegmentIndexWriter implements IndexSink {
 
   state(operation: StateOperation): void {
     this.flush();
-    const { type, group, term, vote, commit, trimIndex, trimTerm } = operation;
-    this.writer.u8(type).varint(group).varint(term).varint(vote).varint(commit).varint(trimIndex).varint(trimTerm);
+    const { type, group, replica, term, vote, commit, trimIndex, trimTerm } = operation;
+    this.writer.u8(type).varint(group).varint(replica).varint(term).varint(vote).varint(commit).varint(trimIndex).varint(trimTerm);
   }
 
   destroy(group: number): void {
@@ -91,6 +93,7 @@ export function replayIndex(operations: Uint8Array, sink: IndexSink): void {
         sink.state({
           type,
           group: reader.varint(),
+          replica: reader.varint(),
           term: reader.varint(),
           vote: reader.varint(),
           commit: reader.varint(),

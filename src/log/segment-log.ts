@@ -3,7 +3,7 @@
 
 import { crc32 } from "node:zlib";
 import { assert } from "../base/assert.ts";
-import type { GroupId } from "../base/ids.ts";
+import type { GroupId, ReplicaId } from "../base/ids.ts";
 import type { Logger } from "../base/logger.ts";
 import type { Random } from "../base/prng.ts";
 import { Entry, type EntryKind } from "../raft/types.ts";
@@ -20,6 +20,7 @@ import {
   RECORD_HEADER_BYTES,
   RECORD_RESET,
   RECORD_STATE,
+  STATE_PAYLOAD_BYTES,
   encodeFooter,
   readRecordHeader,
 } from "./segment-format.ts";
@@ -41,7 +42,7 @@ export type SegmentLogComponents = {
 
 /** Bytes of other groups that one read may carry along, beyond as many of its own. */
 const READ_WASTE_BYTES = 256 * 1024;
-const STATE_BYTES = RECORD_HEADER_BYTES + 16;
+const STATE_BYTES = RECORD_HEADER_BYTES + STATE_PAYLOAD_BYTES;
 
 export class SegmentLog implements SharedLog {
   private readonly settings: SegmentLogSettings;
@@ -194,9 +195,26 @@ export class SegmentLog implements SharedLog {
     return this.table.groups.get(group)?.lengthOf(index) ?? 0;
   }
 
+  damageOf(group: GroupId): string | null {
+    return this.table.groups.get(group)?.damage ?? null;
+  }
+
   trim(group: GroupId, index: number, term: number): void {
     this.table.groups.get(group)?.trim(index, term);
     if (!this.pendingStates.has(group)) this.pendingStates.set(group, RECORD_STATE);
+    this.mayFree = true;
+  }
+
+  begin(group: GroupId, replica: ReplicaId, index: number, term: number): void {
+    const state = this.table.groupOf(group);
+    state.replica = replica;
+    state.damage = null;
+    state.hardState = { term: 0, vote: 0, commit: index };
+    state.reset(index, term);
+    // The reset says all that a deletion that is still to be written would.
+    this.table.destroyed.delete(group);
+    this.pendingDestroys.delete(group);
+    this.pendingStates.set(group, RECORD_RESET);
     this.mayFree = true;
   }
 
@@ -295,8 +313,8 @@ export class SegmentLog implements SharedLog {
     hardState: { term: number; vote: number; commit: number },
     type: typeof RECORD_STATE | typeof RECORD_RESET,
   ): void {
-    const { trimmed } = this.table.groupOf(group);
-    this.buffer.state({ type, group, ...hardState, trimIndex: trimmed.index, trimTerm: trimmed.term });
+    const { trimmed, replica } = this.table.groupOf(group);
+    this.buffer.state({ type, group, replica, ...hardState, trimIndex: trimmed.index, trimTerm: trimmed.term });
   }
 
   private syncFile(segment: Segment, done: (error: Error | null) => void): void {

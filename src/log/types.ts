@@ -1,4 +1,4 @@
-import type { GroupId } from "../base/ids.ts";
+import type { GroupId, ReplicaId } from "../base/ids.ts";
 import type { Entry, HardState } from "../raft/types.ts";
 
 /** One group's part of a write. Entries are contiguous; the first may overwrite a suffix of what the log holds. */
@@ -10,6 +10,8 @@ export type GroupWrite = {
 
 /** What the log knows of a group after recovery, and keeps up to date. */
 export type GroupLogState = {
+  /** Whose log it is; 0 when no replica began it. */
+  readonly replica: ReplicaId;
   readonly hardState: HardState;
   /** The last entry that was trimmed away: (0, 0) for a whole log. */
   readonly trimmed: { readonly index: number; readonly term: number };
@@ -37,8 +39,15 @@ export interface SharedLog {
   read(group: GroupId, first: number, last: number, bytesMax: number, done: (error: Error | null, entries: readonly Entry[]) => void): void;
   /** Payload bytes of an entry, or the average of its segment when its index block is not in memory. */
   entryBytes(group: GroupId, index: number): number;
+  /** Why the group's records may not be relied on; null when nothing is known against them. */
+  damageOf(group: GroupId): string | null;
   /** Logical cut: entries up to `index` are not needed. Recorded with the next append; space comes back per segment. */
   trim(group: GroupId, index: number, term: number): void;
+  /**
+   * Begins the log of `replica` after (index, term), with no vote and no entry: of a new group, or in place of another
+   * replica's, whose records are dead. Recorded durably with the next append.
+   */
+  begin(group: GroupId, replica: ReplicaId, index: number, term: number): void;
   /** A snapshot replaces the group's log: it restarts empty after (index, term). Recorded durably with the next append. */
   reset(group: GroupId, index: number, term: number): void;
   /** The group is deleted by a committed command: its records are dead. Recorded with the next append. */

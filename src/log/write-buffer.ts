@@ -9,6 +9,7 @@ import {
   RECORD_DESTROY,
   RECORD_ENTRY,
   RECORD_HEADER_BYTES,
+  STATE_PAYLOAD_BYTES,
   encodeFileHeader,
   writeBatchHeader,
   writeRecordHeader,
@@ -17,7 +18,6 @@ import {
 } from "./segment-format.ts";
 import type { IndexSink, StateOperation } from "./segment-index.ts";
 
-const STATE_PAYLOAD_BYTES = 16;
 /** A buffer that one huge batch made is given back beyond this size. */
 const KEEP_BYTES = 8 * 1024 * 1024;
 
@@ -75,6 +75,7 @@ export class WriteBuffer {
     const payloadAt = this.length + RECORD_HEADER_BYTES;
     writeU64(this.view, payloadAt, operation.trimIndex);
     writeU64(this.view, payloadAt + 8, operation.trimTerm);
+    this.view.setUint32(payloadAt + 16, operation.replica, true);
     const { type, group, term, vote, commit } = operation;
     const payloadCrc = crc32(this.bytes.subarray(payloadAt, payloadAt + STATE_PAYLOAD_BYTES));
     writeRecordHeader(this.bytes, this.view, this.length, this.salt, {

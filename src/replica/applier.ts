@@ -19,6 +19,8 @@ export type ApplierComponents = {
   readonly clock: Clock;
   readonly logOf: (replica: Replica) => SharedLog;
   readonly events: HostEvents;
+  /** A committed entry cannot be read. */
+  readonly damaged: (replica: Replica, reason: string) => void;
   /** More is to be applied, or the core has news: run another turn. */
   readonly touched: (replica: Replica) => void;
 };
@@ -119,9 +121,9 @@ export class Applier implements Effects {
       replica.reading = false;
       if (replica.closed) return;
       if (error !== null) {
-        this.components.events.fatal(
-          new Error(`group ${replica.group}: entry ${first} is committed and cannot be read: ${error.message}`, { cause: error }),
-        );
+        // The same entries may have been replaced by a snapshot while they were read.
+        if (replica.applied + 1 === first) this.components.damaged(replica, `entry ${first} is committed: ${error.message}`);
+        else this.components.touched(replica);
         return;
       }
       // A snapshot may have arrived meanwhile; then these entries are history.

@@ -1,28 +1,30 @@
 // Sends append messages whose entries are no longer in memory: reads them from the log, in order, one read at a time per
 // follower. Messages that follow wait behind, so that the follower never sees a gap of our making.
 
-import type { NodeId } from "../base/ids.ts";
 import { APPEND_BYTES_MAX } from "../base/limits.ts";
-import type { Logger } from "../base/logger.ts";
 import type { SharedLog } from "../log/types.ts";
-import { Message, MSG_APPEND, ROLE_LEADER, type Entry } from "../raft/types.ts";
+import { isDamage } from "../log/errors.ts";
+import { Message, MSG_APPEND, ROLE_LEADER, type Entry, type PeerId } from "../raft/types.ts";
 import type { Replica } from "./replica.ts";
+
+export type CatchUpComponents = {
+  readonly log: SharedLog;
+  readonly send: (message: Message) => void;
+  /** An entry that the log must hold cannot be read. */
+  readonly damaged: (reason: string) => void;
+};
 
 export class CatchUp {
   private readonly replica: Replica;
-  private readonly node: NodeId;
-  private readonly log: SharedLog;
-  private readonly logger: Logger;
-  private readonly send: (message: Message) => void;
+  private readonly peer: PeerId;
+  private readonly components: CatchUpComponents;
   /** Bounded by the core's window of in-flight messages. */
   private waiting: Message[] = [];
 
-  constructor(replica: Replica, node: NodeId, log: SharedLog, logger: Logger, send: (message: Message) => void) {
+  constructor(replica: Replica, peer: PeerId, components: CatchUpComponents) {
     this.replica = replica;
-    this.node = node;
-    this.log = log;
-    this.logger = logger;
-    this.send = send;
+    this.peer = peer;
+    this.components = components;
   }
 
   add(message: Message): void {
@@ -44,9 +46,9 @@ export class CatchUp {
       }
       this.waiting.shift();
       message.entries = cached;
-      this.send(message);
+      this.components.send(message);
     }
-    this.replica.catchUps.delete(this.node);
+    this.replica.catchUps.delete(this.peer);
   }
 
   /** Research, raft.md point 16: what was read counts only while this replica still leads in the message's term. */
@@ -55,12 +57,13 @@ export class CatchUp {
   }
 
   private read(message: Message): void {
-    this.log.read(this.replica.group, message.index + 1, message.lastEntry, APPEND_BYTES_MAX, (error, entries) => {
+    this.components.log.read(this.replica.group, message.index + 1, message.lastEntry, APPEND_BYTES_MAX, (error, entries) => {
       if (!this.isCurrent(message)) return this.next();
       if (error !== null) {
-        this.logger.error({ group: this.replica.group, peer: this.node, error: error.message }, "entries for a follower cannot be read");
         this.waiting.shift();
         this.replica.raft.reportUnreachable(message.to);
+        // Trimmed meanwhile: the next append finds the log begin later and becomes a snapshot.
+        if (isDamage(error)) this.components.damaged(error.message);
         return this.next();
       }
       this.sendPart(message, entries);
@@ -74,7 +77,7 @@ export class CatchUp {
     if (last.index === message.lastEntry) {
       this.waiting.shift();
       message.entries = entries;
-      this.send(message);
+      this.components.send(message);
       return;
     }
     const part = new Message(MSG_APPEND, message.from, message.to, message.term);
@@ -83,7 +86,7 @@ export class CatchUp {
     part.commit = message.commit;
     part.lastEntry = last.index;
     part.entries = entries;
-    this.send(part);
+    this.components.send(part);
     message.index = last.index;
     message.logTerm = last.term;
   }

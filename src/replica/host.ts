@@ -12,14 +12,15 @@ import type { SharedLog } from "../log/types.ts";
 import type { Machine } from "../machine/machine.ts";
 import { decodeRaftFrame } from "../peer/frames.ts";
 import { LANE_BULK, LANE_FORWARD, LANE_RAFT, type Lane as PeerLane, type PeerTransport } from "../peer/transport.ts";
-import { Message, MSG_APPEND, MSG_REST, MSG_SNAPSHOT, type EntryKind } from "../raft/types.ts";
+import { PROPOSE_OK, Message, MSG_APPEND, MSG_REST, MSG_SNAPSHOT, type ConfigurationChange, type EntryKind } from "../raft/types.ts";
 import { Applier } from "./applier.ts";
 import { CatchUp } from "./catch-up.ts";
 import { Checkpointer } from "./checkpointer.ts";
 import { Elections } from "./elections.ts";
 import { Lane } from "./lane.ts";
 import { Outbox } from "./outbox.ts";
-import { openReplica } from "./open.ts";
+import { openReplica, ReplicaAheadError, ReplicaDamagedError } from "./open.ts";
+import { Quarantine } from "./quarantine.ts";
 import type { Replica } from "./replica.ts";
 import { acceptRest, isRestingPoint, restMessages } from "./rest.ts";
 import { Snapshots } from "./snapshots.ts";
@@ -62,6 +63,7 @@ export class ReplicaHost {
   private readonly snapshots: Snapshots;
   private readonly elections: Elections;
   private readonly tailBudget: TailBudget;
+  readonly quarantine: Quarantine;
   private dirty: Replica[] = [];
   private toApply: Replica[] = [];
   private turnScheduled = false;
@@ -88,11 +90,16 @@ export class ReplicaHost {
     this.catalogLane = lane(components.catalogLog);
     this.dataLane = lane(components.dataLog);
     this.outbox = new Outbox(components.transport, (group, to) => this.unreachable(group, to));
-    this.applier = new Applier({ clock, logOf, events, touched });
+    this.applier = new Applier({ clock, logOf, events, touched, damaged: (replica, reason) => this.damaged(replica, reason) });
     this.checkpointer = new Checkpointer(settings, { store: components.store, logOf, logger, failed: (error) => events.fatal(error) });
     this.snapshots = new Snapshots({ ...components, replicaOf: (group) => this.replicas.get(group), logOf, touched });
     this.elections = new Elections({ clock, random: components.random, touched });
     this.tailBudget = new TailBudget(settings.tailCacheBytesMax);
+    this.quarantine = new Quarantine({
+      logger,
+      isUp: (peer) => this.isPeerUp(peer),
+      post: (replica, message) => this.post(replica, message),
+    });
   }
 
   start(): void {
@@ -104,24 +111,55 @@ export class ReplicaHost {
     this.tickTimer = this.components.clock.schedule(this.settings.tickMs, tick);
   }
 
-  /** Opens the replica of a group: a new one, or the one whose log and checkpoints are here. */
-  async open(descriptor: GroupDescriptor): Promise<void> {
-    assert(!this.replicas.has(descriptor.group), `group ${descriptor.group} is open already`);
-    const replica = await openReplica(descriptor, this.settings, { ...this.components, log: this.logFor(descriptor.group) });
-    if (this.stopping || this.replicas.has(descriptor.group)) return;
-    this.replicas.set(descriptor.group, replica);
+  /**
+   * Opens the replica of a group: a new one, or the one whose log and checkpoints are here. False when that is damaged
+   * (it is in quarantine then), or newer than what was asked for.
+   */
+  async open(descriptor: GroupDescriptor): Promise<boolean> {
+    const { group, self } = descriptor;
+    assert(!this.replicas.has(group), `group ${group} is open already`);
+    let replica: Replica;
+    try {
+      replica = await openReplica(descriptor, this.settings, { ...this.components, log: this.logFor(group) });
+    } catch (error) {
+      if (error instanceof ReplicaAheadError) return false;
+      if (!(error instanceof ReplicaDamagedError)) throw error;
+      this.quarantine.note(group, self, error.message);
+      this.components.events.damaged(group, error.message);
+      return false;
+    }
+    if (this.stopping || this.replicas.has(group)) return false;
+    this.quarantine.forget(group);
+    this.replicas.set(group, replica);
     if (descriptor.preferred && replica.raft.term === 0) replica.raft.campaign();
     this.touch(replica);
+    return true;
   }
 
-  /** A committed command deleted the group: its replica, records and checkpoints go. */
-  async remove(group: GroupId): Promise<void> {
-    const replica = this.replicas.get(group);
-    if (replica === undefined) return;
-    this.replicas.delete(group);
+  /** What was read of the replica's log is not what was written: it leaves service at once. */
+  damaged(replica: Replica, reason: string): void {
+    if (replica.closed) return;
+    this.quarantine.leave(replica);
+    this.outbox.flush();
+    this.quarantine.note(replica.group, replica.descriptor.self, reason);
+    this.close(replica);
+    this.components.events.leaderChanged(replica.group, 0, replica.raft.term);
+    this.components.events.damaged(replica.group, reason);
+  }
+
+  /** Ends the replica's work here. Its records stay. */
+  close(replica: Replica): void {
+    this.replicas.delete(replica.group);
     replica.closed = true;
     replica.leadershipLost();
     replica.cache.clear();
+  }
+
+  /** The group was deleted, or its replica here removed, by a committed command: replica, records and checkpoints go. */
+  async remove(group: GroupId): Promise<void> {
+    const replica = this.replicas.get(group);
+    if (replica !== undefined) this.close(replica);
+    this.quarantine.forget(group);
     this.logFor(group).destroy(group);
     await this.components.store.deleteGroup(group);
   }
@@ -132,6 +170,16 @@ export class ReplicaHost {
 
   get(group: GroupId): Replica | undefined {
     return this.replicas.get(group);
+  }
+
+  /** Groups of which records are here, in service or not; without the catalog. */
+  heldGroups(): IterableIterator<GroupId> {
+    return this.components.dataLog.groups().keys();
+  }
+
+  /** Which replica of the group is here, in service or not. */
+  heldReplica(group: GroupId): ReplicaId | undefined {
+    return this.logFor(group).groups().get(group)?.replica;
   }
 
   groups(): IterableIterator<Replica> {
@@ -166,6 +214,15 @@ export class ReplicaHost {
     const started = target !== undefined && replica.raft.transferLeadership(target);
     this.touch(replica);
     return started;
+  }
+
+  /** Proposes a membership change on this node, which must lead the group; false when it cannot be proposed now. */
+  proposeChange(group: GroupId, change: ConfigurationChange): boolean {
+    const replica = this.replicas.get(group);
+    if (replica === undefined || this.stopping) return false;
+    const proposed = replica.raft.proposeChange(change, this.components.clock.wallMs()) === PROPOSE_OK;
+    if (proposed) this.touch(replica);
+    return proposed;
   }
 
   logFor(group: GroupId): SharedLog {
@@ -410,15 +467,19 @@ export class ReplicaHost {
       return;
     }
     if (message.kind === MSG_APPEND) {
-      const catchUp = replica.catchUps.get(node);
+      const catchUp = replica.catchUps.get(message.to);
       if (catchUp !== undefined) {
         catchUp.add(message);
         return;
       }
       message.entries = message.lastEntry === message.index ? [] : replica.cache.range(message.index + 1, message.lastEntry);
       if (message.entries === null) {
-        const reader = new CatchUp(replica, node, this.laneOf(replica).log, this.components.logger, (filled) => this.post(replica, filled));
-        replica.catchUps.set(node, reader);
+        const reader = new CatchUp(replica, message.to, {
+          log: this.laneOf(replica).log,
+          send: (filled) => this.post(replica, filled),
+          damaged: (reason) => this.damaged(replica, reason),
+        });
+        replica.catchUps.set(message.to, reader);
         reader.add(message);
         return;
       }

@@ -10,6 +10,7 @@ import type { Replica } from "./replica.ts";
 type After = { readonly replica: Replica; readonly sequence: number; readonly messages: readonly Message[] };
 
 class Batch {
+  readonly writers: Replica[] = [];
   readonly writes: GroupWrite[] = [];
   readonly afters: After[] = [];
   bytes = 0;
@@ -64,6 +65,7 @@ export class Lane {
       return;
     }
     if (writes) {
+      this.batch.writers.push(replica);
       this.batch.writes.push({ group: replica.group, hardState: ready.hardState, entries: ready.entries });
       for (const entry of ready.entries) this.batch.bytes += entry.payload.length;
       // Entries alone are synced as their topic wants it; everything else that a replica promises always is.
@@ -79,7 +81,10 @@ export class Lane {
     if (this.busy || (this.batch.afters.length === 0 && !this.syncWanted)) return;
     const batch = this.batch;
     this.batch = new Batch();
-    if (batch.writes.length === 0) {
+    // Of a replica that is gone since, nothing may reach the log: another life of the group may have begun there.
+    const isGone = batch.writers.some(({ closed }) => closed);
+    const writes = isGone ? batch.writes.filter((_, at) => !batch.writers[at]!.closed) : batch.writes;
+    if (writes.length === 0) {
       if (this.syncWanted) this.syncNow(batch);
       else this.finish(batch);
       return;
@@ -90,7 +95,7 @@ export class Lane {
       this.syncWanted = false;
       this.unsyncedEntries = 0;
     }
-    this.log.append(batch.writes, sync, (error) => {
+    this.log.append(writes, sync, (error) => {
       this.busy = false;
       if (error !== null) this.components.fatal(error);
       else this.finish(batch);

@@ -6,7 +6,16 @@ import { nodeOfReplica, type GroupId, type NodeId, type ReplicaId } from "../bas
 import { UNCOMMITTED_BYTES_MAX } from "../base/limits.ts";
 import type { Machine } from "../machine/machine.ts";
 import type { RaftNode } from "../raft/raft-node.ts";
-import { PROPOSE_OK, ROLE_LEADER, type Configuration, type Entry, type EntryKind, type HardState, type ReadState } from "../raft/types.ts";
+import {
+  PROPOSE_OK,
+  ROLE_LEADER,
+  type Configuration,
+  type Entry,
+  type EntryKind,
+  type HardState,
+  type PeerId,
+  type ReadState,
+} from "../raft/types.ts";
 import type { CatchUp } from "./catch-up.ts";
 import { PendingProposals } from "./pending.ts";
 import { TailCache } from "./tail-cache.ts";
@@ -25,7 +34,7 @@ export class Replica {
   readonly cache = new TailCache();
   readonly pending = new PendingProposals();
   /** Entries on their way from disk to a follower that is behind the cache. */
-  readonly catchUps = new Map<NodeId, CatchUp>();
+  readonly catchUps = new Map<PeerId, CatchUp>();
   durability: DurabilityMode;
 
   /** Index and group time of the machine; the configuration at that index. Invariant: applied <= committedTo. */

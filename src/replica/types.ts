@@ -33,8 +33,8 @@ export type GroupDescriptor = {
   readonly group: GroupId;
   readonly kind: MachineKind;
   readonly self: ReplicaId;
-  /** The members with which the group was created; later changes are in its log. */
-  readonly members: Configuration;
+  /** The members with which the group was created; null for a replica that joins later: its leader tells it. */
+  readonly members: Configuration | null;
   /** This replica starts the first election of a new group, so that leaders are spread as placed. */
   readonly preferred: boolean;
   readonly durability: DurabilityMode;
@@ -70,6 +70,8 @@ export interface HostEvents {
   catalogChanged(): void;
   /** Leader or term of a group changed as this node sees it; 0 = none known. */
   leaderChanged(group: GroupId, leader: NodeId | 0, term: number): void;
+  /** A replica here is damaged and was taken out of service; it needs a successor under another id. */
+  damaged(group: GroupId, reason: string): void;
   /** A forwarded request or answer of another node. */
   forwarded(from: NodeId, frame: Uint8Array): void;
   peerUp(peer: NodeId): void;

@@ -10,6 +10,7 @@ import { TAIL_CACHE_BYTES_MAX } from "../base/limits.ts";
 import type { Logger } from "../base/logger.ts";
 import { Prng } from "../base/prng.ts";
 import { NodeBroker } from "../broker/broker.ts";
+import { splitMembers } from "../broker/reshaper.ts";
 import { advertisedHostOf, peersOf, type PeerAddress, type Settings } from "../config/settings.ts";
 import { DirectoryLock } from "../log/directory-lock.ts";
 import { NodeDisk } from "../log/node-disk.ts";
@@ -29,8 +30,6 @@ import { renderMetrics } from "./metrics.ts";
 import { systemClock } from "./system-clock.ts";
 import { tlsFilesOf } from "./tls.ts";
 
-/** Voters of the catalog; further nodes follow as learners. */
-const CATALOG_VOTERS_MAX = 5;
 /** The catalog's log is small: a few rows per topic. */
 const CATALOG_SEGMENT_BYTES = 8 * 1024 * 1024;
 export const VERSION = "0.1.0";
@@ -157,6 +156,7 @@ export class FlotillaNode {
       advanced: (group) => broker()?.advanced(group),
       catalogChanged: () => broker()?.catalogChanged(),
       leaderChanged: (group, leader, term) => broker()?.leaderChanged(group, leader, term),
+      damaged: () => broker()?.damaged(),
       forwarded: (from, frame) => broker()?.forwarded(from, frame),
       peerUp: (peer) => broker()?.peerUp(peer),
       peerDown: (peer) => broker()?.peerDown(peer),
@@ -223,7 +223,7 @@ export class FlotillaNode {
 
 function catalogGroup(nodeId: NodeId, peers: readonly PeerAddress[]): GroupDescriptor {
   const replicas = peers.map(({ id }) => replicaId(toNodeId(id), 0));
-  const voters = replicas.slice(0, CATALOG_VOTERS_MAX - ((Math.min(replicas.length, CATALOG_VOTERS_MAX) + 1) % 2));
+  const { voters, learners } = splitMembers(replicas);
   return {
     group: CATALOG_GROUP,
     kind: "catalog",
@@ -231,7 +231,7 @@ function catalogGroup(nodeId: NodeId, peers: readonly PeerAddress[]): GroupDescr
     members: {
       voters,
       votersOutgoing: [],
-      learners: replicas.filter((replica) => !voters.includes(replica)),
+      learners,
       learnersNext: [],
       autoLeave: false,
     },

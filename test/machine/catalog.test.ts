@@ -1,7 +1,7 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
 import { DecodeError } from "../../src/base/bytes.ts";
-import type { GroupId, NodeId } from "../../src/base/ids.ts";
+import { lifeOfReplica, replicaId, type GroupId, type NodeId } from "../../src/base/ids.ts";
 import { NAME_LENGTH_MAX, NODE_TEXT_LENGTH_MAX, PARTITIONS_PER_TOPIC_MAX, REPLICAS_MAX } from "../../src/base/limits.ts";
 import { CatalogMachine } from "../../src/machine/catalog/catalog.ts";
 import {
@@ -13,13 +13,20 @@ import {
   CATALOG_OK,
   CATALOG_STORE_MISMATCH,
   CATALOG_TOO_MANY,
+  CATALOG_UNKNOWN_GROUP,
   CATALOG_UNKNOWN_NODE,
   CATALOG_UNKNOWN_TOPIC,
   encodeCreateTopic,
   encodeDeleteTopic,
+  encodeDrainNode,
   encodeExpandTopic,
+  encodeForgetNode,
   encodeInitialize,
+  encodeJoinNode,
+  encodePlaceReplicas,
+  encodePreferLeader,
   encodeRegisterNode,
+  encodeRenewReplicas,
   encodeUpdateTopic,
   type CreateTopic,
 } from "../../src/machine/catalog/commands.ts";
@@ -48,11 +55,16 @@ function cluster(): MachineRun<CatalogMachine> {
   return run;
 }
 
+const FIRST = 1 as GroupId;
+/** Places group 1, which is thought to be on nodes `from`. */
+const placing = (from: number[], to: number[]): Uint8Array =>
+  encodePlaceReplicas({ group: FIRST, expected: from.map((node) => replicaId(node as NodeId, 0)), nodes: placed(to)[0]! });
+
 const many = (partitions: number): NodeId[][] => placed(...Array.from({ length: partitions }, () => [1, 2]));
 const longName = "n".repeat(NAME_LENGTH_MAX);
 
 /** Each on `cluster()`. What is refused changes nothing; the details are for people, only a word of each counts. */
-const cases: readonly { name: string; command: Uint8Array; code: number; detail?: string }[] = [
+const cases: readonly { name: string; command: Uint8Array; code: number; detail?: string; value?: number }[] = [
   { name: "initialize again", command: encodeInitialize("blue"), code: CATALOG_OK },
   { name: "initialize as another cluster", command: encodeInitialize("red"), code: CATALOG_CONFLICT, detail: "blue" },
   { name: "initialize without an id", command: encodeInitialize(""), code: CATALOG_BAD_COMMAND },
@@ -68,7 +80,37 @@ const cases: readonly { name: string; command: Uint8Array; code: number; detail?
     code: CATALOG_STORE_MISMATCH,
     detail: "store-2",
   },
-  { name: "register an earlier start of a node", command: encodeRegisterNode(nodeRow(2, { incarnation: 0 })), code: CATALOG_CONFLICT },
+  {
+    name: "register an earlier start of a node",
+    command: encodeRegisterNode(nodeRow(2, { incarnation: 0 })),
+    code: CATALOG_CONFLICT,
+    detail: "later start",
+    value: 1,
+  },
+  { name: "drain a node", command: encodeDrainNode({ node: 2 as NodeId, drained: true }), code: CATALOG_OK },
+  { name: "drain a node that nobody knows", command: encodeDrainNode({ node: 9 as NodeId, drained: true }), code: CATALOG_UNKNOWN_NODE },
+  { name: "forget a node that holds replicas", command: encodeForgetNode(2 as NodeId), code: CATALOG_CONFLICT, detail: "2 replicas" },
+  { name: "forget a node that nobody knows", command: encodeForgetNode(9 as NodeId), code: CATALOG_UNKNOWN_NODE },
+  { name: "prefer a node without a replica", command: encodePreferLeader({ group: FIRST, node: 3 as NodeId }), code: CATALOG_CONFLICT },
+  {
+    name: "prefer a leader of a group that is not there",
+    command: encodePreferLeader({ group: 9 as GroupId, node: 1 as NodeId }),
+    code: CATALOG_UNKNOWN_GROUP,
+  },
+  { name: "place a group by an older view", command: placing([2, 1], [1, 3]), code: CATALOG_CONFLICT },
+  { name: "place a group on a node twice", command: placing([1, 2], [3, 3]), code: CATALOG_BAD_COMMAND },
+  { name: "place a group on a node that nobody knows", command: placing([1, 2], [1, 9]), code: CATALOG_UNKNOWN_NODE },
+  { name: "place a group where it is", command: placing([1, 2], [1, 2]), code: CATALOG_OK },
+  {
+    name: "renew a replica that is not placed there",
+    command: encodeRenewReplicas({ node: 1 as NodeId, damaged: [{ group: FIRST, replica: replicaId(1 as NodeId, 4) }] }),
+    code: CATALOG_CONFLICT,
+  },
+  {
+    name: "renew a replica of another node",
+    command: encodeRenewReplicas({ node: 1 as NodeId, damaged: [{ group: FIRST, replica: replicaId(2 as NodeId, 0) }] }),
+    code: CATALOG_CONFLICT,
+  },
   { name: "register node 0", command: encodeRegisterNode(nodeRow(0)), code: CATALOG_BAD_COMMAND },
   { name: "register node 1024", command: encodeRegisterNode(nodeRow(1024)), code: CATALOG_BAD_COMMAND },
   {
@@ -185,7 +227,7 @@ const cases: readonly { name: string; command: Uint8Array; code: number; detail?
   { name: "a byte too many", command: Uint8Array.of(...encodeDeleteTopic({ vhost: "/", name: "orders" }), 0), code: CATALOG_BAD_COMMAND },
 ];
 
-for (const { name, command, code, detail } of cases) {
+for (const { name, command, code, detail, value } of cases) {
   test(`catalog: ${name} gives code ${code}`, () => {
     const run = cluster();
     const [before, version, changes] = [run.machine.snapshot(), run.machine.viewVersion, run.changes];
@@ -197,7 +239,7 @@ for (const { name, command, code, detail } of cases) {
     expect([run.machine.viewVersion, run.changes, reply.value]).toEqual([
       version + (isDone ? 1 : 0),
       changes + (isDone ? 1 : 0),
-      run.machine.viewVersion,
+      value ?? run.machine.viewVersion,
     ]);
     if (!isDone) expect(run.machine.snapshot()).toEqual(before);
   });
@@ -214,8 +256,8 @@ test("catalog: a topic is found by name and by group, with the leader's place fi
     config: CONFIG,
     createdMs: 77,
     partitions: [
-      { group: 1, replicas: [1, 2] },
-      { group: 2, replicas: [2, 3] },
+      { group: 1, replicas: [1, 2], founders: [1, 2] },
+      { group: 2, replicas: [2, 3], founders: [2, 3] },
     ],
   });
   expect(machine.group(2 as GroupId)).toEqual({ topic, partition: 1 });
@@ -336,4 +378,82 @@ test("catalog: the order in which nodes came does not show in a snapshot", () =>
   for (const id of [2, 9, 10, 1]) other.command(encodeRegisterNode(nodeRow(id)));
   expect(other.machine.snapshot()).toEqual(one.machine.snapshot());
   expect(other.machine.nodes().map(({ id }) => id)).toEqual([1, 2, 9, 10]);
+});
+
+const replicasOf = (run: MachineRun<CatalogMachine>, group = 1): readonly number[] => {
+  const { topic, partition } = run.machine.group(group as GroupId)!;
+  return topic.partitions[partition]!.replicas;
+};
+const id = (node: number, life: number): number => replicaId(node as NodeId, life);
+
+test("catalog: a preferred leader comes first, and nobody else moves", () => {
+  const run = cluster();
+  expect(run.command(encodePreferLeader({ group: FIRST, node: 2 as NodeId })).code).toBe(CATALOG_OK);
+  expect([replicasOf(run), replicasOf(run, 2)]).toEqual([
+    [id(2, 0), id(1, 0)],
+    [id(2, 0), id(3, 0)],
+  ]);
+});
+
+test("catalog: a replica that moves gets a new id each time, also where one was before; the founders stay on record", () => {
+  const run = cluster();
+  const place = (nodes: number[]): void => {
+    const expected = replicasOf(run) as never;
+    expect(run.command(encodePlaceReplicas({ group: FIRST, expected, nodes: placed(nodes)[0]! })).code).toBe(CATALOG_OK);
+  };
+  place([1, 3]);
+  expect(replicasOf(run)).toEqual([id(1, 0), id(3, 1)]);
+  place([2, 1]);
+  expect(replicasOf(run)).toEqual([id(2, 1), id(1, 0)]);
+  place([3]);
+  expect(replicasOf(run)).toEqual([id(3, 2)]);
+  expect(run.machine.topic("/", "orders")!.partitions[0]!.founders).toEqual([id(1, 0), id(2, 0)]);
+});
+
+test("catalog: damaged replicas get successors of one new life, asked once or twice", () => {
+  const run = cluster();
+  const command = encodeRenewReplicas({
+    node: 2 as NodeId,
+    damaged: [
+      { group: 1 as GroupId, replica: replicaId(2 as NodeId, 0) },
+      { group: 2 as GroupId, replica: replicaId(2 as NodeId, 0) },
+      { group: 7 as GroupId, replica: replicaId(2 as NodeId, 0) },
+    ],
+  });
+  expect(run.command(command).code).toBe(CATALOG_OK);
+  expect(run.command(command).code).toBe(CATALOG_CONFLICT);
+  expect([replicasOf(run), replicasOf(run, 2)]).toEqual([
+    [id(1, 0), id(2, 1)],
+    [id(2, 1), id(3, 0)],
+  ]);
+});
+
+test("catalog: a node that comes with another disk gets all replicas under a new life; asking again gives the same one", () => {
+  const run = cluster();
+  const join = (storeId: string, lostLife: number): number => {
+    const { code, value } = run.command(encodeJoinNode({ node: nodeRow(2, { storeId, incarnation: 1 }), lostLife }));
+    expect(code).toBe(CATALOG_OK);
+    return value;
+  };
+  const life = join("new-disk", -1);
+  expect([life, join("new-disk", -1)]).toEqual([1, 1]);
+  expect([replicasOf(run), replicasOf(run, 2)]).toEqual([
+    [id(1, 0), id(2, life)],
+    [id(2, life), id(3, 0)],
+  ]);
+  expect(run.command(encodeRegisterNode(nodeRow(2, { storeId: "store-2" }))).code).toBe(CATALOG_STORE_MISMATCH);
+  expect(run.command(encodeRegisterNode(nodeRow(2, { storeId: "new-disk", incarnation: 2 }))).code).toBe(CATALOG_OK);
+  // Only its replica of the catalog is damaged: the others stay.
+  expect([join("new-disk", life), join("new-disk", life)]).toEqual([2, 2]);
+  expect([run.machine.node(2 as NodeId)!.catalogLife, lifeOfReplica(replicasOf(run)[1] as never)]).toEqual([2, life]);
+});
+
+test("catalog: a node that joins as a new one has no replica of life 0, and its number is not used twice", () => {
+  const run = cluster();
+  expect(run.command(encodeJoinNode({ node: nodeRow(4), lostLife: -1 })).value).toBe(1);
+  expect(run.command(encodeForgetNode(4 as NodeId)).code).toBe(CATALOG_OK);
+  expect([run.machine.node(4 as NodeId), run.machine.wasForgotten(4 as NodeId)]).toEqual([undefined, true]);
+  expect(run.command(encodeRegisterNode(nodeRow(4))).code).toBe(CATALOG_STORE_MISMATCH);
+  expect(run.command(encodeJoinNode({ node: nodeRow(4, { storeId: "other" }), lostLife: -1 })).value).toBe(2);
+  expect(run.machine.wasForgotten(4 as NodeId)).toBe(false);
 });

@@ -1,7 +1,7 @@
 // Log entries for machines under test.
 
 import type { NodeId } from "../../src/base/ids.ts";
-import type { ConfigRow, NodeRow } from "../../src/machine/catalog/rows.ts";
+import type { ConfigRow, NodeRegistration } from "../../src/machine/catalog/rows.ts";
 import { RECORDS_HEADER_BYTES, writeRecordsHeader } from "../../src/machine/stream/records-codec.ts";
 
 export const RECORDS = 1;
@@ -23,7 +23,7 @@ export function records(count: number, { id = 0, epoch = 0, sequence = 0, bytes 
   return payload;
 }
 
-export function nodeRow(id: number, changes: Partial<NodeRow> = {}): NodeRow {
+export function nodeRow(id: number, changes: Partial<NodeRegistration> = {}): NodeRegistration {
   return {
     id: id as NodeId,
     storeId: `store-${id}`,

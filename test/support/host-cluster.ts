@@ -141,6 +141,7 @@ export class TestHost {
           advanced: () => {},
           catalogChanged: () => {},
           leaderChanged: () => {},
+          damaged: () => {},
           forwarded: () => {},
           peerUp: () => {},
           peerDown: () => {},

@@ -1,8 +1,8 @@
 // The description of the cluster: its nodes and what exists on them. Every node holds it and routes from it.
 
 import { ByteReader, ByteWriter, DecodeError, utf8Encode } from "../../base/bytes.ts";
-import { GROUP_ID_MAX, replicaId, type GroupId, type NodeId } from "../../base/ids.ts";
-import { PARTITIONS_PER_TOPIC_MAX, TOPICS_MAX } from "../../base/limits.ts";
+import { GROUP_ID_MAX, nodeOfReplica, replicaId, type GroupId, type NodeId, type ReplicaId } from "../../base/ids.ts";
+import { PARTITIONS_PER_TOPIC_MAX, REPLICAS_MAX, TOPICS_MAX } from "../../base/limits.ts";
 import type { ApplyMeta, Effects, Machine } from "../machine.ts";
 import { isName, isVhost, quoted } from "../names.ts";
 import {
@@ -12,45 +12,42 @@ import {
   CATALOG_EXISTS_SAME,
   CATALOG_INVALID_NAME,
   CATALOG_OK,
-  CATALOG_STORE_MISMATCH,
   CATALOG_TOO_MANY,
+  CATALOG_UNKNOWN_GROUP,
   CATALOG_UNKNOWN_NODE,
   CATALOG_UNKNOWN_TOPIC,
   CREATE_TOPIC,
   DELETE_TOPIC,
+  DRAIN_NODE,
   EXPAND_TOPIC,
+  FORGET_NODE,
   INITIALIZE,
+  JOIN_NODE,
+  PLACE_REPLICAS,
+  PREFER_LEADER,
   REGISTER_NODE,
+  RENEW_REPLICAS,
   UPDATE_TOPIC,
   decodeCatalogCommand,
   type CatalogCommand,
   type CreateTopic,
   type ExpandTopic,
-  type NodeRegistration,
+  type JoinNode,
+  type PlaceReplicas,
   type Placement,
+  type PreferLeader,
+  type RenewReplicas,
   type UpdateTopic,
 } from "./commands.ts";
-import {
-  mergeConfig,
-  readNode,
-  readTopic,
-  sameConfig,
-  writeNode,
-  writeTopic,
-  type NodeRow,
-  type PartitionRow,
-  type TopicRow,
-} from "./rows.ts";
+import { NodeTable, unknownNode } from "./nodes.ts";
+import { DONE, refuse, type Outcome } from "./outcome.ts";
+import { mergeConfig, readTopic, sameConfig, writeTopic, type NodeRow, type PartitionRow, type TopicRow } from "./rows.ts";
 
 export type { NodeRow, PartitionRow, TopicRow } from "./rows.ts";
 
 const FORMAT = 1;
 /** The kind of log entry that carries a command, as the contract of `Machine.apply` numbers it. */
 const KIND_COMMAND = 2;
-
-type Outcome = { readonly code: number; readonly detail: string };
-const DONE: Outcome = { code: CATALOG_OK, detail: "" };
-const refuse = (code: number, detail: string): Outcome => ({ code, detail });
 
 export class CatalogMachine implements Machine {
   readonly version = 1;
@@ -59,27 +56,32 @@ export class CatalogMachine implements Machine {
   viewVersion = 0;
   /** The next group to be made; numbers are never used twice. */
   private nextGroup = 1;
-  private nodeRows = new Map<NodeId, NodeRow>();
+  private nodeTable = new NodeTable();
   private topicRows = new Map<string, TopicRow>();
   private groupRows = new Map<GroupId, { topic: TopicRow; partition: number }>();
 
   apply(_meta: ApplyMeta, kind: number, payload: Uint8Array, effects: Effects): void {
     const command = kind === KIND_COMMAND ? decodeCatalogCommand(payload) : undefined;
-    const { code, detail } = command === undefined ? refuse(CATALOG_BAD_COMMAND, "unknown command") : this.run(command);
+    const { code, detail, value } = command === undefined ? refuse(CATALOG_BAD_COMMAND, "unknown command") : this.run(command);
     if (code === CATALOG_OK) {
       this.viewVersion += 1;
       effects.changed();
     }
-    effects.reply(code, this.viewVersion, detail === "" ? null : utf8Encode(detail));
+    effects.reply(code, value ?? this.viewVersion, detail === "" ? null : utf8Encode(detail));
   }
 
   /** Ascending by id. */
   nodes(): NodeRow[] {
-    return [...this.nodeRows.values()].sort((a, b) => a.id - b.id);
+    return this.nodeTable.all();
   }
 
   node(id: NodeId): NodeRow | undefined {
-    return this.nodeRows.get(id);
+    return this.nodeTable.get(id);
+  }
+
+  /** The node was a member once, and was forgotten on purpose. */
+  wasForgotten(id: NodeId): boolean {
+    return this.nodeTable.wasForgotten(id);
   }
 
   topic(vhost: string, name: string): TopicRow | undefined {
@@ -103,8 +105,7 @@ export class CatalogMachine implements Machine {
 
   snapshot(): Uint8Array {
     const writer = new ByteWriter(4096).u8(FORMAT).string(this.clusterId).varint(this.viewVersion).varint(this.nextGroup);
-    writer.varint(this.nodeRows.size);
-    for (const row of this.nodes()) writeNode(writer, row);
+    this.nodeTable.write(writer);
     const topics = [...this.topicRows].sort(([a], [b]) => (a < b ? -1 : 1));
     writer.varint(topics.length);
     for (const [, topic] of topics) writeTopic(writer, topic);
@@ -116,11 +117,7 @@ export class CatalogMachine implements Machine {
     const format = reader.u8();
     if (format !== FORMAT) throw new DecodeError(`catalog snapshot of format ${format}, this release knows ${FORMAT}`);
     const [clusterId, viewVersion, nextGroup] = [reader.string(), reader.varint(), reader.varint()];
-    const nodes = new Map<NodeId, NodeRow>();
-    for (let count = reader.varint(); count > 0; count--) {
-      const row = readNode(reader);
-      nodes.set(row.id, row);
-    }
+    const nodes = NodeTable.read(reader);
     const topics: TopicRow[] = [];
     for (let count = reader.varint(); count > 0; count--) topics.push(readTopic(reader));
     reader.done();
@@ -128,7 +125,7 @@ export class CatalogMachine implements Machine {
     this.clusterId = clusterId;
     this.viewVersion = viewVersion;
     this.nextGroup = nextGroup;
-    this.nodeRows = nodes;
+    this.nodeTable = nodes;
     this.topicRows = new Map();
     this.groupRows = new Map();
     for (const topic of topics) this.put(topic);
@@ -139,7 +136,7 @@ export class CatalogMachine implements Machine {
       case INITIALIZE:
         return this.initialize(command.clusterId);
       case REGISTER_NODE:
-        return this.register(command.node);
+        return this.nodeTable.register(command.node);
       case CREATE_TOPIC:
         return this.create(command);
       case EXPAND_TOPIC:
@@ -148,6 +145,18 @@ export class CatalogMachine implements Machine {
         return this.update(command);
       case DELETE_TOPIC:
         return this.delete(command.vhost, command.name);
+      case JOIN_NODE:
+        return this.join(command);
+      case FORGET_NODE:
+        return this.forget(command.node);
+      case DRAIN_NODE:
+        return this.nodeTable.drain(command);
+      case PREFER_LEADER:
+        return this.prefer(command);
+      case PLACE_REPLICAS:
+        return this.place(command);
+      case RENEW_REPLICAS:
+        return this.renew(command);
       default:
         return refuse(CATALOG_BAD_COMMAND, "unknown command");
     }
@@ -157,20 +166,6 @@ export class CatalogMachine implements Machine {
     if (clusterId === "") return refuse(CATALOG_BAD_COMMAND, "a cluster id has at least one character");
     if (this.clusterId !== "" && this.clusterId !== clusterId) return refuse(CATALOG_CONFLICT, `the cluster is ${this.clusterId}`);
     this.clusterId = clusterId;
-    return DONE;
-  }
-
-  private register(node: NodeRegistration): Outcome {
-    const known = this.nodeRows.get(node.id);
-    if (known !== undefined && known.storeId !== node.storeId) {
-      return refuse(
-        CATALOG_STORE_MISMATCH,
-        `node ${node.id} joined with store ${known.storeId}, not ${node.storeId}; an emptied disk must come back under a new node id`,
-      );
-    }
-    if (known !== undefined && node.incarnation < known.incarnation)
-      return refuse(CATALOG_CONFLICT, "a later start of this node is registered already");
-    this.nodeRows.set(node.id, node);
     return DONE;
   }
 
@@ -223,6 +218,77 @@ export class CatalogMachine implements Machine {
     return DONE;
   }
 
+  private join(command: JoinNode): Outcome {
+    const { replaced, ...outcome } = this.nodeTable.join(command);
+    if (!replaced) return outcome;
+    const { id } = command.node;
+    for (const topic of [...this.topicRows.values()])
+      this.replace(topic, (replica) => (nodeOfReplica(replica) === id ? replicaId(id, outcome.value!) : replica));
+    return outcome;
+  }
+
+  private forget(node: NodeId): Outcome {
+    let held = 0;
+    for (const topic of this.topicRows.values())
+      for (const { replicas } of topic.partitions) if (replicas.some((replica) => nodeOfReplica(replica) === node)) held += 1;
+    if (held > 0) return refuse(CATALOG_CONFLICT, `node ${node} is to hold ${held} replicas; move them away first`);
+    return this.nodeTable.forget(node);
+  }
+
+  private prefer({ group, node }: PreferLeader): Outcome {
+    const row = this.partitionOf(group);
+    if (row === undefined) return unknownGroup(group);
+    const first = row.replicas.find((replica) => nodeOfReplica(replica) === node);
+    if (first === undefined) return refuse(CATALOG_CONFLICT, `node ${node} has no replica of group ${group}`);
+    this.setReplicas(group, [first, ...row.replicas.filter((replica) => replica !== first)]);
+    return DONE;
+  }
+
+  private place({ group, expected, nodes }: PlaceReplicas): Outcome {
+    const row = this.partitionOf(group);
+    if (row === undefined) return unknownGroup(group);
+    if (row.replicas.length !== expected.length || row.replicas.some((replica, at) => replica !== expected[at]))
+      return refuse(CATALOG_CONFLICT, `the placement of group ${group} has changed by now`);
+    if (nodes.length === 0 || nodes.length > REPLICAS_MAX || new Set(nodes).size !== nodes.length)
+      return refuse(CATALOG_BAD_COMMAND, "a group is placed on 1 or more nodes, on each once");
+    const unknown = nodes.find((node) => this.nodeTable.get(node) === undefined);
+    if (unknown !== undefined) return unknownNode(unknown);
+    const replicas = nodes.map(
+      (node) => row.replicas.find((replica) => nodeOfReplica(replica) === node) ?? replicaId(node, this.nodeTable.takeLife(node)),
+    );
+    this.setReplicas(group, replicas);
+    return DONE;
+  }
+
+  private renew({ node, damaged }: RenewReplicas): Outcome {
+    if (this.nodeTable.get(node) === undefined) return unknownNode(node);
+    const placed = new Map(
+      damaged
+        .filter(({ group, replica }) => nodeOfReplica(replica) === node && this.partitionOf(group)?.replicas.includes(replica) === true)
+        .map(({ group, replica }) => [group, replica]),
+    );
+    if (placed.size === 0) return refuse(CATALOG_CONFLICT, "none of these replicas is placed there");
+    const life = this.nodeTable.takeLife(node);
+    for (const topic of new Set([...placed.keys()].map((group) => this.groupRows.get(group)!.topic)))
+      this.replace(topic, (replica, group) => (placed.get(group) === replica ? replicaId(node, life) : replica));
+    return DONE;
+  }
+
+  private partitionOf(group: GroupId): PartitionRow | undefined {
+    const known = this.groupRows.get(group);
+    return known?.topic.partitions[known.partition];
+  }
+
+  private setReplicas(group: GroupId, replicas: readonly ReplicaId[]): void {
+    const { topic } = this.groupRows.get(group)!;
+    this.put({ ...topic, partitions: topic.partitions.map((row) => (row.group === group ? { ...row, replicas } : row)) });
+  }
+
+  private replace(topic: TopicRow, successor: (replica: ReplicaId, group: GroupId) => ReplicaId): void {
+    const partitions = topic.partitions.map((row) => ({ ...row, replicas: row.replicas.map((replica) => successor(replica, row.group)) }));
+    this.put({ ...topic, partitions });
+  }
+
   /** Why these partitions cannot be made; null when they can. */
   private faultOf(placement: Placement, replicas: number): Outcome | null {
     if (placement.length === 0) return refuse(CATALOG_BAD_COMMAND, "the placement has no partitions");
@@ -231,14 +297,17 @@ export class CatalogMachine implements Machine {
       if (nodes.length !== replicas)
         return refuse(CATALOG_CONFLICT, `a partition is placed on ${nodes.length} nodes instead of ${replicas}`);
       if (new Set(nodes).size !== nodes.length) return refuse(CATALOG_BAD_COMMAND, "a partition is placed on a node twice");
-      const unknown = nodes.find((node) => !this.nodeRows.has(node));
+      const unknown = nodes.find((node) => this.nodeTable.get(node) === undefined);
       if (unknown !== undefined) return refuse(CATALOG_UNKNOWN_NODE, `node ${unknown} is not registered`);
     }
     return null;
   }
 
   private makePartitions(placement: Placement): PartitionRow[] {
-    return placement.map((nodes) => ({ group: this.nextGroup++ as GroupId, replicas: nodes.map((node) => replicaId(node, 0)) }));
+    return placement.map((nodes) => {
+      const replicas = nodes.map((node) => replicaId(node, 0));
+      return { group: this.nextGroup++ as GroupId, replicas, founders: replicas };
+    });
   }
 
   private put(topic: TopicRow): void {
@@ -249,6 +318,10 @@ export class CatalogMachine implements Machine {
 
 function unknownTopic(name: string): Outcome {
   return refuse(CATALOG_UNKNOWN_TOPIC, `there is no topic ${quoted(name)}`);
+}
+
+function unknownGroup(group: GroupId): Outcome {
+  return refuse(CATALOG_UNKNOWN_GROUP, `there is no group ${group}`);
 }
 
 /** Neither part can contain a NUL. */

@@ -1,19 +1,21 @@
 // Commands of the catalog as bytes: u8 format, u8 kind, then the fields; and the codes of its replies.
 
 import { ByteReader, ByteWriter, DecodeError } from "../../base/bytes.ts";
-import type { NodeId } from "../../base/ids.ts";
-import { PARTITIONS_PER_TOPIC_MAX, REPLICAS_MAX } from "../../base/limits.ts";
+import { GROUP_ID_MAX, type GroupId, type NodeId, type ReplicaId } from "../../base/ids.ts";
+import { PARTITIONS_PER_TOPIC_MAX, RENEWALS_PER_COMMAND_MAX, REPLICAS_MAX } from "../../base/limits.ts";
 import {
   CONFIG_FIELDS,
   readConfig,
-  readNode,
   readNodeId,
+  readRegistration,
+  readReplicas,
   readText,
   writeConfig,
-  writeNode,
+  writeRegistration,
+  writeReplicas,
   type ConfigField,
   type ConfigRow,
-  type NodeRow,
+  type NodeRegistration,
 } from "./rows.ts";
 
 export const CATALOG_OK = 0;
@@ -28,8 +30,9 @@ export const CATALOG_TOO_MANY = 6;
 export const CATALOG_CONFLICT = 7;
 export const CATALOG_STORE_MISMATCH = 8;
 export const CATALOG_BAD_COMMAND = 9;
+export const CATALOG_UNKNOWN_GROUP = 10;
 
-export type NodeRegistration = NodeRow;
+export type { NodeRegistration } from "./rows.ts";
 /** One list of nodes per partition; the first of each is where its leader is wanted. */
 export type Placement = readonly (readonly NodeId[])[];
 
@@ -40,6 +43,12 @@ export const CREATE_TOPIC = 3;
 export const UPDATE_TOPIC = 4;
 export const EXPAND_TOPIC = 5;
 export const DELETE_TOPIC = 6;
+export const JOIN_NODE = 7;
+export const FORGET_NODE = 8;
+export const DRAIN_NODE = 9;
+export const PREFER_LEADER = 10;
+export const PLACE_REPLICAS = 11;
+export const RENEW_REPLICAS = 12;
 
 export type CreateTopic = {
   readonly vhost: string;
@@ -63,6 +72,21 @@ export type ExpandTopic = {
   readonly placement: Placement;
 };
 export type DeleteTopic = { readonly vhost: string; readonly name: string };
+/**
+ * A node that cannot use what it held before: it is new, its disk is, or its replica of the catalog (`lostLife`; -1 = it
+ * has none) is damaged. The reply's value is the life of its new replica of the catalog; asking again changes nothing.
+ */
+export type JoinNode = { readonly node: NodeRegistration; readonly lostLife: number };
+/** `drained`: the node gets neither leaders nor new replicas. */
+export type DrainNode = { readonly node: NodeId; readonly drained: boolean };
+export type PreferLeader = { readonly group: GroupId; readonly node: NodeId };
+/** Where a group is to be. Refused when the placement is no longer `expected`. The first node is where the leader is wanted. */
+export type PlaceReplicas = { readonly group: GroupId; readonly expected: readonly ReplicaId[]; readonly nodes: readonly NodeId[] };
+/** Replicas whose files on the node are damaged: each gets a successor there. Those that are no longer placed are left alone. */
+export type RenewReplicas = {
+  readonly node: NodeId;
+  readonly damaged: readonly { readonly group: GroupId; readonly replica: ReplicaId }[];
+};
 
 export type CatalogCommand =
   | { readonly kind: typeof INITIALIZE; readonly clusterId: string }
@@ -70,7 +94,13 @@ export type CatalogCommand =
   | ({ readonly kind: typeof CREATE_TOPIC } & CreateTopic)
   | ({ readonly kind: typeof UPDATE_TOPIC } & UpdateTopic)
   | ({ readonly kind: typeof EXPAND_TOPIC } & ExpandTopic)
-  | ({ readonly kind: typeof DELETE_TOPIC } & DeleteTopic);
+  | ({ readonly kind: typeof DELETE_TOPIC } & DeleteTopic)
+  | ({ readonly kind: typeof JOIN_NODE } & JoinNode)
+  | { readonly kind: typeof FORGET_NODE; readonly node: NodeId }
+  | ({ readonly kind: typeof DRAIN_NODE } & DrainNode)
+  | ({ readonly kind: typeof PREFER_LEADER } & PreferLeader)
+  | ({ readonly kind: typeof PLACE_REPLICAS } & PlaceReplicas)
+  | ({ readonly kind: typeof RENEW_REPLICAS } & RenewReplicas);
 
 function begin(kind: number): ByteWriter {
   return new ByteWriter(256).u8(FORMAT).u8(kind);
@@ -82,7 +112,7 @@ export function encodeInitialize(clusterId: string): Uint8Array {
 
 export function encodeRegisterNode(node: NodeRegistration): Uint8Array {
   const writer = begin(REGISTER_NODE);
-  writeNode(writer, node);
+  writeRegistration(writer, node);
   return writer.finish();
 }
 
@@ -112,6 +142,40 @@ export function encodeDeleteTopic(topic: DeleteTopic): Uint8Array {
   return begin(DELETE_TOPIC).string(topic.vhost).string(topic.name).finish();
 }
 
+export function encodeJoinNode({ node, lostLife }: JoinNode): Uint8Array {
+  const writer = begin(JOIN_NODE).varint(lostLife + 1);
+  writeRegistration(writer, node);
+  return writer.finish();
+}
+
+export function encodeForgetNode(node: NodeId): Uint8Array {
+  return begin(FORGET_NODE).varint(node).finish();
+}
+
+export function encodeDrainNode({ node, drained }: DrainNode): Uint8Array {
+  return begin(DRAIN_NODE)
+    .varint(node)
+    .u8(drained ? 1 : 0)
+    .finish();
+}
+
+export function encodePreferLeader({ group, node }: PreferLeader): Uint8Array {
+  return begin(PREFER_LEADER).varint(group).varint(node).finish();
+}
+
+export function encodePlaceReplicas({ group, expected, nodes }: PlaceReplicas): Uint8Array {
+  const writer = begin(PLACE_REPLICAS).varint(group);
+  writeReplicas(writer, expected);
+  writePlacement(writer, [nodes]);
+  return writer.finish();
+}
+
+export function encodeRenewReplicas({ node, damaged }: RenewReplicas): Uint8Array {
+  const writer = begin(RENEW_REPLICAS).varint(node).varint(damaged.length);
+  for (const { group, replica } of damaged) writer.varint(group).varint(replica);
+  return writer.finish();
+}
+
 /** Undefined for anything that is not a command of this format: the machine then replies BAD_COMMAND. */
 export function decodeCatalogCommand(bytes: Uint8Array): CatalogCommand | undefined {
   try {
@@ -131,7 +195,7 @@ function decodeFields(kind: number, reader: ByteReader): CatalogCommand | undefi
     case INITIALIZE:
       return { kind, clusterId: readText(reader) };
     case REGISTER_NODE:
-      return { kind, node: readNode(reader) };
+      return { kind, node: readRegistration(reader) };
     case CREATE_TOPIC: {
       const [vhost, name, replicas, createdMs] = [reader.string(), reader.string(), reader.varint(), reader.varint()];
       return { kind, vhost, name, replicas, createdMs, config: readConfig(reader), placement: readPlacement(reader) };
@@ -142,9 +206,33 @@ function decodeFields(kind: number, reader: ByteReader): CatalogCommand | undefi
       return { kind, vhost: reader.string(), name: reader.string(), expected: reader.varint(), placement: readPlacement(reader) };
     case DELETE_TOPIC:
       return { kind, vhost: reader.string(), name: reader.string() };
+    case JOIN_NODE:
+      return { kind, lostLife: reader.varint() - 1, node: readRegistration(reader) };
+    case FORGET_NODE:
+      return { kind, node: readNodeId(reader) };
+    case DRAIN_NODE:
+      return { kind, node: readNodeId(reader), drained: reader.u8() === 1 };
+    case PREFER_LEADER:
+      return { kind, group: readGroup(reader), node: readNodeId(reader) };
+    case PLACE_REPLICAS:
+      return { kind, group: readGroup(reader), expected: readReplicas(reader), nodes: readPlacement(reader)[0] ?? [] };
+    case RENEW_REPLICAS:
+      return { kind, node: readNodeId(reader), damaged: readDamaged(reader) };
     default:
       return undefined;
   }
+}
+
+function readGroup(reader: ByteReader): GroupId {
+  const group = reader.varint();
+  if (group > GROUP_ID_MAX) throw new DecodeError(`group ${group}`);
+  return group as GroupId;
+}
+
+function readDamaged(reader: ByteReader): RenewReplicas["damaged"] {
+  const count = reader.varint();
+  if (count > RENEWALS_PER_COMMAND_MAX) throw new DecodeError(`${count} replicas`);
+  return Array.from({ length: count }, () => ({ group: readGroup(reader), replica: reader.varint() as ReplicaId }));
 }
 
 /** A bit for each field, in the order of CONFIG_FIELDS. */

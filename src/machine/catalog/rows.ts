@@ -1,10 +1,11 @@
 // The rows of the catalog and their bytes.
 
 import { DecodeError, type ByteReader, type ByteWriter } from "../../base/bytes.ts";
-import { NODE_TEXT_LENGTH_MAX } from "../../base/limits.ts";
+import { NODE_TEXT_LENGTH_MAX, REPLICAS_MAX } from "../../base/limits.ts";
 import { NODE_ID_MAX, type GroupId, type NodeId, type ReplicaId } from "../../base/ids.ts";
 
-export type NodeRow = {
+/** What a node says of itself with each start. */
+export type NodeRegistration = {
   readonly id: NodeId;
   readonly storeId: string;
   readonly clientEndpoint: string;
@@ -13,6 +14,15 @@ export type NodeRow = {
   readonly zone: string;
   readonly version: string;
   readonly incarnation: number;
+};
+
+export type NodeRow = NodeRegistration & {
+  /** The life of this node's replica of the catalog; 0 for a founder. */
+  readonly catalogLife: number;
+  /** The life of the next replica that is made here. Only rises, so no replica id is ever given out twice. */
+  readonly nextLife: number;
+  /** Gets neither leaders nor new replicas. */
+  readonly drained: boolean;
 };
 
 export type ConfigRow = {
@@ -26,8 +36,13 @@ export type ConfigRow = {
 export const CONFIG_FIELDS = ["durability", "retentionMs", "retentionBytes", "flushIntervalMs", "flushMessages"] as const;
 export type ConfigField = (typeof CONFIG_FIELDS)[number];
 
-/** `replicas[0]` is where the leader is wanted. */
-export type PartitionRow = { readonly group: GroupId; readonly replicas: readonly ReplicaId[] };
+export type PartitionRow = {
+  readonly group: GroupId;
+  /** Who is to hold it; the leader of the group brings its membership there. `replicas[0]` is where the leader is wanted. */
+  readonly replicas: readonly ReplicaId[];
+  /** Who held it when it was created: the members that its log begins with. All of life 0. */
+  readonly founders: readonly ReplicaId[];
+};
 
 export type TopicRow = {
   readonly vhost: string;
@@ -38,7 +53,7 @@ export type TopicRow = {
   readonly createdMs: number;
 };
 
-export function writeNode(writer: ByteWriter, row: NodeRow): void {
+export function writeRegistration(writer: ByteWriter, row: NodeRegistration): void {
   writer
     .varint(row.id)
     .string(row.storeId)
@@ -50,7 +65,7 @@ export function writeNode(writer: ByteWriter, row: NodeRow): void {
     .varint(row.incarnation);
 }
 
-export function readNode(reader: ByteReader): NodeRow {
+export function readRegistration(reader: ByteReader): NodeRegistration {
   return {
     id: readNodeId(reader),
     storeId: readText(reader),
@@ -61,6 +76,19 @@ export function readNode(reader: ByteReader): NodeRow {
     version: readText(reader),
     incarnation: reader.varint(),
   };
+}
+
+export function writeNode(writer: ByteWriter, row: NodeRow): void {
+  writeRegistration(writer, row);
+  writer
+    .varint(row.catalogLife)
+    .varint(row.nextLife)
+    .u8(row.drained ? 1 : 0);
+}
+
+export function readNode(reader: ByteReader): NodeRow {
+  const registration = readRegistration(reader);
+  return { ...registration, catalogLife: reader.varint(), nextLife: reader.varint(), drained: reader.u8() === 1 };
 }
 
 export function readText(reader: ByteReader): string {
@@ -100,9 +128,10 @@ export function writeTopic(writer: ByteWriter, topic: TopicRow): void {
   writer.string(topic.vhost).string(topic.name).varint(topic.replicas).varint(topic.createdMs);
   writeConfig(writer, topic.config);
   writer.varint(topic.partitions.length);
-  for (const { group, replicas } of topic.partitions) {
-    writer.varint(group).varint(replicas.length);
-    for (const replica of replicas) writer.varint(replica);
+  for (const { group, replicas, founders } of topic.partitions) {
+    writer.varint(group);
+    writeReplicas(writer, replicas);
+    writeReplicas(writer, founders);
   }
 }
 
@@ -114,12 +143,21 @@ export function readTopic(reader: ByteReader): TopicRow {
   const config = readConfig(reader);
   const partitions: PartitionRow[] = [];
   for (let count = reader.varint(); count > 0; count--) {
-    const group = reader.varint() as GroupId;
-    const members: ReplicaId[] = [];
-    for (let left = reader.varint(); left > 0; left--) members.push(reader.varint() as ReplicaId);
-    partitions.push({ group, replicas: members });
+    partitions.push({ group: reader.varint() as GroupId, replicas: readReplicas(reader), founders: readReplicas(reader) });
   }
   return { vhost, name, partitions, replicas, config, createdMs };
+}
+
+export function writeReplicas(writer: ByteWriter, replicas: readonly ReplicaId[]): void {
+  writer.varint(replicas.length);
+  for (const replica of replicas) writer.varint(replica);
+}
+
+/** In the order written; bounded by REPLICAS_MAX. */
+export function readReplicas(reader: ByteReader): ReplicaId[] {
+  const count = reader.varint();
+  if (count > REPLICAS_MAX) throw new DecodeError(`${count} replicas`);
+  return Array.from({ length: count }, () => reader.varint() as ReplicaId);
 }
 
 export function sameConfig(a: ConfigRow, b: ConfigRow): boolean {

@@ -1,0 +1,265 @@
+// The nodes and where things are on them: describing, moving leaders and replicas, taking nodes out of use.
+
+import { ByteReader, ByteWriter } from "../base/bytes.ts";
+import { BrokerError } from "../base/errors.ts";
+import { CATALOG_GROUP, nodeOfReplica, NODE_ID_MAX, type GroupId, type NodeId, type ReplicaId } from "../base/ids.ts";
+import { REPLICAS_MAX } from "../base/limits.ts";
+import type { CatalogMachine, NodeRow, TopicRow } from "../machine/catalog/catalog.ts";
+import { encodeDrainNode, encodeForgetNode, encodePlaceReplicas, encodePreferLeader } from "../machine/catalog/commands.ts";
+import { place } from "../machine/catalog/placement.ts";
+import type { ReplicaHost } from "../replica/host.ts";
+import type { Admin } from "./admin.ts";
+import type { Serve } from "./forwarder.ts";
+import type { Leaders } from "./leaders.ts";
+import { isInPlace } from "./membership.ts";
+import type { Router } from "./router.ts";
+import type { ClusterInfo, NodeInfo, PartitionInfo, ReplicaMove, Topology } from "./types.ts";
+
+export const OP_TRANSFER = 4;
+export const OP_MOVES = 6;
+
+export type ClusterAdminComponents = {
+  readonly clusterId: string;
+  readonly nodeId: NodeId;
+  readonly host: ReplicaHost;
+  readonly catalog: CatalogMachine;
+  readonly leaders: Leaders;
+  readonly router: Router;
+  readonly admin: Admin;
+  readonly isAlive: (node: NodeId) => boolean;
+  /** Resolves when the node leads the group, as far as this node sees. */
+  readonly ledBy: (group: GroupId, node: NodeId, signal: AbortSignal) => Promise<void>;
+};
+
+/** What a leader tells of a group whose members are not yet those that are wanted. */
+type Unfinished = { readonly group: GroupId; readonly members: readonly NodeId[]; readonly done: number; readonly total: number };
+
+export class ClusterAdmin {
+  private readonly components: ClusterAdminComponents;
+
+  constructor(components: ClusterAdminComponents) {
+    this.components = components;
+  }
+
+  describe(): ClusterInfo {
+    const { catalog, leaders, clusterId, nodeId } = this.components;
+    const topics = [...catalog.topics()];
+    let groups = 1;
+    let leaderless = leaders.of(CATALOG_GROUP) === 0 ? 1 : 0;
+    for (const topic of topics) {
+      groups += topic.partitions.length;
+      for (const { group } of topic.partitions) if (leaders.of(group) === 0) leaderless += 1;
+    }
+    return {
+      clusterId,
+      nodeId,
+      controllerId: leaders.of(CATALOG_GROUP),
+      nodes: this.nodes(),
+      topics: topics.length,
+      groups,
+      leaderlessGroups: leaderless,
+    };
+  }
+
+  resolve(vhost: string, name: string): Topology {
+    const topic = this.components.admin.existing(vhost, name);
+    return { nodes: this.nodes(), partitions: topic.partitions.map((_, partition) => this.partitionInfo(topic, partition)) };
+  }
+
+  partitionInfo(topic: TopicRow, partition: number): PartitionInfo {
+    const { leaders } = this.components;
+    const { group, replicas } = topic.partitions[partition]!;
+    return { partition, group, leader: leaders.of(group), term: leaders.termOf(group), replicas: replicas.map(nodeOfReplica) };
+  }
+
+  async transferLeader(call: { vhost: string; topic: string; partition: number; toNode: number }, signal: AbortSignal): Promise<number> {
+    const { admin, router, catalog, host, nodeId, isAlive, ledBy } = this.components;
+    const group = call.topic === "" ? CATALOG_GROUP : groupOf(admin.existing(call.vhost, call.topic), call.partition);
+    const leader = await router.leader(group);
+    const replicas =
+      group === CATALOG_GROUP
+        ? catalog.nodes().map(({ id }) => id)
+        : catalog.group(group)!.topic.partitions[call.partition]!.replicas.map(nodeOfReplica);
+    const to =
+      call.toNode === 0 ? replicas.find((node) => node !== leader && isAlive(node)) : replicas.find((node) => node === call.toNode);
+    if (to === undefined)
+      throw new BrokerError(
+        "INVALID_ARGUMENT",
+        call.toNode === 0 ? "no other replica of the partition is alive" : `node ${call.toNode} has no replica of the partition`,
+      );
+    // First where it is wanted, or it would go back by itself.
+    if (group !== CATALOG_GROUP) await admin.command(encodePreferLeader({ group, node: to }), signal);
+    if (to === leader) return leader;
+    const body = new ByteWriter(8).u32(group).u16(to).finish();
+    if (leader === nodeId) host.transferLeadership(group, to);
+    else await router.ask(leader, OP_TRANSFER, [body], signal);
+    await ledBy(group, to, signal);
+    return to;
+  }
+
+  readonly serveTransfer: Serve = (_from, body, reply) => {
+    const reader = new ByteReader(body);
+    this.components.host.transferLeadership(reader.u32() as GroupId, reader.u16() as NodeId);
+    reply(null, []);
+  };
+
+  async moveReplicas(
+    call: { vhost: string; topic: string; partition: number; nodes: readonly number[] },
+    signal: AbortSignal,
+  ): Promise<PartitionInfo> {
+    const { admin, catalog, isAlive } = this.components;
+    const topic = admin.existing(call.vhost, call.topic);
+    const group = groupOf(topic, call.partition);
+    const { nodes } = call;
+    if (nodes.length === 0 || nodes.length > REPLICAS_MAX || new Set(nodes).size !== nodes.length)
+      throw new BrokerError("INVALID_ARGUMENT", `nodes must name 1..${REPLICAS_MAX} different nodes`);
+    const { replicas } = topic.partitions[call.partition]!;
+    for (const node of nodes) {
+      const row = catalog.node(node as NodeId);
+      if (row === undefined) throw new BrokerError("INVALID_ARGUMENT", `there is no node ${node}`);
+      const isNew = !replicas.some((replica) => nodeOfReplica(replica) === node);
+      if (isNew && !isAlive(row.id)) throw new BrokerError("NOT_ENOUGH_NODES", `node ${node} is down: it cannot take a replica`);
+      if (isNew && row.drained) throw new BrokerError("INVALID_ARGUMENT", `node ${node} is drained: it gets no new replicas`);
+    }
+    await admin.command(encodePlaceReplicas({ group, expected: replicas, nodes: nodes as readonly NodeId[] }), signal);
+    await admin.seen(() => {
+      const now = catalog.topic(topic.vhost, topic.name)?.partitions[call.partition]?.replicas.map(nodeOfReplica);
+      return now === undefined || (now.length === nodes.length && now.every((node, at) => node === nodes[at]));
+    }, signal);
+    return this.partitionInfo(admin.existing(call.vhost, call.topic), call.partition);
+  }
+
+  /** From every live node what the groups that it leads still lack. */
+  async listMoves(signal: AbortSignal): Promise<readonly ReplicaMove[]> {
+    const { catalog, router, nodeId, isAlive } = this.components;
+    const others = catalog.nodes().filter(({ id }) => id !== nodeId && isAlive(id));
+    const answers = await Promise.all(others.map(({ id }) => router.ask(id, OP_MOVES, [], signal).then(decodeUnfinished)));
+    const moves: ReplicaMove[] = [];
+    for (const { group, members, done, total } of [...this.unfinished(), ...answers.flat()]) {
+      const row = catalog.group(group);
+      if (row === undefined) continue;
+      const { topic, partition } = row;
+      const toNodes = topic.partitions[partition]!.replicas.map(nodeOfReplica);
+      moves.push({ vhost: topic.vhost, topic: topic.name, partition, fromNodes: members, toNodes, entriesDone: done, entriesTotal: total });
+    }
+    return moves;
+  }
+
+  readonly serveMoves: Serve = (_from, _body, reply) => reply(null, [encodeUnfinished(this.unfinished())]);
+
+  async drainNode(call: { node: number; drained: boolean; moveReplicas: boolean }, signal: AbortSignal): Promise<number> {
+    const { admin, catalog } = this.components;
+    const row = this.nodeRow(call.node);
+    await admin.command(encodeDrainNode({ node: row.id, drained: call.drained }), signal);
+    await admin.seen(() => catalog.node(row.id)?.drained !== !call.drained, signal);
+    if (!call.drained || !call.moveReplicas) return 0;
+    let moves = 0;
+    for (const topic of [...catalog.topics()]) {
+      for (const { group, replicas } of topic.partitions) {
+        if (!replicas.some((replica) => nodeOfReplica(replica) === row.id)) continue;
+        const nodes = replicas.map((replica) => (nodeOfReplica(replica) === row.id ? this.substitute(replicas) : nodeOfReplica(replica)));
+        await admin.command(encodePlaceReplicas({ group, expected: replicas, nodes }), signal);
+        moves += 1;
+        await admin.seen(() => {
+          const now = catalog.group(group);
+          return now === undefined || now.topic.partitions[now.partition]!.replicas !== replicas;
+        }, signal);
+      }
+    }
+    return moves;
+  }
+
+  async forgetNode(node: number, signal: AbortSignal): Promise<void> {
+    const { admin, catalog, isAlive, nodeId } = this.components;
+    const row = this.nodeRow(node);
+    if (row.id === nodeId || isAlive(row.id))
+      throw new BrokerError("CONFLICT", `node ${node} is running: stop it first, then forget it through another node`);
+    await admin.command(encodeForgetNode(row.id), signal);
+    await admin.seen(() => catalog.node(row.id) === undefined, signal);
+  }
+
+  /** The node with the fewest replicas that may take one of a group held by `replicas`. */
+  private substitute(replicas: readonly ReplicaId[]): NodeId {
+    const nodes = this.components.admin.placementNodes().filter(({ id }) => !replicas.some((replica) => nodeOfReplica(replica) === id));
+    if (nodes.length === 0) throw new BrokerError("NOT_ENOUGH_NODES", "no other live node can take the replicas; add one first");
+    return place({ nodes, partitions: 1, replicas: 1, start: this.components.catalog.viewVersion })[0]![0]!;
+  }
+
+  private unfinished(): Unfinished[] {
+    const { host, catalog } = this.components;
+    const list: Unfinished[] = [];
+    for (const replica of host.groups()) {
+      const row = catalog.group(replica.group);
+      if (!replica.isLeader || row === undefined) continue;
+      const target = row.topic.partitions[row.partition]!.replicas;
+      const { configuration, raft } = replica;
+      if (isInPlace(configuration, { voters: target, learners: [] })) continue;
+      const matches = raft.status().filter(({ peer }) => target.includes(peer as ReplicaId));
+      const members = [...new Set([...configuration.voters, ...configuration.votersOutgoing])].map((peer) =>
+        nodeOfReplica(peer as ReplicaId),
+      );
+      // Those that are not even members have nothing yet.
+      const done = matches.length < target.length ? 0 : Math.min(...matches.map(({ match }) => match));
+      list.push({ group: replica.group, members, done, total: raft.lastIndex });
+    }
+    return list;
+  }
+
+  private nodeRow(node: number): NodeRow {
+    const row = Number.isInteger(node) && node > 0 && node <= NODE_ID_MAX ? this.components.catalog.node(node as NodeId) : undefined;
+    if (row === undefined) throw new BrokerError("INVALID_ARGUMENT", `there is no node ${node}`);
+    return row;
+  }
+
+  private nodes(): NodeInfo[] {
+    const { catalog, leaders, isAlive } = this.components;
+    const counts = new Map<NodeId, { leaders: number; replicas: number }>();
+    for (const { id } of catalog.nodes()) counts.set(id, { leaders: 0, replicas: 0 });
+    for (const topic of catalog.topics()) {
+      for (const { group, replicas } of topic.partitions) {
+        for (const replica of replicas) counts.get(nodeOfReplica(replica))!.replicas += 1;
+        const leader = counts.get(leaders.of(group) as NodeId);
+        if (leader !== undefined) leader.leaders += 1;
+      }
+    }
+    return catalog.nodes().map((node) => ({
+      id: node.id,
+      endpoint: node.clientEndpoint,
+      peerEndpoint: node.peerEndpoint,
+      alive: isAlive(node.id),
+      dc: node.dc,
+      zone: node.zone,
+      version: node.version,
+      drained: node.drained,
+      ...counts.get(node.id)!,
+    }));
+  }
+}
+
+export function groupOf(topic: TopicRow, partition: number): GroupId {
+  const row = topic.partitions[partition];
+  if (row === undefined)
+    throw new BrokerError("UNKNOWN_PARTITION", `topic ${topic.name} has partitions 0..${topic.partitions.length - 1}, not ${partition}`);
+  return row.group;
+}
+
+function encodeUnfinished(list: readonly Unfinished[]): Uint8Array {
+  const writer = new ByteWriter(1024).varint(list.length);
+  for (const { group, members, done, total } of list) {
+    writer.u32(group).u64(done).u64(total).varint(members.length);
+    for (const node of members) writer.varint(node);
+  }
+  return writer.finish();
+}
+
+function decodeUnfinished(body: Uint8Array): Unfinished[] {
+  const reader = new ByteReader(body);
+  const list: Unfinished[] = [];
+  for (let count = reader.varint(); count > 0; count--) {
+    const [group, done, total] = [reader.u32() as GroupId, reader.u64(), reader.u64()];
+    const members: NodeId[] = [];
+    for (let left = reader.varint(); left > 0; left--) members.push(reader.varint() as NodeId);
+    list.push({ group, members, done, total });
+  }
+  return list;
+}
