@@ -1,6 +1,7 @@
 // The use cases of one node, put together: every call works on any node, because what belongs to a leader elsewhere is
 // forwarded to it.
 
+import { ByteWriter } from "../base/bytes.ts";
 import { BrokerError } from "../base/errors.ts";
 import type { Clock } from "../base/clock.ts";
 import { CATALOG_GROUP, type GroupId, type NodeId } from "../base/ids.ts";
@@ -8,8 +9,11 @@ import { COMMIT_METADATA_LENGTH_MAX, REQUEST_PARTITIONS_MAX } from "../base/limi
 import type { Logger } from "../base/logger.ts";
 import type { CatalogMachine } from "../machine/catalog/catalog.ts";
 import {
+  CATALOG_CONFLICT,
   CATALOG_OK,
   CATALOG_STORE_MISMATCH,
+  JOIN_NODE,
+  decodeCatalogCommand,
   encodeInitialize,
   encodeRegisterNode,
   type NodeRegistration,
@@ -30,16 +34,26 @@ import { Publisher } from "./publisher.ts";
 import { OP_PROPOSE, Router } from "./router.ts";
 import type * as types from "./types.ts";
 
+export const OP_JOIN = 7;
 const NOTICE_LEADING = 1;
 const REGISTER_RETRY_MS = 200;
 
-export type BrokerSettings = { readonly clusterId: string; readonly registration: NodeRegistration };
+export type BrokerSettings = {
+  readonly clusterId: string;
+  readonly registration: NodeRegistration;
+  /** Nodes whose addresses the settings name. */
+  readonly peers: ReadonlySet<number>;
+};
 export type BrokerComponents = {
   readonly host: ReplicaHost;
   readonly transport: PeerTransport;
   readonly clock: Clock;
   readonly logger: Logger;
   readonly fatal: (error: Error) => void;
+  /** The cluster has seen a later start of this node, of this incarnation. */
+  readonly outrun: (incarnation: number) => void;
+  /** The cluster counts on another disk of this node. */
+  readonly replaced: (reason: string) => void;
 };
 
 export class NodeBroker implements types.Broker {
@@ -77,6 +91,7 @@ export class NodeBroker implements types.Broker {
         [OP_FETCH, this.fetcher.serveFetch],
         [OP_OFFSETS, this.fetcher.serveOffsets],
         [OP_TRANSFER, (from, body, reply, signal) => this.cluster.serveTransfer(from, body, reply, signal)],
+        [OP_JOIN, (from, body, reply) => this.serveJoin(from, body, reply)],
         [OP_MOVES, (from, body, reply, signal) => this.cluster.serveMoves(from, body, reply, signal)],
         [OP_MEMBER, (from, body, reply, signal) => this.controller.serveMember(from, body, reply, signal)],
       ]),
@@ -139,6 +154,7 @@ export class NodeBroker implements types.Broker {
 
   catalogChanged(): void {
     this.controller.reconcile();
+    this.reachNodes();
     for (const wait of [...this.catalogWaits]) wait();
     this.notifyWatchers();
   }
@@ -396,8 +412,31 @@ export class NodeBroker implements types.Broker {
     return node === this.nodeId || this.components.transport.isUp(node);
   }
 
+  /** Nodes that the settings do not name are reached where the catalog says. */
+  private reachNodes(): void {
+    for (const { id, peerEndpoint } of this.catalog.nodes()) {
+      const colon = peerEndpoint.lastIndexOf(":");
+      if (id !== this.nodeId && !this.settings.peers.has(id))
+        this.components.transport.setPeer(id, peerEndpoint.slice(0, colon), Number(peerEndpoint.slice(colon + 1)));
+    }
+  }
+
   private notifyWatchers(): void {
     for (const watcher of this.watchers) watcher();
+  }
+
+  /** A node without a replica of the catalog asks for one. */
+  private serveJoin(from: NodeId, body: Uint8Array, reply: (error: BrokerError | null, parts: readonly Uint8Array[]) => void): void {
+    const command = decodeCatalogCommand(body);
+    if (command?.kind !== JOIN_NODE || command.node.id !== from) {
+      reply(new BrokerError("INVALID_ARGUMENT", "not a request of this node to join"), []);
+      return;
+    }
+    this.router.catalog(body, (error, code, value) => {
+      if (error !== null) reply(error, []);
+      else if (code !== CATALOG_OK) reply(new BrokerError("CONFLICT", `the catalog refused the node (${code})`), []);
+      else reply(null, [new ByteWriter(4).u32(value).finish()]);
+    });
   }
 
   private heardLeading(from: NodeId, body: Uint8Array): void {
@@ -455,15 +494,19 @@ export class NodeBroker implements types.Broker {
   /** Tells the catalog where this node is; again until the catalog has taken it. */
   private register(): void {
     if (this.stopped) return;
-    this.router.catalog(encodeRegisterNode(this.settings.registration), (error, code, _value, detail) => {
+    this.router.catalog(encodeRegisterNode(this.settings.registration), (error, code, value, detail) => {
       if (error === null && code === CATALOG_OK) {
         this.registered = true;
         this.notifyWatchers();
         return;
       }
+      if (error === null && code === CATALOG_CONFLICT) {
+        this.components.outrun(value);
+        return;
+      }
       if (error === null && code === CATALOG_STORE_MISMATCH) {
         const reason = detail === null ? "" : new TextDecoder().decode(detail);
-        this.components.fatal(new Error(`the cluster knows node ${this.nodeId} with another data directory: ${reason}`));
+        this.components.replaced(`the cluster knows node ${this.nodeId} with another data directory: ${reason}`);
         return;
       }
       this.components.clock.schedule(REGISTER_RETRY_MS, () => this.register());

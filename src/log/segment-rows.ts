@@ -4,10 +4,10 @@
 import { crc32 } from "node:zlib";
 import { ByteReader, ByteWriter, DecodeError } from "../base/bytes.ts";
 
-/** The part of the store that the log needs; each value is checked by the store's own checksum. */
+/** The part of the store that the log needs. `get` rejects with an error named StoreCorruptError on a damaged value. */
 export interface RowStore {
   get(key: Uint8Array): Promise<Uint8Array | undefined>;
-  entries(prefix: Uint8Array): Promise<readonly (readonly [key: Uint8Array, value: Uint8Array])[]>;
+  keys(prefix: Uint8Array): Promise<readonly Uint8Array[]>;
   batch(
     operations: readonly ({ readonly put: readonly [Uint8Array, Uint8Array] } | { readonly remove: Uint8Array })[],
     options: { readonly sync: boolean },
@@ -33,10 +33,21 @@ export class SegmentRows {
     this.keys = keys;
   }
 
+  /** Of files that were set aside nothing is expected any more. */
+  async forgetAll(): Promise<void> {
+    const operations = [];
+    for (const key of await this.store.keys(this.keys.segments()))
+      operations.push({ remove: key }, { remove: this.keys.index(this.keys.numberOf(key)) });
+    if (operations.length > 0) await this.store.batch(operations, { sync: true });
+  }
+
+  /** The files that must be there. The salt is 0 where the row itself is damaged. */
   async all(): Promise<Map<number, SegmentRow>> {
     const rows = new Map<number, SegmentRow>();
-    for (const [key, value] of await this.store.entries(this.keys.segments()))
-      rows.set(this.keys.numberOf(key), { salt: new ByteReader(value).u32() });
+    for (const key of await this.store.keys(this.keys.segments())) {
+      const value = await this.value(key);
+      rows.set(this.keys.numberOf(key), { salt: value?.length === 4 ? new ByteReader(value).u32() : 0 });
+    }
     return rows;
   }
 
@@ -57,7 +68,7 @@ export class SegmentRows {
 
   /** Undefined when it is missing or not of this life of the file: then the file itself is read. */
   async index(number: number, salt: number): Promise<{ lastSequence: number; operations: Uint8Array } | undefined> {
-    const value = await this.store.get(this.keys.index(number)).catch(() => undefined);
+    const value = await this.value(this.keys.index(number));
     if (value === undefined) return undefined;
     try {
       const reader = new ByteReader(value);
@@ -68,6 +79,16 @@ export class SegmentRows {
       return crc32(operations) === crc ? { lastSequence, operations } : undefined;
     } catch (error) {
       if (error instanceof DecodeError) return undefined;
+      throw error;
+    }
+  }
+
+  /** Undefined when it is missing or damaged. */
+  private async value(key: Uint8Array): Promise<Uint8Array | undefined> {
+    try {
+      return await this.store.get(key);
+    } catch (error) {
+      if (error instanceof Error && error.name === "StoreCorruptError") return undefined;
       throw error;
     }
   }

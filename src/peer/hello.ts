@@ -6,6 +6,8 @@ import { NODE_ID_MAX, type NodeId } from "../base/ids.ts";
 export const PROTOCOL_VERSION = 1;
 const MAGIC = 0x464c4f54;
 const TEXT_MAX = 256;
+const JOINING = 1;
+const USED = 2;
 
 export const CHANNEL_MAIN = 0;
 export const CHANNEL_BULK = 1;
@@ -19,6 +21,16 @@ export type Hello = {
   readonly storeId: string;
   readonly incarnation: number;
   readonly channel: Channel;
+  /** Where the node listens. */
+  readonly port: number;
+} & NodeState;
+
+/** How far a node is in its cluster. */
+export type NodeState = {
+  /** It has no replica of the catalog yet, or no longer, and wants one. */
+  readonly joining: boolean;
+  /** Its replica of the catalog has voted or holds something: this cluster is not new. */
+  readonly used: boolean;
 };
 
 export type RefusalCode = "WRONG_CLUSTER" | "DUPLICATE_NODE" | "UNKNOWN_NODE" | "STORE_MISMATCH" | "VERSION";
@@ -26,7 +38,15 @@ export type Refusal = { readonly code: RefusalCode; readonly reason: string };
 
 export function encodeHello(hello: Hello): Uint8Array {
   const writer = new ByteWriter(128).u32(MAGIC).u16(PROTOCOL_VERSION);
-  return writer.u8(hello.channel).u16(hello.nodeId).u64(hello.incarnation).string(hello.clusterId).string(hello.storeId).finish();
+  return writer
+    .u8(hello.channel)
+    .u8((hello.joining ? JOINING : 0) | (hello.used ? USED : 0))
+    .u16(hello.nodeId)
+    .u16(hello.port)
+    .u64(hello.incarnation)
+    .string(hello.clusterId)
+    .string(hello.storeId)
+    .finish();
 }
 
 /** A refusal when the other side speaks another version. Throws DecodeError on anything that is not a hello. */
@@ -37,13 +57,24 @@ export function decodeHello(body: Uint8Array): Hello | Refusal {
   if (version !== PROTOCOL_VERSION)
     return { code: "VERSION", reason: `the peer speaks protocol ${version}, this node ${PROTOCOL_VERSION}` };
   const channel = reader.u8();
+  const state = reader.u8();
   const nodeId = reader.u16();
+  const port = reader.u16();
   const incarnation = reader.u64();
   const clusterId = text(reader);
   const storeId = text(reader);
   reader.done();
   if (channel > CHANNEL_KNOCK || nodeId < 1 || nodeId > NODE_ID_MAX) throw new DecodeError("hello out of range");
-  return { clusterId, nodeId: nodeId as NodeId, storeId, incarnation, channel: channel as Channel };
+  return {
+    clusterId,
+    nodeId: nodeId as NodeId,
+    storeId,
+    incarnation,
+    channel: channel as Channel,
+    port,
+    joining: (state & JOINING) !== 0,
+    used: (state & USED) !== 0,
+  };
 }
 
 export function encodeRefusal(refusal: Refusal): Uint8Array {

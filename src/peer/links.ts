@@ -21,6 +21,7 @@ import {
   encodeRefusal,
   type Channel,
   type Hello,
+  type NodeState,
   type Refusal,
 } from "./hello.ts";
 import { LANE_BULK, type Lane, type PeerHandler, type PeerTransport } from "./transport.ts";
@@ -42,7 +43,9 @@ export type LinkComponents = {
   readonly logger: Logger;
   readonly handler: PeerHandler;
   /** The last word on a peer that says who it is; null = welcome. */
-  readonly admit: (peer: NodeId, storeId: string, incarnation: number) => Refusal | null;
+  readonly admit: (peer: NodeId, hello: Hello) => Refusal | null;
+  /** How far this node is, for its hellos. */
+  readonly state: () => NodeState;
 };
 
 const HANDSHAKE_TIMEOUT_MS = 5_000;
@@ -168,7 +171,7 @@ export class PeerLinks implements PeerTransport {
   private dial(peer: Peer, channel: Channel): void {
     if (peer.dialing.has(channel)) return;
     peer.dialing.add(channel);
-    const { tls, clusterId, nodeId, storeId, incarnation } = this.settings;
+    const { tls } = this.settings;
     const target = { host: peer.host, port: peer.port };
     const socket = tls === undefined ? connect(target) : tlsConnect({ ...target, ...tls, servername: peer.host });
     let established = false;
@@ -192,7 +195,12 @@ export class PeerLinks implements PeerTransport {
     const timer = this.components.clock.schedule(HANDSHAKE_TIMEOUT_MS, () => {
       if (!established) connection.close("no answer to the hello");
     });
-    connection.send(TYPE_HELLO, [encodeHello({ clusterId, nodeId, storeId, incarnation, channel })]);
+    connection.send(TYPE_HELLO, [this.hello(channel)]);
+  }
+
+  private hello(channel: Channel): Uint8Array {
+    const { clusterId, nodeId, storeId, incarnation } = this.settings;
+    return encodeHello({ clusterId, nodeId, storeId, incarnation, channel, port: this.port, ...this.components.state() });
   }
 
   /** The other side's answer to our hello. True when the link is up. */
@@ -268,11 +276,12 @@ export class PeerLinks implements PeerTransport {
         connection.end("refused");
         return null;
       }
-      const { clusterId, nodeId, storeId, incarnation } = this.settings;
-      connection.send(TYPE_HELLO, [encodeHello({ clusterId, nodeId, storeId, incarnation, channel: hello.channel })]);
+      connection.send(TYPE_HELLO, [this.hello(hello.channel)]);
       let peer = this.peers.get(hello.nodeId);
       if (hello.channel === CHANNEL_KNOCK) {
         connection.end("knock answered");
+        // Of a node that joins nobody knows the address yet.
+        if (peer === undefined && hello.joining) this.setPeer(hello.nodeId, from, hello.port);
         if (peer !== undefined && peer.main === null) {
           peer.retry?.cancel();
           peer.retry = null;
@@ -282,7 +291,7 @@ export class PeerLinks implements PeerTransport {
         return null;
       }
       if (peer === undefined) {
-        peer = newPeer(hello.nodeId, from, 0);
+        peer = newPeer(hello.nodeId, from, hello.port);
         this.peers.set(hello.nodeId, peer);
       }
       this.strangers.delete(connection);
@@ -312,7 +321,7 @@ export class PeerLinks implements PeerTransport {
         reason: `node id ${hello.nodeId} is in use by another process (store ${known.storeId}); give this one another nodeId`,
       };
     }
-    return this.components.admit(hello.nodeId, hello.storeId, hello.incarnation);
+    return this.components.admit(hello.nodeId, hello);
   }
 
   private established(peer: Peer, connection: Connection, hello: Hello, channel: Channel): void {
@@ -334,7 +343,7 @@ export class PeerLinks implements PeerTransport {
     peer.main = { connection, hello };
     peer.heardBytes = connection.receivedBytes;
     peer.heardMs = this.components.clock.monotonicMs();
-    this.components.handler.onUp(peer.id, hello.incarnation);
+    this.components.handler.onUp(peer.id, hello);
     this.reach(peer); // The bulk connection follows.
   }
 

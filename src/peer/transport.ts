@@ -10,11 +10,14 @@ export const LANE_FORWARD = 1;
 export const LANE_BULK = 2;
 export type Lane = 0 | 1 | 2;
 
+/** What a peer says of itself when its link comes up. `incarnation` grows with each start of its process. */
+export type PeerGreeting = { readonly incarnation: number; readonly joining: boolean; readonly used: boolean };
+
 export interface PeerHandler {
   /** `frame` is the callee's: it is never reused by the transport. */
   onFrame(from: NodeId, lane: Lane, frame: Uint8Array): void;
-  /** The node can be reached (again). `incarnation` grows with each start of that node's process. */
-  onUp(peer: NodeId, incarnation: number): void;
+  /** The node can be reached (again). */
+  onUp(peer: NodeId, greeting: PeerGreeting): void;
   /** Closed connection (at once) or silence (after the liveness timeout). Frames under way may be lost. */
   onDown(peer: NodeId, reason: string): void;
   /** The peer took what was queued for it: `send` works again after it had returned false. */

@@ -1,11 +1,12 @@
 // One node, put together: the only place where the parts are made and connected. Opened in this order, closed in reverse.
+// What turns out to be damaged as a whole is set aside, and the node comes up again without it.
 
 import { randomBytes } from "node:crypto";
-import { mkdir } from "node:fs/promises";
+import { mkdir, rename, rm, readdir } from "node:fs/promises";
 import { join } from "node:path";
 import { crc32 } from "node:zlib";
 import { GrpcApi } from "../api/grpc-server.ts";
-import { CATALOG_GROUP, replicaId, toNodeId, type NodeId } from "../base/ids.ts";
+import { CATALOG_GROUP, replicaId, toNodeId } from "../base/ids.ts";
 import { TAIL_CACHE_BYTES_MAX } from "../base/limits.ts";
 import type { Logger } from "../base/logger.ts";
 import { Prng } from "../base/prng.ts";
@@ -13,25 +14,32 @@ import { NodeBroker } from "../broker/broker.ts";
 import { splitMembers } from "../broker/reshaper.ts";
 import { advertisedHostOf, peersOf, type PeerAddress, type Settings } from "../config/settings.ts";
 import { DirectoryLock } from "../log/directory-lock.ts";
+import { LogCorruptError } from "../log/errors.ts";
 import { NodeDisk } from "../log/node-disk.ts";
 import { SegmentLog } from "../log/segment-log.ts";
+import { SegmentRows } from "../log/segment-rows.ts";
+import type { NodeRegistration } from "../machine/catalog/commands.ts";
 import { machineFor } from "../machine/registry.ts";
-import type { CatalogMachine } from "../machine/catalog/catalog.ts";
-import { PeerLinks } from "../peer/links.ts";
-import type { PeerHandler } from "../peer/transport.ts";
+import type { PeerLinks } from "../peer/links.ts";
 import { ReplicaHost } from "../replica/host.ts";
 import { DURABILITY_FSYNC, HOST_DEFAULTS, type GroupDescriptor, type HostEvents } from "../replica/types.ts";
 import { Checkpoints } from "../store/checkpoints.ts";
 import { LOG_CATALOG, LOG_DATA, segmentKeys, type LogId } from "../store/keys.ts";
+import { StoreDamagedError } from "../store/kv.ts";
 import { LevelKv } from "../store/level-kv.ts";
-import { openNodeMeta, type NodeMeta } from "../store/node-meta.ts";
 import { HttpEndpoint } from "./http.ts";
+import { Identity } from "./identity.ts";
+import { Joining } from "./joining.ts";
 import { renderMetrics } from "./metrics.ts";
+import { makeLinks, startLinks, type PeeringComponents } from "./peering.ts";
 import { systemClock } from "./system-clock.ts";
 import { tlsFilesOf } from "./tls.ts";
 
 /** The catalog's log is small: a few rows per topic. */
 const CATALOG_SEGMENT_BYTES = 8 * 1024 * 1024;
+/** Times that one start may find something else damaged. */
+const RECOVERIES_MAX = 5;
+const LOST_PREFIX = "lost-";
 export const VERSION = "0.1.0";
 
 export type NodeComponents = {
@@ -39,50 +47,121 @@ export type NodeComponents = {
   /** The node cannot go on; the process must end with a failure. */ readonly fatal: (error: Error) => void;
 };
 
+type Folder = "store" | "catalog" | "log";
+
+/** A part of the data is damaged as a whole; the other nodes have what is needed to bring it back. */
+class LostError extends Error {
+  override readonly name = "LostError";
+  readonly what: Folder | "catalog replica";
+
+  constructor(what: Folder | "catalog replica", cause: Error) {
+    super(cause.message, { cause });
+    this.what = what;
+  }
+}
+
 export class FlotillaNode {
+  /** What lives as long as the process, and what a restart within it replaces. */
   private readonly stack = new Closers();
+  private parts = new Closers();
   private readonly settings: Settings;
   private readonly logger: Logger;
-  private readonly fatal: (error: Error) => void;
+  private readonly components: NodeComponents;
+  private readonly peers: readonly PeerAddress[];
+  private readonly ended = new AbortController();
+  private identity!: Identity;
   private host: ReplicaHost | null = null;
   private broker: NodeBroker | null = null;
+  private logs: readonly [catalog: SegmentLog, data: SegmentLog] | null = null;
+  private restarting: Promise<void> | null = null;
   private stopping: Promise<void> | null = null;
 
   constructor(settings: Settings, components: NodeComponents) {
     this.settings = settings;
+    this.components = components;
     this.logger = components.logger.child({ node: settings.nodeId });
-    this.fatal = components.fatal;
+    this.peers = peersOf(settings);
   }
 
   /** Resolves when the node listens; it serves calls as soon as the catalog has a leader. */
   async start(): Promise<void> {
     const { settings, logger } = this;
-    const nodeId = toNodeId(settings.nodeId);
-    const peers = peersOf(settings);
-    const disk = new NodeDisk();
     await mkdir(settings.dataDir, { recursive: true });
     const lock = await DirectoryLock.acquire(settings.dataDir);
     this.stack.add(() => lock[Symbol.asyncDispose]());
-    const meta = await openNodeMeta({ directory: settings.dataDir, clusterId: settings.clusterId, nodeId });
-    const kv = await LevelKv.open(join(settings.dataDir, "store"));
-    this.stack.add(() => kv.close());
+    const identity = { directory: settings.dataDir, clusterId: settings.clusterId, nodeId: toNodeId(settings.nodeId) };
+    this.identity = await Identity.open(identity, logger);
+    const http = new HttpEndpoint(
+      { host: settings.host, port: settings.httpPort },
+      {
+        ready: () => this.broker?.ready ?? false,
+        metrics: () => (this.host === null || this.broker === null ? "" : renderMetrics(this.host, this.broker, this.logs!)),
+      },
+    );
+    await http.start();
+    this.stack.add(() => http[Symbol.asyncDispose]());
+    await this.bringUp();
+  }
+
+  /** Moves leaders away, finishes what is under way, closes everything. */
+  stop(): Promise<void> {
+    this.stopping ??= (async () => {
+      this.ended.abort(new Error("the node stops"));
+      await this.restarting;
+      this.broker?.stop();
+      if (this.host !== null) {
+        const left = await this.host.handOverLeaders(this.settings.drainTimeoutMs);
+        if (left > 0) this.logger.warn({ groups: left }, "groups still led here at the end of the drain time");
+      }
+      await this.parts.close();
+      await this.stack.close();
+    })();
+    return this.stopping;
+  }
+
+  /** Opens all parts; what is lost is set aside first, as often as it takes. */
+  private async bringUp(): Promise<void> {
+    for (let recoveries = 0; ; recoveries++) {
+      try {
+        await this.open();
+        return;
+      } catch (error) {
+        await this.closeParts();
+        if (!(error instanceof LostError) || recoveries >= RECOVERIES_MAX) throw error;
+        if (this.peers.length === 1 && error.what !== "store") throw error.cause;
+        await this.setAside(error);
+      }
+    }
+  }
+
+  private async open(): Promise<void> {
+    const { settings, logger } = this;
+    const kv = await this.openStore();
+    const disk = new NodeDisk();
     const random = new Prng(randomBytes(4).readUInt32LE());
-    const openLog = async (name: string, id: LogId, segmentBytes: number): Promise<SegmentLog> => {
-      const log = await SegmentLog.open(
-        { directory: join(settings.dataDir, name), segmentBytes },
-        { disk, store: kv, keys: segmentKeys(id), random, logger },
-      );
-      this.stack.add(() => log.close());
-      return log;
+    const openLog = async (name: "catalog" | "log", id: LogId, segmentBytes: number): Promise<SegmentLog> => {
+      const directory = join(settings.dataDir, name);
+      const keys = segmentKeys(id);
+      try {
+        // A folder that is gone or was set aside takes its rows along.
+        if ((await disk.list(directory)).length === 0) await new SegmentRows(kv, keys).forgetAll();
+        const log = await SegmentLog.open({ directory, segmentBytes }, { disk, store: kv, keys, random, logger });
+        this.parts.add(() => log.close());
+        return log;
+      } catch (error) {
+        if (error instanceof StoreDamagedError) throw new LostError("store", error);
+        throw error instanceof LogCorruptError ? new LostError(name, error) : error;
+      }
     };
     const catalogLog = await openLog("catalog", LOG_CATALOG, CATALOG_SEGMENT_BYTES);
     const dataLog = await openLog("log", LOG_DATA, settings.segmentBytes);
-    const links = this.makeLinks(meta, peers, random);
-    const events = this.hostEvents();
+    this.logs = [catalogLog, dataLog];
+    const life = this.identity.meta.catalogLife ?? (await this.join(random));
+    const links = this.links(random);
     const host = new ReplicaHost(
       {
         ...HOST_DEFAULTS,
-        nodeId,
+        nodeId: toNodeId(settings.nodeId),
         tickMs: settings.tickMs,
         electionTicks: Math.max(2, Math.round(settings.electionTimeoutMs / settings.tickMs)),
         tailCacheBytesMax: TAIL_CACHE_BYTES_MAX,
@@ -95,59 +174,101 @@ export class FlotillaNode {
         clock: systemClock,
         random,
         logger,
-        events,
+        events: this.hostEvents(),
         machineOf: machineFor,
         crc32,
       },
     );
+    await host.open(this.catalogGroup(life));
+    const damage = host.quarantine.of(CATALOG_GROUP);
+    if (damage !== undefined) throw new LostError("catalog replica", new Error(damage.reason));
     this.host = host;
-    await host.open(catalogGroup(nodeId, peers));
-    const broker = new NodeBroker(
-      {
-        clusterId: settings.clusterId,
-        registration: {
-          id: nodeId,
-          storeId: meta.storeId,
-          clientEndpoint: `${advertisedHostOf(settings)}:${settings.apiPort}`,
-          peerEndpoint: `${advertisedHostOf(settings)}:${settings.peerPort}`,
-          dc: settings.dc,
-          zone: settings.zone,
-          version: VERSION,
-          incarnation: meta.incarnation,
-        },
-      },
-      { host, transport: links, clock: systemClock, logger, fatal: this.fatal },
-    );
-    this.broker = broker;
+    this.serve(host, links);
     host.start();
-    this.stack.add(() => host.stop());
-    await links.start();
-    this.stack.add(() => links[Symbol.asyncDispose]());
-    for (const peer of peers) if (peer.id !== nodeId) links.setPeer(toNodeId(peer.id), peer.host, peer.port);
-    broker.start();
-    const api = new GrpcApi({ host: settings.host, port: settings.apiPort, tls: tlsFilesOf(settings) }, { broker, logger });
+    this.parts.add(() => host.stop());
+    this.parts.add(() => links[Symbol.asyncDispose]());
+    await startLinks(links, settings.nodeId, this.peers);
+    this.broker!.start();
+    const api = new GrpcApi({ host: settings.host, port: settings.apiPort, tls: tlsFilesOf(settings) }, { broker: this.broker!, logger });
     await api.start();
-    this.stack.add(() => api[Symbol.asyncDispose]());
-    const http = new HttpEndpoint(
-      { host: settings.host, port: settings.httpPort },
-      { ready: () => broker.ready, metrics: () => renderMetrics(host, broker, [catalogLog, dataLog]) },
-    );
-    await http.start();
-    this.stack.add(() => http[Symbol.asyncDispose]());
+    this.parts.add(() => api[Symbol.asyncDispose]());
+    await this.forgetSetAside();
     logger.info({ apiPort: api.port, peerPort: links.port, httpPort: settings.httpPort, dataDir: settings.dataDir }, "node is up");
   }
 
-  /** Moves leaders away, finishes what is under way, closes everything. */
-  stop(): Promise<void> {
-    this.stopping ??= (async () => {
-      this.broker?.stop();
-      if (this.host !== null) {
-        const left = await this.host.handOverLeaders(this.settings.drainTimeoutMs);
-        if (left > 0) this.logger.warn({ groups: left }, "groups still led here at the end of the drain time");
-      }
-      await this.stack.close();
-    })();
-    return this.stopping;
+  private async openStore(): Promise<LevelKv> {
+    try {
+      const kv = await LevelKv.open(join(this.settings.dataDir, "store"));
+      this.parts.add(() => kv.close());
+      return kv;
+    } catch (error) {
+      throw error instanceof StoreDamagedError ? new LostError("store", error) : error;
+    }
+  }
+
+  /** Founds the cluster with the others, or gets a replica of its catalog; resolves with that replica's life. */
+  private async join(random: Prng): Promise<number> {
+    const { logger } = this;
+    const { lostLife, mustJoin } = this.identity.meta;
+    const joining = new Joining(
+      { registration: this.registration, peers: this.peers.map(({ id }) => toNodeId(id)), lostLife, mustJoin },
+      {
+        clock: systemClock,
+        logger,
+        links: (handler) => makeLinks(this.settings, this.identity.meta, { ...this.peering(random), handler }),
+        start: (links) => startLinks(links, this.settings.nodeId, this.peers),
+      },
+    );
+    const life = await joining.run(this.ended.signal);
+    await this.identity.joined(life);
+    logger.info({ life }, life === 0 ? "founds the cluster with the other nodes" : "joined the cluster");
+    return life;
+  }
+
+  private links(random: Prng): PeerLinks {
+    const { logger } = this;
+    return makeLinks(this.settings, this.identity.meta, {
+      ...this.peering(random),
+      handler: {
+        onFrame: (from, lane, frame) => this.host?.onFrame(from, lane, frame),
+        onUp: (peer, { incarnation }) => {
+          logger.info({ peer, incarnation }, "peer is up");
+          this.host?.onUp(peer);
+        },
+        onDown: (peer, reason) => {
+          logger.warn({ peer, reason }, "peer is down");
+          this.host?.onDown(peer);
+        },
+      },
+    });
+  }
+
+  private peering(random: Prng): Omit<PeeringComponents, "handler"> {
+    return {
+      clock: systemClock,
+      random,
+      logger: this.logger,
+      host: () => this.host,
+      peers: this.peers,
+      fatal: this.fatal,
+      replaced: (reason) => this.restart(reason, () => this.identity.lostStore(reason)),
+    };
+  }
+
+  private serve(host: ReplicaHost, links: PeerLinks): void {
+    this.broker = new NodeBroker(
+      { clusterId: this.settings.clusterId, registration: this.registration, peers: new Set(this.peers.map(({ id }) => id)) },
+      {
+        host,
+        transport: links,
+        clock: systemClock,
+        logger: this.logger,
+        fatal: this.fatal,
+        outrun: (incarnation) =>
+          this.restart("the cluster has seen a later start of this node", () => this.identity.outrun(incarnation + 1)),
+        replaced: (reason) => this.restart(reason, () => this.identity.lostStore(reason)),
+      },
+    );
   }
 
   private hostEvents(): HostEvents {
@@ -156,7 +277,10 @@ export class FlotillaNode {
       advanced: (group) => broker()?.advanced(group),
       catalogChanged: () => broker()?.catalogChanged(),
       leaderChanged: (group, leader, term) => broker()?.leaderChanged(group, leader, term),
-      damaged: () => broker()?.damaged(),
+      damaged: (group, reason) => {
+        if (group !== CATALOG_GROUP) broker()?.damaged();
+        else if (this.host !== null) this.restart(reason, () => this.identity.lostCatalog(reason));
+      },
       forwarded: (from, frame) => broker()?.forwarded(from, frame),
       peerUp: (peer) => broker()?.peerUp(peer),
       peerDown: (peer) => broker()?.peerDown(peer),
@@ -164,80 +288,89 @@ export class FlotillaNode {
     };
   }
 
-  private makeLinks(meta: NodeMeta, peers: readonly PeerAddress[], random: Prng): PeerLinks {
-    const { settings, logger } = this;
-    const handler: PeerHandler = {
-      onFrame: (from, lane, frame) => this.host?.onFrame(from, lane, frame),
-      onUp: (peer, incarnation) => {
-        logger.info({ peer, incarnation }, "peer is up");
-        this.host?.onUp(peer);
+  /** A damaged store is set aside, as at the start; everything else ends the process. */
+  private readonly fatal = (error: Error): void => {
+    const cause = [error, error.cause].find((one) => one instanceof StoreDamagedError);
+    if (cause instanceof StoreDamagedError) this.restart(cause.message, () => this.setAside(new LostError("store", cause)));
+    else this.components.fatal(error);
+  };
+
+  /** Closes all parts, does what is needed between, and opens them again. Once at a time. */
+  private restart(reason: string, between: () => Promise<void>): void {
+    if (this.restarting !== null || this.stopping !== null) return;
+    this.logger.warn({ reason }, "the node restarts its parts");
+    this.restarting = (async () => {
+      this.broker?.stop();
+      await this.closeParts();
+      await between();
+      if (!this.ended.signal.aborted) await this.bringUp();
+    })().then(
+      () => {
+        this.restarting = null;
       },
-      onDown: (peer, reason) => {
-        logger.warn({ peer, reason }, "peer is down");
-        this.host?.onDown(peer);
+      (error: unknown) => {
+        if (!this.ended.signal.aborted) this.components.fatal(error as Error);
       },
-      onDrain: () => {},
-      onRefused: (peer, code, reason) => {
-        logger.error({ peer, code, reason }, "peer link refused");
-        // The others are right about us: another cluster, our number taken, or an emptied disk. Going on can only harm.
-        if (peer !== null && (code === "WRONG_CLUSTER" || code === "DUPLICATE_NODE" || code === "STORE_MISMATCH")) {
-          this.fatal(new Error(`node ${peer} refused this node (${code}): ${reason}`));
-        }
-      },
-    };
-    const known = new Set(peers.map(({ id }) => id));
-    return new PeerLinks(
-      {
-        clusterId: settings.clusterId,
-        nodeId: toNodeId(settings.nodeId),
-        storeId: meta.storeId,
-        incarnation: meta.incarnation,
-        listenHost: settings.host,
-        listenPort: settings.peerPort,
-        livenessTimeoutMs: settings.electionTimeoutMs,
-        tls: tlsFilesOf(settings),
-      },
-      { clock: systemClock, random, logger, handler, admit: (peer, storeId) => this.admit(known, peer, storeId) },
     );
   }
 
-  /** Whether a peer that says hello is who the catalog knows under its number. */
-  private admit(
-    known: ReadonlySet<number>,
-    peer: NodeId,
-    storeId: string,
-  ): { code: "UNKNOWN_NODE" | "STORE_MISMATCH"; reason: string } | null {
-    const catalog = this.host?.get(CATALOG_GROUP)?.machine as CatalogMachine | undefined;
-    const row = catalog?.node(peer);
-    if (row !== undefined && row.storeId !== storeId) {
-      return {
-        code: "STORE_MISMATCH",
-        reason: `node ${peer} joined with another data directory; an emptied disk must come back under a new node id`,
-      };
-    }
-    if (row === undefined && !known.has(peer))
-      return { code: "UNKNOWN_NODE", reason: `node ${peer} is not among the peers of this cluster` };
-    return null;
+  private async closeParts(): Promise<void> {
+    const { parts } = this;
+    this.parts = new Closers();
+    this.broker = null;
+    this.host = null;
+    this.logs = null;
+    // Parts of which something is damaged need not close well: nothing of theirs is used again.
+    await parts.close().catch((error: unknown) => this.logger.warn({ error: (error as Error).message }, "a part did not close cleanly"));
   }
-}
 
-function catalogGroup(nodeId: NodeId, peers: readonly PeerAddress[]): GroupDescriptor {
-  const replicas = peers.map(({ id }) => replicaId(toNodeId(id), 0));
-  const { voters, learners } = splitMembers(replicas);
-  return {
-    group: CATALOG_GROUP,
-    kind: "catalog",
-    self: replicaId(nodeId, 0),
-    members: {
-      voters,
-      votersOutgoing: [],
-      learners,
-      learnersNext: [],
-      autoLeave: false,
-    },
-    preferred: replicas[0] === replicaId(nodeId, 0),
-    durability: DURABILITY_FSYNC,
-  };
+  /** What is damaged as a whole is kept beside the data until its successor is in place. */
+  private async setAside({ what, message }: LostError): Promise<void> {
+    const { dataDir } = this.settings;
+    if (what === "log") await this.identity.lostStore(message);
+    else if (what !== "store") await this.identity.lostCatalog(message);
+    if (what === "catalog replica") return;
+    const name = `${LOST_PREFIX}${this.identity.meta.incarnation}-${Date.now()}-${what}`;
+    this.logger.error({ folder: what, keptAs: name, reason: message }, "damaged data is set aside");
+    await rename(join(dataDir, what), join(dataDir, name));
+  }
+
+  /** The catalog has given this node new replicas: what was set aside of the old ones has no use any more. */
+  private async forgetSetAside(): Promise<void> {
+    const { dataDir } = this.settings;
+    const ofThisStart = `${LOST_PREFIX}${this.identity.meta.incarnation}-`;
+    for (const name of await readdir(dataDir))
+      if (name.startsWith(LOST_PREFIX) && !(name.startsWith(ofThisStart) && name.endsWith("-store")))
+        await rm(join(dataDir, name), { recursive: true, force: true });
+  }
+
+  private get registration(): NodeRegistration {
+    const { settings } = this;
+    const { storeId, incarnation } = this.identity.meta;
+    return {
+      id: toNodeId(settings.nodeId),
+      storeId,
+      clientEndpoint: `${advertisedHostOf(settings)}:${settings.apiPort}`,
+      peerEndpoint: `${advertisedHostOf(settings)}:${settings.peerPort}`,
+      dc: settings.dc,
+      zone: settings.zone,
+      version: VERSION,
+      incarnation,
+    };
+  }
+
+  private catalogGroup(life: number): GroupDescriptor {
+    const founders = this.peers.map(({ id }) => replicaId(toNodeId(id), 0));
+    const self = replicaId(toNodeId(this.settings.nodeId), life);
+    return {
+      group: CATALOG_GROUP,
+      kind: "catalog",
+      self,
+      members: life === 0 ? { ...splitMembers(founders), votersOutgoing: [], learnersNext: [], autoLeave: false } : null,
+      preferred: founders[0] === self,
+      durability: DURABILITY_FSYNC,
+    };
+  }
 }
 
 /** What was opened is closed in reverse; every closer gets its turn even if one fails. */

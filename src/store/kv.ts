@@ -10,8 +10,14 @@ export class StoreCorruptError extends Error {
   }
 }
 
+/** The store as a whole cannot be relied on any more: its files are damaged or missing. */
+export class StoreDamagedError extends Error {
+  override readonly name = "StoreDamagedError";
+}
+
 /** An ordered key-value store. LevelDB in the product; a simulator brings its own. */
 export interface Kv {
+  // Every call may reject with StoreDamagedError.
   /** Rejects with StoreCorruptError on a damaged value. */
   get(key: Uint8Array): Promise<Uint8Array | undefined>;
   /** All keys that begin with `prefix`, ascending, with their values. */

@@ -1,6 +1,6 @@
 import { crc32 } from "node:zlib";
 import { Level } from "level";
-import { StoreCorruptError, type Kv, type KvOperation } from "./kv.ts";
+import { StoreCorruptError, StoreDamagedError, type Kv, type KvOperation } from "./kv.ts";
 
 const CRC_BYTES = 4;
 
@@ -12,24 +12,25 @@ export class LevelKv implements Kv {
     this.level = level;
   }
 
+  /** Rejects with StoreDamagedError when the files are damaged; a lock or a full disk is another matter. */
   static async open(directory: string): Promise<LevelKv> {
     const level = new Level<Uint8Array, Uint8Array>(directory, { keyEncoding: "view", valueEncoding: "view", compression: false });
-    await level.open();
+    await told(level.open());
     return new LevelKv(level);
   }
 
   async get(key: Uint8Array): Promise<Uint8Array | undefined> {
-    const stored = await this.level.get(key);
+    const stored = await told(this.level.get(key));
     return stored === undefined ? undefined : checked(key, stored);
   }
 
   async entries(prefix: Uint8Array): Promise<readonly (readonly [key: Uint8Array, value: Uint8Array])[]> {
-    const rows = await this.level.iterator(range(prefix)).all();
+    const rows = await told(this.level.iterator(range(prefix)).all());
     return rows.map(([key, stored]) => [key, checked(key, stored)] as const);
   }
 
   async keys(prefix: Uint8Array): Promise<readonly Uint8Array[]> {
-    return this.level.keys(range(prefix)).all();
+    return told(this.level.keys(range(prefix)).all());
   }
 
   async batch(operations: readonly KvOperation[], options: { readonly sync: boolean }): Promise<void> {
@@ -38,12 +39,29 @@ export class LevelKv implements Kv {
       if ("put" in operation) batch.put(operation.put[0], sealed(operation.put[1]));
       else batch.del(operation.remove);
     }
-    await batch.write(options as object);
+    await told(batch.write(options as object));
   }
 
   async close(): Promise<void> {
     await this.level.close();
   }
+}
+
+/** LevelDB's words for damage, as ours. */
+async function told<T>(work: Promise<T>): Promise<T> {
+  try {
+    return await work;
+  } catch (error) {
+    const reason = rootOf(error as Error);
+    const isDamage =
+      reason.code === "LEVEL_CORRUPTION" || (reason.code === "LEVEL_IO_ERROR" && !/No space|Permission|Too many open/.test(reason.message));
+    if (!isDamage) throw error;
+    throw new StoreDamagedError(`the store is damaged: ${reason.message}`, { cause: error });
+  }
+}
+
+function rootOf(error: Error & { code?: string }): Error & { code?: string } {
+  return error.code === "LEVEL_DATABASE_NOT_OPEN" && error.cause instanceof Error ? error.cause : error;
 }
 
 function sealed(value: Uint8Array): Uint8Array {

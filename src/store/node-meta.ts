@@ -3,10 +3,11 @@
 import { randomBytes } from "node:crypto";
 import { open, readFile, rename } from "node:fs/promises";
 import { join } from "node:path";
+import { crc32 } from "node:zlib";
 import type { NodeId } from "../base/ids.ts";
 
 const FILE = "node.json";
-const FORMAT = 1;
+const FORMAT = 2;
 
 export type NodeMeta = {
   readonly formatVersion: number;
@@ -16,6 +17,12 @@ export type NodeMeta = {
   readonly storeId: string;
   /** Rises with each start. */
   readonly incarnation: number;
+  /** The life of this node's replica of the catalog; null until the node is a founder or has joined. */
+  readonly catalogLife: number | null;
+  /** The life of a replica of the catalog that was here and cannot be used any more; -1 = there was none. */
+  readonly lostLife: number;
+  /** Something was lost: this node must not act as a founder, whatever it finds. */
+  readonly mustJoin: boolean;
 };
 
 /** The directory belongs to someone else, or to a newer release. */
@@ -23,57 +30,88 @@ export class NodeMetaError extends Error {
   override readonly name = "NodeMetaError";
 }
 
-/** Reads the identity, or makes it for an empty directory; the raised incarnation is durable when this resolves. */
-export async function openNodeMeta(settings: { directory: string; clusterId: string; nodeId: NodeId }): Promise<NodeMeta> {
-  const { directory, clusterId, nodeId } = settings;
+/**
+ * Reads the identity, or makes one for a directory without; the raised incarnation is durable when this resolves.
+ * `hasData`: other files are there. Without a readable identity beside them nobody knows what this node promised.
+ */
+export async function openNodeMeta(settings: {
+  directory: string;
+  clusterId: string;
+  nodeId: NodeId;
+  hasData: boolean;
+}): Promise<{ meta: NodeMeta; damage: string | null }> {
+  const { directory, clusterId, nodeId, hasData } = settings;
   const known = await read(join(directory, FILE));
-  if (known !== undefined) {
-    if (known.formatVersion > FORMAT)
-      throw new NodeMetaError(`${directory} was written by a newer release (format ${known.formatVersion}, known is ${FORMAT})`);
-    if (known.clusterId !== clusterId)
-      throw new NodeMetaError(
-        `${directory} belongs to cluster ${JSON.stringify(known.clusterId)}, not ${JSON.stringify(clusterId)}; check --data-dir and --cluster-id`,
-      );
-    if (known.nodeId !== nodeId)
-      throw new NodeMetaError(`${directory} belongs to node ${known.nodeId}, not ${nodeId}; check --data-dir and --node-id`);
+  if (known !== null && typeof known === "object") {
+    refuseForeign(known, settings);
+    const meta = { ...known, incarnation: known.incarnation + 1 };
+    await writeNodeMeta(directory, meta);
+    return { meta, damage: null };
   }
-  const meta =
-    known === undefined
-      ? { formatVersion: FORMAT, clusterId, nodeId, storeId: randomBytes(16).toString("hex"), incarnation: 1 }
-      : { ...known, incarnation: known.incarnation + 1 };
-  await write(directory, meta);
-  return meta;
+  const damage = known === null ? (hasData ? `${FILE} is missing beside data` : null) : `${FILE} is damaged`;
+  const meta = {
+    formatVersion: FORMAT,
+    clusterId,
+    nodeId,
+    storeId: newStoreId(),
+    incarnation: 1,
+    catalogLife: null,
+    lostLife: -1,
+    mustJoin: damage !== null,
+  };
+  // A damaged file stays until its loss is dealt with: its place tells the next start the same.
+  if (damage === null) await writeNodeMeta(directory, meta);
+  return { meta, damage };
 }
 
-async function read(path: string): Promise<NodeMeta | undefined> {
+/** Another disk, as far as the cluster is concerned: nothing that the old one promised counts for it. */
+export function withNewStore(meta: NodeMeta): NodeMeta {
+  return { ...meta, storeId: newStoreId(), catalogLife: null, lostLife: -1, mustJoin: true };
+}
+
+/** The replica of the catalog here can no longer be used. */
+export function withoutCatalog(meta: NodeMeta): NodeMeta {
+  return { ...meta, catalogLife: null, lostLife: meta.catalogLife ?? meta.lostLife, mustJoin: true };
+}
+
+function newStoreId(): string {
+  return randomBytes(16).toString("hex");
+}
+
+function refuseForeign(known: NodeMeta, { directory, clusterId, nodeId }: { directory: string; clusterId: string; nodeId: NodeId }): void {
+  if (known.formatVersion > FORMAT)
+    throw new NodeMetaError(`${directory} was written by a newer release (format ${known.formatVersion}, known is ${FORMAT})`);
+  if (known.clusterId !== clusterId)
+    throw new NodeMetaError(
+      `${directory} belongs to cluster ${JSON.stringify(known.clusterId)}, not ${JSON.stringify(clusterId)}; check --data-dir and --cluster-id`,
+    );
+  if (known.nodeId !== nodeId)
+    throw new NodeMetaError(`${directory} belongs to node ${known.nodeId}, not ${nodeId}; check --data-dir and --node-id`);
+}
+
+/** Null when there is none, "damaged" when it cannot be read. */
+async function read(path: string): Promise<NodeMeta | "damaged" | null> {
   let text: string;
   try {
     text = await readFile(path, "utf8");
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === "ENOENT") return undefined;
+    if ((error as NodeJS.ErrnoException).code === "ENOENT") return null;
     throw error;
   }
   try {
-    const meta = JSON.parse(text) as NodeMeta;
-    if (
-      typeof meta.clusterId === "string" &&
-      typeof meta.storeId === "string" &&
-      Number.isSafeInteger(meta.nodeId) &&
-      Number.isSafeInteger(meta.incarnation) &&
-      Number.isSafeInteger(meta.formatVersion)
-    )
-      return meta;
+    const { crc, ...meta } = JSON.parse(text) as NodeMeta & { crc: number };
+    return crc === checksum(meta) ? meta : "damaged";
   } catch {
-    // Falls through to the refusal.
+    return "damaged";
   }
-  throw new NodeMetaError(`${path} is damaged: restore it, or replace this node`);
 }
 
-async function write(directory: string, meta: NodeMeta): Promise<void> {
+/** Durable when it resolves. */
+export async function writeNodeMeta(directory: string, meta: NodeMeta): Promise<void> {
   const temporary = join(directory, `${FILE}.new`);
   const file = await open(temporary, "w", 0o640);
   try {
-    await file.writeFile(`${JSON.stringify(meta, null, 2)}\n`);
+    await file.writeFile(`${JSON.stringify({ ...meta, crc: checksum(meta) }, null, 2)}\n`);
     await file.sync();
   } finally {
     await file.close();
@@ -85,4 +123,10 @@ async function write(directory: string, meta: NodeMeta): Promise<void> {
   } finally {
     await folder.close();
   }
+}
+
+/** Over the fields in the order of their names, so that the layout of the text does not matter. */
+function checksum(meta: NodeMeta): number {
+  const fields = Object.entries(meta).sort(([a], [b]) => (a < b ? -1 : 1));
+  return crc32(JSON.stringify(fields));
 }

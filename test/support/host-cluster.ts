@@ -113,6 +113,7 @@ export class TestHost {
         random,
         logger,
         admit: () => null,
+        state: () => ({ joining: false, used: true }),
         handler: {
           onFrame: (from, lane, frame) => {
             this.onFrame(from, lane);

@@ -1,0 +1,60 @@
+// Who this node is, and what it may still rely on of what its directory holds.
+
+import { readdir } from "node:fs/promises";
+import type { NodeId } from "../base/ids.ts";
+import type { Logger } from "../base/logger.ts";
+import { openNodeMeta, withNewStore, withoutCatalog, writeNodeMeta, type NodeMeta } from "../store/node-meta.ts";
+
+/** Folders that a node makes beside its identity. */
+export const DATA_FOLDERS = ["store", "catalog", "log"] as const;
+
+export class Identity {
+  private readonly directory: string;
+  private readonly logger: Logger;
+  private current: NodeMeta;
+
+  private constructor(directory: string, logger: Logger, meta: NodeMeta) {
+    this.directory = directory;
+    this.logger = logger;
+    this.current = meta;
+  }
+
+  static async open(settings: { directory: string; clusterId: string; nodeId: NodeId }, logger: Logger): Promise<Identity> {
+    const names = await readdir(settings.directory);
+    const hasData = DATA_FOLDERS.some((folder) => names.includes(folder));
+    const { meta, damage } = await openNodeMeta({ ...settings, hasData });
+    const identity = new Identity(settings.directory, logger, meta);
+    if (damage !== null) await identity.lostStore(damage);
+    return identity;
+  }
+
+  get meta(): NodeMeta {
+    return this.current;
+  }
+
+  /** The node has a replica of the catalog, of this life. */
+  async joined(life: number): Promise<void> {
+    await this.save({ ...this.current, catalogLife: life, lostLife: -1, mustJoin: false });
+  }
+
+  /** Nothing here can be relied on: the cluster is to take it for a new disk and bring everything back. */
+  async lostStore(reason: string): Promise<void> {
+    this.logger.error({ reason }, "the data of this node cannot be relied on; it joins again and fetches its replicas from the others");
+    await this.save(withNewStore(this.current));
+  }
+
+  async lostCatalog(reason: string): Promise<void> {
+    this.logger.error({ reason }, "the catalog's replica on this node is damaged; it is fetched again from the other nodes");
+    await this.save(withoutCatalog(this.current));
+  }
+
+  /** The cluster has seen a later start of this node than the directory knows of. */
+  async outrun(incarnation: number): Promise<void> {
+    await this.save({ ...this.current, incarnation });
+  }
+
+  private async save(meta: NodeMeta): Promise<void> {
+    await writeNodeMeta(this.directory, meta);
+    this.current = meta;
+  }
+}

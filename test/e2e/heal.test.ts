@@ -1,0 +1,56 @@
+// What is lost or damaged on one node comes back from the others by itself, under load, and nothing is ever served wrong.
+
+import { rm } from "node:fs/promises";
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { Flotilla } from "../../src/client/index.ts";
+import { startCluster, type TestCluster } from "../support/cluster.ts";
+import { NumberedLoad, readAll, violations } from "../support/load.ts";
+import { eventually } from "../support/host-cluster.ts";
+
+let cluster: TestCluster;
+let client: Flotilla;
+let load: NumberedLoad;
+const TOPIC = "orders";
+
+beforeAll(async () => {
+  cluster = await startCluster({ nodes: 3, env: { FLOTILLA_SEGMENT_BYTES: String(4 * 1024 * 1024) } });
+  client = await Flotilla.connect({ endpoints: cluster.endpoints });
+  await client.admin.createTopic({ name: TOPIC, partitions: 4, replicas: 3 });
+  load = new NumberedLoad(await client.producer(TOPIC, { lingerMs: 2 }), 20);
+  load.start();
+  await load.progress(2_000);
+}, 60_000);
+afterAll(async () => {
+  await client.close();
+  await cluster[Symbol.asyncDispose]();
+});
+
+/** No partition is on its way to other replicas any more. */
+async function healed(): Promise<void> {
+  let left = -1;
+  const look = async (): Promise<void> => {
+    left = (await client.cluster.listMoves().catch(() => ["unknown"])).length;
+    if (left > 0) setTimeout(() => void look(), 100);
+  };
+  await look();
+  await eventually(() => left === 0, "all replicas are where they are to be");
+}
+
+test("heal: a node whose disk was emptied comes back under its number and fetches everything", { timeout: 90_000 }, async () => {
+  await cluster.kill(2);
+  await rm(cluster.dataDir(2), { recursive: true });
+  cluster.start(2);
+  await cluster.ready(2);
+  await healed();
+  await load.progress(1_000);
+  // Now the others are needed no more: one of them may go.
+  await cluster.kill(3);
+  await load.progress(1_000);
+  cluster.start(3);
+  await cluster.ready(3);
+});
+
+test("heal: nothing is lost, doubled or out of order, through any node", { timeout: 60_000 }, async () => {
+  await load.stop();
+  for (const endpoint of cluster.endpoints) expect(violations(load.acked, await readAll(endpoint, TOPIC))).toEqual([]);
+});
