@@ -124,6 +124,8 @@ export class Channels {
         "grpc.keepalive_time_ms": 30_000,
         "grpc.keepalive_timeout_ms": 10_000,
         "grpc.initial_reconnect_backoff_ms": 50,
+        // A new client dials at once, whatever another one in this process last saw of the node.
+        "grpc.use_local_subchannel_pool": 1,
         "grpc.max_reconnect_backoff_ms": 1_000,
       });
       this.clients.set(endpoint, client);

@@ -24,3 +24,21 @@ export interface Disk {
   /** Makes creations, renames and removals in the folder durable. */
   syncDirectory(directory: string): Promise<void>;
 }
+
+/** The calls of a file as promises, for work that is not in a hurry. */
+export function written(file: DiskFile, bytes: Uint8Array, position: number): Promise<void> {
+  return new Promise((resolve, reject) => file.write(bytes, 0, bytes.length, position, settle(resolve, reject)));
+}
+
+export function synced(file: DiskFile): Promise<void> {
+  return new Promise((resolve, reject) => file.sync(settle(resolve, reject)));
+}
+
+/** Fewer bytes only at the end of the file. */
+export function readAt(file: DiskFile, position: number, length: number): Promise<Uint8Array> {
+  return new Promise((resolve, reject) => file.read(position, length, (error, bytes) => (error === null ? resolve(bytes) : reject(error))));
+}
+
+function settle(resolve: () => void, reject: (error: Error) => void): DiskCallback {
+  return (error) => (error === null ? resolve() : reject(error));
+}

@@ -5,7 +5,7 @@ export class LogCorruptError extends Error {
   readonly position: number;
 
   constructor(file: string, position: number, what: string) {
-    super(`${file} at byte ${position}: ${what}. Keep the file; replace this node: its replicas are on the other nodes`);
+    super(`${file} at byte ${position}: ${what}`);
     this.file = file;
     this.position = position;
   }

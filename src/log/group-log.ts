@@ -116,6 +116,13 @@ export class GroupLog implements GroupLogState {
     this.released = 0;
   }
 
+  /** Files that hold a live entry or the newest hard state. */
+  segments(): Set<number> {
+    const segments = new Set(this.chunks.map(({ segment }) => segment));
+    if (this.stateSegment >= 0) segments.add(this.stateSegment);
+    return segments;
+  }
+
   /** Undefined when the entry is not held. */
   find(index: number): Place | undefined {
     if (index <= this.trimmed.index || index > this.lastIndex) return undefined;

@@ -8,11 +8,22 @@ import { RECORD_RESET } from "./segment-format.ts";
 /** Live entries and their bytes, and groups whose newest hard state stands there. */
 export type SegmentUse = { entries: number; bytes: number; states: number };
 
+type Suspect = {
+  readonly group: GroupId;
+  readonly index: number;
+  readonly segment: number;
+  readonly position: number;
+  readonly reason: string;
+};
+
 export class GroupTable {
   readonly groups = new Map<GroupId, GroupLog>();
   /** Deleted groups, and the segment that says so: older segments may still hold their entries. */
   readonly destroyed = new Map<GroupId, number>();
   private readonly uses = new Map<number, SegmentUse>();
+  /** Damage found while files are read; what turns out to be dead anyway is none. */
+  private suspects: Suspect[] = [];
+  private readonly stateSuspects = new Map<GroupId, string>();
 
   useOf(segment: number): SegmentUse {
     let use = this.uses.get(segment);
@@ -64,6 +75,32 @@ export class GroupTable {
     this.destroyed.set(id, segment);
   }
 
+  suspectEntry(group: GroupId, index: number, segment: number, position: number, reason: string): void {
+    this.suspects.push({ group, index, segment, position, reason });
+  }
+
+  /** Its newest hard state so far; a newer one makes up for it. */
+  suspectState(group: GroupId, reason: string): void {
+    if (!this.destroyed.has(group)) this.stateSuspects.set(group, reason);
+  }
+
+  /** All files were read; `gone` are those whose content is not there any more. Holds the damage against its groups. */
+  settle(gone: ReadonlyMap<number, string>): void {
+    for (const { group, index, segment, position, reason } of this.suspects) {
+      const place = this.groups.get(group)?.find(index);
+      if (place?.segment === segment && place.position === position) this.groupOf(group).damage ??= reason;
+    }
+    for (const [group, reason] of this.stateSuspects) this.groupOf(group).damage ??= reason;
+    for (const group of this.groups.values()) {
+      for (const segment of group.segments()) group.damage ??= gone.get(segment) ?? null;
+      if (!group.isWhole)
+        group.damage ??= `entries from ${group.trimmed.index + 1} on are missing, the first one held is ${group.firstHeld}`;
+      if (group.replica === 0 && group.stateSegment < 0 && group.lastIndex > 0) group.damage ??= "its hard state is missing";
+    }
+    this.suspects = [];
+    this.stateSuspects.clear();
+  }
+
   private state(operation: StateOperation, segment: number): void {
     const id = operation.group as GroupId;
     if (this.destroyed.has(id)) {
@@ -71,6 +108,7 @@ export class GroupTable {
       if (operation.type !== RECORD_RESET) return;
       this.destroyed.delete(id);
     }
+    this.stateSuspects.delete(id);
     const group = this.groupOf(id);
     group.replica = operation.replica as ReplicaId;
     group.hardState = { term: operation.term, vote: operation.vote, commit: operation.commit };

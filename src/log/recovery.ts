@@ -1,10 +1,10 @@
 // Opens the segment files of a log. Sealed ones give their index from the store or from their footer; only a file without
-// one is read. The last batch of the newest file may be torn by a crash and is cut; anything else is damage and refused.
+// one is read. Damage whose reach is known is held against the groups that it touches, and they alone need healing; where
+// nobody can tell what was lost the whole log is refused.
 
-import { crc32 } from "node:zlib";
 import { join } from "node:path";
 import type { Logger } from "../base/logger.ts";
-import type { Disk, DiskFile } from "./disk.ts";
+import { readAt, synced, written, type Disk, type DiskFile } from "./disk.ts";
 import { LogCorruptError, LogVersionError } from "./errors.ts";
 import type { GroupTable } from "./group-table.ts";
 import { Segment, segmentName, segmentNumber } from "./segment.ts";
@@ -12,186 +12,182 @@ import {
   BATCH_HEADER_BYTES,
   FILE_HEADER_BYTES,
   FORMAT_VERSION,
-  RECORD_DESTROY,
-  RECORD_ENTRY,
-  RECORD_HEADER_BYTES,
-  RECORD_RESET,
-  RECORD_STATE,
   decodeFileHeader,
   decodeFooter,
+  encodeFileHeader,
   findBatch,
+  findFooter,
   readBatchHeader,
-  readRecordHeader,
-  readU64,
 } from "./segment-format.ts";
-import { replayIndex, type IndexSink } from "./segment-index.ts";
-import type { SegmentRow, SegmentRows } from "./segment-rows.ts";
+import { replayIndex } from "./segment-index.ts";
+import type { SegmentRow, SegmentRows, StoredIndex } from "./segment-rows.ts";
+import { scanSegment } from "./segment-scan.ts";
 
 export type Recovered = {
   readonly segments: Segment[];
+  /** Those that the store does not know, or not what they hold. */
+  readonly unlisted: ReadonlySet<Segment>;
   readonly free: Segment[];
   readonly nextNumber: number;
   readonly nextSequence: number;
 };
 
-export async function recover(
-  directory: string,
-  table: GroupTable,
-  components: { disk: Disk; rows: SegmentRows; logger: Logger },
-): Promise<Recovered> {
-  const { disk, rows, logger } = components;
-  const numbers = (await disk.list(directory))
-    .map(segmentNumber)
-    .filter((number) => number >= 0)
-    .sort((a, b) => a - b);
-  const known = await rows.all();
-  for (const number of known.keys()) {
-    if (!numbers.includes(number)) throw new LogCorruptError(join(directory, segmentName(number)), 0, "the file is missing");
-  }
-  const files: DiskFile[] = [];
+export type RecoveryComponents = { readonly disk: Disk; readonly rows: SegmentRows; readonly logger: Logger };
+
+export async function recover(directory: string, table: GroupTable, components: RecoveryComponents): Promise<Recovered> {
+  const recovery = new Recovery(directory, table, components);
   try {
-    const used: Segment[] = [];
-    const free: Segment[] = [];
-    for (const number of numbers) {
-      const path = join(directory, segmentName(number));
-      const file = await disk.open(path, { create: false });
-      files.push(file);
-      const segment = await identify(number, path, file, known.get(number));
-      (segment.firstSequence === 0 ? free : used).push(segment);
-    }
-    for (const [at, segment] of used.entries()) {
-      await load(segment, used[at + 1], table, rows);
-      logger.debug(
-        { segment: segment.number, sequences: [segment.firstSequence, segment.lastSequence], sealed: segment.isSealed },
-        "segment opened",
-      );
-    }
-    const last = used[used.length - 1];
-    return { segments: used, free, nextNumber: (numbers[numbers.length - 1] ?? 0) + 1, nextSequence: (last?.lastSequence ?? 0) + 1 };
+    return await recovery.run();
   } catch (error) {
-    for (const file of files) await file.close();
+    await recovery.close();
     throw error;
   }
 }
 
-/** Tells a file in use from one that is prepared for use, whose header is empty or of a former life. */
-async function identify(number: number, path: string, file: DiskFile, row: SegmentRow | undefined): Promise<Segment> {
-  const head = await readAt(file, 0, FILE_HEADER_BYTES);
-  const header = decodeFileHeader(head);
-  if (header !== undefined && header.version > FORMAT_VERSION) throw new LogVersionError(path, header.version, FORMAT_VERSION);
-  if (header !== undefined && header.number === number) {
-    const segment = new Segment(number, path, file, header.salt);
-    segment.firstSequence = header.firstSequence;
+class Recovery {
+  private readonly directory: string;
+  private readonly table: GroupTable;
+  private readonly components: RecoveryComponents;
+  private readonly files: DiskFile[] = [];
+  /** Files whose content is gone, and why: only the store's index tells what was in them. */
+  private readonly gone = new Map<number, string>();
+  private readonly indexes = new Map<number, StoredIndex>();
+
+  constructor(directory: string, table: GroupTable, components: RecoveryComponents) {
+    this.directory = directory;
+    this.table = table;
+    this.components = components;
+  }
+
+  async close(): Promise<void> {
+    for (const file of this.files) await file.close();
+  }
+
+  async run(): Promise<Recovered> {
+    const { disk, rows, logger } = this.components;
+    const known = await rows.all();
+    const names = await disk.list(this.directory);
+    const numbers = [...new Set([...names.map(segmentNumber).filter((number) => number >= 0), ...known.keys()])].sort((a, b) => a - b);
+    const used: Segment[] = [];
+    const free: Segment[] = [];
+    for (const number of numbers) {
+      const segment = await this.identify(number, names.includes(segmentName(number)), known.get(number));
+      if (segment !== null) (segment.firstSequence === 0 ? free : used).push(segment);
+    }
+    const durableTo = await rows.durableTo();
+    for (const [at, segment] of used.entries()) {
+      await this.load(segment, used[at + 1], durableTo);
+      const { firstSequence, lastSequence, isSealed } = segment;
+      logger.debug({ segment: segment.number, sequences: [firstSequence, lastSequence], sealed: isSealed }, "segment opened");
+    }
+    const last = used[used.length - 1];
+    if ((last?.lastSequence ?? 0) < durableTo)
+      throw new LogCorruptError(this.directory, 0, `the log ends with batch ${last?.lastSequence ?? 0}, and had reached ${durableTo}`);
+    this.table.settle(this.gone);
+    const unlisted = new Set(used.filter(({ number, isSealed }) => !known.has(number) || (isSealed && !this.indexes.has(number))));
+    return {
+      segments: used,
+      unlisted,
+      free,
+      nextNumber: (numbers[numbers.length - 1] ?? 0) + 1,
+      nextSequence: (last?.lastSequence ?? 0) + 1,
+    };
+  }
+
+  /** Tells a file in use from one that is prepared for use, whose header is empty or of a former life. */
+  private async identify(number: number, exists: boolean, row: SegmentRow | undefined): Promise<Segment | null> {
+    const path = join(this.directory, segmentName(number));
+    const { disk, rows } = this.components;
+    const index = row === undefined ? undefined : await rows.index(number, row.salt);
+    if (index !== undefined) this.indexes.set(number, index);
+    if (!exists && index === undefined) throw new LogCorruptError(path, 0, "the file is missing");
+    const file = await disk.open(path, { create: !exists });
+    this.files.push(file);
+    const size = await file.size();
+    const head = await readAt(file, 0, FILE_HEADER_BYTES);
+    const header = decodeFileHeader(head);
+    if (header !== undefined && header.version > FORMAT_VERSION) throw new LogVersionError(path, header.version, FORMAT_VERSION);
+    if (row !== undefined && size < row.bytes) return this.cutOff(number, path, file, row, index, size);
+    if (header?.number === number && (row === undefined || row.salt === 0 || row.salt === header.salt)) {
+      const segment = new Segment(number, path, file, header.salt);
+      segment.firstSequence = header.firstSequence;
+      return segment;
+    }
+    // What stands there is not the header of this life of the file.
+    if (row === undefined || row.salt === 0) {
+      if (header === undefined && head.some((byte) => byte !== 0)) throw new LogCorruptError(path, 0, "the file's header is damaged");
+      return new Segment(number, path, file, 0);
+    }
+    const content = await readAt(file, 0, size);
+    if (index === undefined && findBatch(content, 0, row.salt) < 0) return new Segment(number, path, file, row.salt);
+    return this.withoutHeader(number, path, file, row, index, content);
+  }
+
+  /** The file is shorter than it was made: what it held beyond is gone. */
+  private cutOff(number: number, path: string, file: DiskFile, row: SegmentRow, index: StoredIndex | undefined, size: number): Segment {
+    if (index === undefined) throw new LogCorruptError(path, size, `the file has ${size} bytes, and was made with ${row.bytes}`);
+    const segment = new Segment(number, path, file, row.salt);
+    segment.firstSequence = index.firstSequence;
+    this.gone.set(number, `${path} was cut off at byte ${size}`);
     return segment;
   }
-  const salt = row?.salt ?? 0;
-  if (row !== undefined) {
-    const content = await readAt(file, 0, await file.size());
-    const found = findBatch(content, 0, salt);
-    if (found >= 0) throw new LogCorruptError(path, 0, "the file's header is damaged, and the file holds records");
-  } else if (header === undefined && head.some((byte) => byte !== 0)) {
-    throw new LogCorruptError(path, 0, "the file's header is damaged");
-  }
-  return new Segment(number, path, file, salt);
-}
 
-async function load(segment: Segment, next: Segment | undefined, table: GroupTable, rows: SegmentRows): Promise<void> {
-  const sink = table.sink(segment.number);
-  table.useOf(segment.number);
-  const stored = next === undefined ? undefined : await rows.index(segment.number, segment.salt);
-  if (stored !== undefined) {
-    replayIndex(stored.operations, sink);
-    segment.lastSequence = stored.lastSequence;
-    segment.isSealed = true;
-  } else await scan(segment, next, sink);
-  if (next !== undefined && segment.lastSequence + 1 > next.firstSequence) {
-    throw new LogCorruptError(
-      next.path,
-      0,
-      `the file begins with batch ${next.firstSequence}, the one before it ends with ${segment.lastSequence}`,
-    );
+  /** The header is damaged, or all of the file is of another time: its batches tell. */
+  private async withoutHeader(
+    number: number,
+    path: string,
+    file: DiskFile,
+    row: SegmentRow,
+    index: StoredIndex | undefined,
+    content: Uint8Array,
+  ): Promise<Segment> {
+    const segment = new Segment(number, path, file, row.salt);
+    const first = readBatchHeader(content, FILE_HEADER_BYTES, row.salt);
+    if (first === undefined) {
+      if (index === undefined) throw new LogCorruptError(path, 0, "the file's header and its first batch are damaged");
+      this.gone.set(number, `${path} does not hold what was written to it`);
+      segment.firstSequence = index.firstSequence;
+      return segment;
+    }
+    segment.firstSequence = first.sequence;
+    const header = encodeFileHeader({ version: FORMAT_VERSION, number, salt: row.salt, firstSequence: first.sequence });
+    this.components.logger.warn({ file: path }, "a damaged file header is written again");
+    await written(file, header, 0);
+    await synced(file);
+    return segment;
   }
-}
 
-/** Reads a whole segment: the newest one always, an older one only when its index is nowhere else. */
-async function scan(segment: Segment, next: Segment | undefined, sink: IndexSink): Promise<void> {
-  const bytes = await readAt(segment.file, 0, await segment.file.size());
-  let position = FILE_HEADER_BYTES;
-  let sequence = segment.firstSequence - 1;
-  const both: IndexSink[] = [sink, segment.index];
-  for (;;) {
-    const footer = decodeFooter(bytes, position, segment.salt);
-    if (footer !== undefined) {
+  private async load(segment: Segment, next: Segment | undefined, durableTo: number): Promise<void> {
+    const { table } = this;
+    table.useOf(segment.number);
+    const stored = this.indexes.get(segment.number);
+    if (stored !== undefined) {
+      replayIndex(stored.operations, table.sink(segment.number));
+      segment.lastSequence = stored.lastSequence;
       segment.isSealed = true;
-      break;
+    } else await this.read(segment, next?.firstSequence ?? 0, durableTo);
+    if (next !== undefined && segment.lastSequence + 1 > next.firstSequence) {
+      throw new LogCorruptError(
+        next.path,
+        0,
+        `the file begins with batch ${next.firstSequence}, the one before it ends with ${segment.lastSequence}`,
+      );
     }
-    const problem = scanBatch(bytes, position, segment.salt, sequence + 1, both);
-    if (typeof problem === "number") {
-      position = problem;
-      sequence += 1;
-      continue;
-    }
-    // The end, or damage. A crash explains a batch that is not whole only if nothing was written after it.
-    const later = findBatch(bytes, position + 1, segment.salt);
-    const isEnd = later < 0 || readBatchHeader(bytes, later, segment.salt)!.sequence <= sequence + 1;
-    if (!isEnd) throw new LogCorruptError(segment.path, position, `${problem}, and batches after it are whole`);
-    if (next !== undefined && next.firstSequence !== sequence + 1) {
-      throw new LogCorruptError(segment.path, position, `${problem}, and the log goes on with batch ${next.firstSequence}`);
-    }
-    break;
   }
-  segment.position = position;
-  segment.lastSequence = sequence;
-}
 
-/** The position after the batch, or what is wrong with it. Nothing reaches the sinks unless all of the batch is whole. */
-function scanBatch(bytes: Uint8Array, at: number, salt: number, sequence: number, sinks: readonly IndexSink[]): number | string {
-  const batch = readBatchHeader(bytes, at, salt);
-  if (batch === undefined) return "there is no batch";
-  if (batch.sequence !== sequence) return `batch ${batch.sequence} stands where ${sequence} belongs`;
-  const start = at + BATCH_HEADER_BYTES;
-  const end = start + batch.bytes;
-  if (end > bytes.length) return "the batch is cut off";
-  const positions: number[] = [];
-  let position = start;
-  for (let count = 0; count < batch.count; count++) {
-    const record = readRecordHeader(bytes.subarray(0, end), position, salt);
-    if (record === undefined) return `record ${count} of the batch has a wrong checksum`;
-    const payloadEnd = position + RECORD_HEADER_BYTES + record.length;
-    if (payloadEnd > end) return `record ${count} of the batch is cut off`;
-    if (crc32(bytes.subarray(position + RECORD_HEADER_BYTES, payloadEnd)) !== record.payloadCrc)
-      return `the payload of record ${count} has a wrong checksum`;
-    positions.push(position);
-    position = payloadEnd;
-  }
-  if (position !== end) return "the batch has bytes too many";
-  for (const place of positions) for (const sink of sinks) replayRecord(bytes, place, salt, sink);
-  return end;
-}
-
-function replayRecord(bytes: Uint8Array, at: number, salt: number, sink: IndexSink): void {
-  const record = readRecordHeader(bytes, at, salt)!;
-  switch (record.type) {
-    case RECORD_ENTRY:
-      sink.entry(record.group, record.index, record.term, at, record.length);
-      return;
-    case RECORD_STATE:
-    case RECORD_RESET: {
-      const payload = bytes.subarray(at + RECORD_HEADER_BYTES, at + RECORD_HEADER_BYTES + record.length);
-      const view = new DataView(payload.buffer, payload.byteOffset, payload.byteLength);
-      const { type, group, term } = record;
-      const cut = { trimIndex: readU64(view, 0), trimTerm: readU64(view, 8) };
-      sink.state({ type, group, replica: view.getUint32(16, true), term, vote: record.stamp, commit: record.index, ...cut });
+  /** The footer tells what a sealed file holds; without one every batch is read. */
+  private async read(segment: Segment, nextFirst: number, durableTo: number): Promise<void> {
+    const bytes = await readAt(segment.file, 0, await segment.file.size());
+    const footerAt = nextFirst > 0 ? findFooter(bytes, segment.salt) : -1;
+    if (footerAt < FILE_HEADER_BYTES + BATCH_HEADER_BYTES) {
+      scanSegment(segment, bytes, { table: this.table, nextFirst, durableTo });
       return;
     }
-    case RECORD_DESTROY:
-      sink.destroy(record.group);
-      return;
-    default:
-      return;
+    const footer = decodeFooter(bytes, footerAt, segment.salt)!;
+    replayIndex(footer.operations, this.table.sink(segment.number));
+    replayIndex(footer.operations, segment.index);
+    segment.lastSequence = footer.lastSequence;
+    segment.position = footerAt;
+    segment.isSealed = true;
   }
-}
-
-export function readAt(file: DiskFile, position: number, length: number): Promise<Uint8Array> {
-  return new Promise((resolve, reject) => file.read(position, length, (error, bytes) => (error === null ? resolve(bytes) : reject(error))));
 }

@@ -32,6 +32,8 @@ export const STATE_PAYLOAD_BYTES = 20;
 /** Like STATE, and all entries before it are gone: a snapshot took their place, or another replica of the group. */
 export const RECORD_RESET = 3;
 export const RECORD_DESTROY = 4;
+/** Says nothing but that all before it is whole: written when the log falls quiet, so that damage at its end shows. */
+export const RECORD_MARK = 5;
 
 export type FileHeader = { readonly version: number; readonly number: number; readonly salt: number; readonly firstSequence: number };
 
@@ -164,13 +166,20 @@ export function decodeFooter(bytes: Uint8Array, at: number, salt: number): { las
   return { lastSequence: readU64(view, at + 8), operations };
 }
 
+/** The place of the file's footer, wherever the batches end; -1 = none. */
+export function findFooter(bytes: Uint8Array, salt: number): number {
+  return findMagic(bytes, 0, MAGIC_FOOTER, (at) => decodeFooter(bytes, at, salt) !== undefined);
+}
+
 /** The first place at or after `from` where a valid batch of this life begins; -1 = none. */
 export function findBatch(bytes: Uint8Array, from: number, salt: number): number {
-  const magic = Buffer.alloc(4);
-  magic.writeUInt32LE(MAGIC_BATCH);
+  return findMagic(bytes, from, MAGIC_BATCH, (at) => readBatchHeader(bytes, at, salt) !== undefined);
+}
+
+function findMagic(bytes: Uint8Array, from: number, magic: number, isIt: (at: number) => boolean): number {
+  const pattern = Buffer.alloc(4);
+  pattern.writeUInt32LE(magic);
   const buffer = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  for (let at = buffer.indexOf(magic, from); at >= 0; at = buffer.indexOf(magic, at + 1)) {
-    if (readBatchHeader(bytes, at, salt) !== undefined) return at;
-  }
+  for (let at = buffer.indexOf(pattern, from); at >= 0; at = buffer.indexOf(pattern, at + 1)) if (isIt(at)) return at;
   return -1;
 }

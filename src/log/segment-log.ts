@@ -7,8 +7,8 @@ import type { GroupId, ReplicaId } from "../base/ids.ts";
 import type { Logger } from "../base/logger.ts";
 import type { Random } from "../base/prng.ts";
 import { Entry, type EntryKind } from "../raft/types.ts";
-import type { Disk } from "./disk.ts";
-import { LogCorruptError, LogReadError } from "./errors.ts";
+import { synced, written, type Disk } from "./disk.ts";
+import { LogReadError } from "./errors.ts";
 import type { Place } from "./group-log.ts";
 import { GroupTable } from "./group-table.ts";
 import { recover } from "./recovery.ts";
@@ -57,6 +57,9 @@ export class SegmentLog implements SharedLog {
   private busy = false;
   private failure: Error | null = null;
   private isClosed = false;
+  /** The last batch that is on disk, and up to which the store was told so. */
+  private durableTo = 0;
+  private notedTo = 0;
   private bytesAppended = 0;
   private syncs = 0;
   /** Groups whose hard state or cut goes into the next batch, beyond those that the batch names. */
@@ -74,14 +77,6 @@ export class SegmentLog implements SharedLog {
     const rows = new SegmentRows(components.store, components.keys);
     const table = new GroupTable();
     const recovered = await recover(settings.directory, table, { disk, rows, logger });
-    for (const [group, state] of table.groups) {
-      if (!state.isWhole)
-        throw new LogCorruptError(
-          settings.directory,
-          0,
-          `group ${group}: entries from ${state.trimmed.index + 1} on are missing, the first one held is ${state.firstHeld}`,
-        );
-    }
     const pool = new SegmentPool(
       { ...settings, nextNumber: recovered.nextNumber },
       { disk, rows, random: components.random, free: recovered.free },
@@ -93,6 +88,7 @@ export class SegmentLog implements SharedLog {
       segments: recovered.segments,
       nextSequence: recovered.nextSequence,
     });
+    for (const segment of recovered.unlisted) await log.list(segment);
     for (const segment of recovered.segments.slice(0, -1)) if (!segment.isSealed) log.seal(segment);
     await pool.prepare();
     return log;
@@ -118,7 +114,6 @@ export class SegmentLog implements SharedLog {
 
   append(writes: readonly GroupWrite[], sync: boolean, done: (error: Error | null) => void): void {
     assert(!this.busy, "one append at a time");
-    assert(writes.length > 0, "an append has something to write");
     if (this.failure !== null || this.isClosed) {
       done(this.failure ?? new Error("the log is closed"));
       return;
@@ -233,6 +228,14 @@ export class SegmentLog implements SharedLog {
     this.mayFree = true;
   }
 
+  /** Remembers how far the log is durable, so that a tail that goes missing is noticed. Cheap; without a sync. */
+  noteDurable(): void {
+    const sequence = this.durableTo;
+    if (sequence === this.notedTo || this.isClosed) return;
+    this.notedTo = sequence;
+    this.later(() => this.rows.durable(sequence));
+  }
+
   stats(): LogStats {
     return {
       segments: this.segments.length,
@@ -253,6 +256,13 @@ export class SegmentLog implements SharedLog {
     await this.pool.close();
   }
 
+  /** Tells the store of a file that it lost. */
+  private async list(segment: Segment): Promise<void> {
+    const { number, salt, firstSequence, lastSequence } = segment;
+    await this.rows.prepared(number, { salt, bytes: await segment.file.size() });
+    if (segment.isSealed) await this.rows.sealed(number, salt, { firstSequence, lastSequence, operations: segment.index.finish() });
+  }
+
   private sizeOf(writes: readonly GroupWrite[]): number {
     let bytes = BATCH_HEADER_BYTES + (this.pendingStates.size + this.pendingDestroys.size) * STATE_BYTES;
     for (const { hardState, entries } of writes) {
@@ -270,6 +280,7 @@ export class SegmentLog implements SharedLog {
     const { buffer } = this;
     buffer.begin({ salt: segment.salt, position: segment.position, header, sinks: [this.table.sink(segment.number), segment.index] });
     this.fill(writes);
+    if (buffer.isEmpty) buffer.mark();
     buffer.end(sequence);
     this.nextSequence += 1;
     segment.file.write(buffer.bytes, 0, buffer.length, segment.position, (error) => {
@@ -324,6 +335,7 @@ export class SegmentLog implements SharedLog {
         return;
       }
       this.syncs += 1;
+      this.durableTo = segment.lastSequence;
       this.busy = false;
       // Only behind a sync: what takes a segment's place must be durable before the segment goes.
       if (this.mayFree) this.freeDead();
@@ -376,11 +388,10 @@ export class SegmentLog implements SharedLog {
     const operations = segment.index.finish();
     const footer = encodeFooter(segment.salt, segment.lastSequence, operations);
     this.later(async () => {
-      await new Promise<void>((resolve, reject) => {
-        segment.file.write(footer, 0, footer.length, segment.position, (error) => (error === null ? resolve() : reject(error)));
-      });
-      await new Promise<void>((resolve, reject) => segment.file.sync((error) => (error === null ? resolve() : reject(error))));
-      await this.rows.sealed(segment.number, segment.salt, segment.lastSequence, operations);
+      await written(segment.file, footer, segment.position);
+      await synced(segment.file);
+      const { number, salt, firstSequence, lastSequence } = segment;
+      await this.rows.sealed(number, salt, { firstSequence, lastSequence, operations });
       this.mayFree = true;
     });
   }

@@ -3,7 +3,8 @@
 
 import { join } from "node:path";
 import type { Random } from "../base/prng.ts";
-import type { Disk } from "./disk.ts";
+import { synced, written, type Disk } from "./disk.ts";
+import { FILE_HEADER_BYTES } from "./segment-format.ts";
 import { Segment, segmentName } from "./segment.ts";
 import type { SegmentRows } from "./segment-rows.ts";
 
@@ -53,6 +54,8 @@ export class SegmentPool {
   /** A segment that holds nothing any more: kept for reuse, or deleted. */
   async give(segment: Segment): Promise<void> {
     if (this.free.length < FREE_MAX && !this.isClosed) {
+      // Without its header nobody takes it for a file in use.
+      await written(segment.file, new Uint8Array(FILE_HEADER_BYTES), 0);
       this.free.push(segment);
       return;
     }
@@ -72,18 +75,19 @@ export class SegmentPool {
     const path = join(this.settings.directory, segmentName(number));
     const salt = this.random.below(0xffff_ffff) + 1;
     const old = this.free.shift();
-    // Durable before the first write: a file that the row names and that is not there is damage.
-    if (old === undefined) {
-      const file = await this.disk.open(path, { create: true });
-      await file.truncate(this.settings.segmentBytes);
-      await this.disk.syncDirectory(this.settings.directory);
-      await this.rows.prepared(number, salt);
-      return new Segment(number, path, file, salt);
+    const row = { salt, bytes: this.settings.segmentBytes };
+    if (old !== undefined) {
+      await this.rows.freed(old.number);
+      await this.disk.rename(old.path, path);
     }
-    await this.rows.freed(old.number);
-    await this.disk.rename(old.path, path);
+    const file = old?.file ?? (await this.disk.open(path, { create: true }));
+    if ((await file.size()) < row.bytes) {
+      await file.truncate(row.bytes);
+      await synced(file);
+    }
+    // Durable before the first write: a file that the row names and that is not there, or shorter, is damage.
     await this.disk.syncDirectory(this.settings.directory);
-    await this.rows.prepared(number, salt);
-    return new Segment(number, path, old.file, salt);
+    await this.rows.prepared(number, row);
+    return new Segment(number, path, file, salt);
   }
 }

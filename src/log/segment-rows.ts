@@ -20,9 +20,13 @@ export type RowKeys = {
   readonly segments: () => Uint8Array;
   readonly index: (number: number) => Uint8Array;
   readonly numberOf: (segmentKey: Uint8Array) => number;
+  readonly durable: () => Uint8Array;
 };
 
-export type SegmentRow = { readonly salt: number };
+/** A file that must be there, as long as it was made. Salt 0: the row is damaged. */
+export type SegmentRow = { readonly salt: number; readonly bytes: number };
+/** What a sealed file holds. */
+export type StoredIndex = { readonly firstSequence: number; readonly lastSequence: number; readonly operations: Uint8Array };
 
 export class SegmentRows {
   private readonly store: RowStore;
@@ -35,29 +39,41 @@ export class SegmentRows {
 
   /** Of files that were set aside nothing is expected any more. */
   async forgetAll(): Promise<void> {
-    const operations = [];
+    const operations: { readonly remove: Uint8Array }[] = [{ remove: this.keys.durable() }];
     for (const key of await this.store.keys(this.keys.segments()))
       operations.push({ remove: key }, { remove: this.keys.index(this.keys.numberOf(key)) });
-    if (operations.length > 0) await this.store.batch(operations, { sync: true });
+    await this.store.batch(operations, { sync: true });
   }
 
-  /** The files that must be there. The salt is 0 where the row itself is damaged. */
+  /** A sequence that is known to have been durable; the newest one may be a second ahead of it. */
+  async durableTo(): Promise<number> {
+    const value = await this.value(this.keys.durable());
+    return value?.length === 8 ? new ByteReader(value).u64() : 0;
+  }
+
+  async durable(sequence: number): Promise<void> {
+    await this.store.batch([{ put: [this.keys.durable(), new ByteWriter(8).u64(sequence).finish()] }], { sync: false });
+  }
+
+  /** The files that must be there. */
   async all(): Promise<Map<number, SegmentRow>> {
     const rows = new Map<number, SegmentRow>();
     for (const key of await this.store.keys(this.keys.segments())) {
       const value = await this.value(key);
-      rows.set(this.keys.numberOf(key), { salt: value?.length === 4 ? new ByteReader(value).u32() : 0 });
+      const reader = value?.length === 12 ? new ByteReader(value) : null;
+      rows.set(this.keys.numberOf(key), reader === null ? { salt: 0, bytes: 0 } : { salt: reader.u32(), bytes: reader.u64() });
     }
     return rows;
   }
 
-  /** Durable before the file is written to: from then on the file may not go missing. */
-  async prepared(number: number, salt: number): Promise<void> {
-    await this.store.batch([{ put: [this.keys.segment(number), new ByteWriter(4).u32(salt).finish()] }], { sync: true });
+  /** Durable before the file is written to: from then on it may neither go missing nor get shorter. */
+  async prepared(number: number, { salt, bytes }: SegmentRow): Promise<void> {
+    await this.store.batch([{ put: [this.keys.segment(number), new ByteWriter(12).u32(salt).u64(bytes).finish()] }], { sync: true });
   }
 
-  async sealed(number: number, salt: number, lastSequence: number, operations: Uint8Array): Promise<void> {
-    const value = new ByteWriter(operations.length + 32).u32(salt).u64(lastSequence).u32(crc32(operations)).block(operations).finish();
+  async sealed(number: number, salt: number, { firstSequence, lastSequence, operations }: StoredIndex): Promise<void> {
+    const writer = new ByteWriter(operations.length + 40).u32(salt).u64(firstSequence).u64(lastSequence);
+    const value = writer.u32(crc32(operations)).block(operations).finish();
     await this.store.batch([{ put: [this.keys.index(number), value] }], { sync: false });
   }
 
@@ -67,16 +83,17 @@ export class SegmentRows {
   }
 
   /** Undefined when it is missing or not of this life of the file: then the file itself is read. */
-  async index(number: number, salt: number): Promise<{ lastSequence: number; operations: Uint8Array } | undefined> {
+  async index(number: number, salt: number): Promise<StoredIndex | undefined> {
     const value = await this.value(this.keys.index(number));
     if (value === undefined) return undefined;
     try {
       const reader = new ByteReader(value);
       if (reader.u32() !== salt) return undefined;
+      const firstSequence = reader.u64();
       const lastSequence = reader.u64();
       const crc = reader.u32();
       const operations = reader.block();
-      return crc32(operations) === crc ? { lastSequence, operations } : undefined;
+      return crc32(operations) === crc ? { firstSequence, lastSequence, operations } : undefined;
     } catch (error) {
       if (error instanceof DecodeError) return undefined;
       throw error;

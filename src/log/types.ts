@@ -25,7 +25,7 @@ export interface SharedLog {
   /** State of every group found on disk. */
   groups(): ReadonlyMap<GroupId, GroupLogState>;
   /**
-   * Writes all groups' parts in one write, in order, and calls back when they are durable (`sync`) or written (`!sync`).
+   * Writes all groups' parts in one write (none: a mark that all before it is whole), in order, and calls back when they are durable (`sync`) or written (`!sync`).
    * One append at a time: the caller waits for the callback before the next. A callback error is fatal for the node.
    * From the call on, `read` may be asked for these entries only after the callback.
    */
@@ -52,6 +52,8 @@ export interface SharedLog {
   reset(group: GroupId, index: number, term: number): void;
   /** The group is deleted by a committed command: its records are dead. Recorded with the next append. */
   destroy(group: GroupId): void;
+  /** Remembers how far the log is durable, so that a tail that goes missing is noticed. Cheap; call it about once a second. */
+  noteDurable(): void;
   /** For operators, metrics and the watermark. */
   stats(): LogStats;
   close(): Promise<void>;

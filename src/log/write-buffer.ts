@@ -9,6 +9,7 @@ import {
   RECORD_DESTROY,
   RECORD_ENTRY,
   RECORD_HEADER_BYTES,
+  RECORD_MARK,
   STATE_PAYLOAD_BYTES,
   encodeFileHeader,
   writeBatchHeader,
@@ -47,6 +48,10 @@ export class WriteBuffer {
     }
     this.batchAt = this.length;
     this.length += BATCH_HEADER_BYTES;
+  }
+
+  get isEmpty(): boolean {
+    return this.count === 0;
   }
 
   entry(group: GroupId, entry: Entry): void {
@@ -94,20 +99,21 @@ export class WriteBuffer {
   }
 
   destroy(group: GroupId): void {
+    this.bare(RECORD_DESTROY, group);
+    for (const sink of this.sinks) sink.destroy(group);
+  }
+
+  /** Says nothing: the batch before it is no longer the last one. */
+  mark(): void {
+    this.bare(RECORD_MARK, 0);
+  }
+
+  private bare(type: number, group: number): void {
     this.reserve(RECORD_HEADER_BYTES);
-    writeRecordHeader(this.bytes, this.view, this.length, this.salt, {
-      type: RECORD_DESTROY,
-      kind: 0,
-      group,
-      index: 0,
-      term: 0,
-      stamp: 0,
-      length: 0,
-      payloadCrc: 0,
-    });
+    const header = { type, kind: 0, group, index: 0, term: 0, stamp: 0, length: 0, payloadCrc: 0 };
+    writeRecordHeader(this.bytes, this.view, this.length, this.salt, header);
     this.length += RECORD_HEADER_BYTES;
     this.count += 1;
-    for (const sink of this.sinks) sink.destroy(group);
   }
 
   end(sequence: number): void {

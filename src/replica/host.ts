@@ -347,6 +347,7 @@ export class ReplicaHost {
       if (replica.raft.hasReady()) this.note(replica);
       this.considerRest(replica);
     }
+    for (const lane of [this.catalogLane, this.dataLane]) lane.tick();
     if (now - this.lastFlushMs >= this.settings.tickMs) {
       this.lastFlushMs = now;
       this.flushRelaxed();

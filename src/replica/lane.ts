@@ -7,6 +7,10 @@ import type { GroupWrite, SharedLog } from "../log/types.ts";
 import type { Message, Ready } from "../raft/types.ts";
 import type { Replica } from "./replica.ts";
 
+/** Ticks without a write after which the log is marked, and ticks between two notes of how far it is durable. */
+const QUIET_TICKS = 3;
+const NOTE_TICKS = 20;
+
 type After = { readonly replica: Replica; readonly sequence: number; readonly messages: readonly Message[] };
 
 class Batch {
@@ -36,6 +40,10 @@ export class Lane {
   /** Written without sync since the last one: entries of groups with relaxed durability. */
   unsyncedEntries = 0;
   private syncWanted = false;
+  /** Entries were written since the last mark; ticks without a write since. */
+  private isUnmarked = false;
+  private quietTicks = 0;
+  private ticks = 0;
 
   constructor(components: LaneComponents) {
     this.log = components.log;
@@ -79,6 +87,7 @@ export class Lane {
   /** Starts the next write if none is under way. */
   start(): void {
     if (this.busy || (this.batch.afters.length === 0 && !this.syncWanted)) return;
+    this.quietTicks = 0;
     const batch = this.batch;
     this.batch = new Batch();
     // Of a replica that is gone since, nothing may reach the log: another life of the group may have begun there.
@@ -90,6 +99,7 @@ export class Lane {
       return;
     }
     this.busy = true;
+    this.isUnmarked = true;
     const sync = batch.sync || this.syncWanted;
     if (sync) {
       this.syncWanted = false;
@@ -99,6 +109,23 @@ export class Lane {
       this.busy = false;
       if (error !== null) this.components.fatal(error);
       else this.finish(batch);
+    });
+  }
+
+  /** When the log falls quiet its last batch gets a successor: from then on damage there cannot pass for a torn write. */
+  tick(): void {
+    if (++this.ticks % NOTE_TICKS === 0) this.log.noteDurable();
+    if (this.busy || !this.isUnmarked || ++this.quietTicks < QUIET_TICKS) return;
+    this.busy = true;
+    this.isUnmarked = false;
+    this.unsyncedEntries = 0;
+    this.log.append([], true, (error) => {
+      this.busy = false;
+      if (error !== null) this.components.fatal(error);
+      else {
+        this.log.noteDurable();
+        this.components.turn();
+      }
     });
   }
 

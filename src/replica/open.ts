@@ -89,7 +89,8 @@ export async function openReplica(descriptor: GroupDescriptor, settings: HostSet
 async function stateOf(descriptor: GroupDescriptor, { log, store }: OpenComponents): Promise<GroupLogState> {
   const { group, self } = descriptor;
   const held = log.groups().get(group);
-  if (held !== undefined && held.replica === self) {
+  // Without a hard state nobody knows whose entries these are.
+  if (held !== undefined && (held.replica === self || held.replica === 0)) {
     const damage = log.damageOf(group);
     if (damage !== null) throw new ReplicaDamagedError(group, damage);
     return held;

@@ -17,6 +17,7 @@ import { DirectoryLock } from "../log/directory-lock.ts";
 import { LogCorruptError } from "../log/errors.ts";
 import { NodeDisk } from "../log/node-disk.ts";
 import { SegmentLog } from "../log/segment-log.ts";
+import { segmentNumber } from "../log/segment.ts";
 import { SegmentRows } from "../log/segment-rows.ts";
 import type { NodeRegistration } from "../machine/catalog/commands.ts";
 import { machineFor } from "../machine/registry.ts";
@@ -143,8 +144,11 @@ export class FlotillaNode {
       const directory = join(settings.dataDir, name);
       const keys = segmentKeys(id);
       try {
-        // A folder that is gone or was set aside takes its rows along.
-        if ((await disk.list(directory)).length === 0) await new SegmentRows(kv, keys).forgetAll();
+        if (!(await disk.list(directory)).some((file) => segmentNumber(file) >= 0)) {
+          if (this.identity.meta.catalogLife !== null) throw new LogCorruptError(directory, 0, "all segment files are missing");
+          // What was set aside takes its rows along.
+          await new SegmentRows(kv, keys).forgetAll();
+        }
         const log = await SegmentLog.open({ directory, segmentBytes }, { disk, store: kv, keys, random, logger });
         this.parts.add(() => log.close());
         return log;
@@ -332,6 +336,7 @@ export class FlotillaNode {
     if (what === "catalog replica") return;
     const name = `${LOST_PREFIX}${this.identity.meta.incarnation}-${Date.now()}-${what}`;
     this.logger.error({ folder: what, keptAs: name, reason: message }, "damaged data is set aside");
+    await mkdir(join(dataDir, what), { recursive: true });
     await rename(join(dataDir, what), join(dataDir, name));
   }
 

@@ -1,13 +1,15 @@
 // The whole key space of the node's LevelDB, key -> value. Numbers are big-endian, so that keys sort by them. Everything
 // here can be made again from the log and from the other nodes.
 //
-//   's' log u8, number u32                 -> u32 salt: a segment file that must exist
+//   's' log u8, number u32                 -> u32 salt, u64 bytes: a segment file that must exist
+//   'm' log u8                             -> u64: a batch sequence that was durable
 //   'i' log u8, number u32                 -> packed index of a sealed segment (log/segment-rows.ts)
 //   'c' group u32, index u64               -> head of a checkpoint: term, configuration, machine version, time, sizes
 //   'd' group u32, index u64, chunk u32    -> a piece of its snapshot, at most 64 KiB
 
 const SEGMENT = 0x73;
 const SEGMENT_INDEX = 0x69;
+const DURABLE = 0x6d;
 const CHECKPOINT = 0x63;
 const CHECKPOINT_DATA = 0x64;
 const TWO_32 = 4_294_967_296;
@@ -35,6 +37,7 @@ export function segmentKeys(log: LogId): {
   segments: () => Uint8Array;
   index: (number: number) => Uint8Array;
   numberOf: (segmentKey: Uint8Array) => number;
+  durable: () => Uint8Array;
 } {
   const numbered = (prefix: number, number: number): Uint8Array =>
     key(prefix, 5, (view) => {
@@ -45,6 +48,7 @@ export function segmentKeys(log: LogId): {
     segment: (number) => numbered(SEGMENT, number),
     segments: () => new Uint8Array([SEGMENT, log]),
     index: (number) => numbered(SEGMENT_INDEX, number),
+    durable: () => new Uint8Array([DURABLE, log]),
     numberOf: (bytes) => new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength).getUint32(2),
   };
 }

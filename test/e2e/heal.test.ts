@@ -52,5 +52,10 @@ test("heal: a node whose disk was emptied comes back under its number and fetche
 
 test("heal: nothing is lost, doubled or out of order, through any node", { timeout: 60_000 }, async () => {
   await load.stop();
-  for (const endpoint of cluster.endpoints) expect(violations(load.acked, await readAll(endpoint, TOPIC))).toEqual([]);
+  for (const [at, endpoint] of cluster.endpoints.entries()) {
+    const received = await readAll(endpoint, TOPIC).catch((error: unknown) => {
+      throw new Error(`node ${at + 1}: ${cluster.outputOf(at + 1)}`, { cause: error });
+    });
+    expect(violations(load.acked, received)).toEqual([]);
+  }
 });

@@ -1,14 +1,10 @@
-import { cp, readdir, readFile, rm, truncate, writeFile } from "node:fs/promises";
+import { cp, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import fc from "fast-check";
 import { expect, test } from "vitest";
 import type { GroupId } from "../../src/base/ids.ts";
 import { LogCorruptError, LogReadError } from "../../src/log/errors.ts";
-import type { Entry } from "../../src/raft/types.ts";
-import { entry, TestLog, write } from "../support/log.ts";
-
-const text = (entries: readonly Entry[]): string[] =>
-  entries.map(({ index, term, payload }) => `${term}/${index} ${Buffer.from(payload).toString()}`);
+import { entry, TestLog, text, write } from "../support/log.ts";
 
 async function segmentFiles(test: TestLog): Promise<string[]> {
   return (await readdir(test.files))
@@ -132,28 +128,6 @@ test("log: a flipped bit before the tail is refused at the start, or when the en
   expect(found).toBeGreaterThan(15);
   await log.open();
   expect(text(await log.readAll(1))).toEqual(expected);
-});
-
-test("log: a missing or cut file in the middle is refused", async () => {
-  await using log = await TestLog.create(8 * 1024);
-  for (let index = 1; index <= 40; index++) await log.append([write(1, [entry(index, 1, "z".repeat(500))])]);
-  await log.close();
-  const files = await segmentFiles(log);
-  const copy = await readFile(files[1]!);
-  await rm(files[1]!);
-  await expect(log.open()).rejects.toBeInstanceOf(LogCorruptError);
-  await writeFile(files[1]!, copy);
-  await truncate(files[0]!, 100);
-  const outcome = await log
-    .open()
-    .then(
-      () => log.readAll(1),
-      (error: unknown) => error,
-    )
-    .catch((error: unknown) => error);
-  expect(outcome instanceof LogCorruptError || outcome instanceof LogReadError).toBe(true);
-  await log.close().catch(() => {});
-  await log.open().catch(() => log.kv.close());
 });
 
 test("log: without the store the footers tell the same", async () => {

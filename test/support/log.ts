@@ -94,3 +94,8 @@ export function entry(index: number, term: number, payload: string): Entry {
 export function write(group: number, entries: readonly Entry[], hardState: HardState | null = null): GroupWrite {
   return { group: group as GroupId, hardState, entries };
 }
+
+/** Entries as "term/index payload". */
+export function text(entries: readonly Entry[]): string[] {
+  return entries.map(({ index, term, payload }) => `${term}/${index} ${Buffer.from(payload).toString()}`);
+}
