@@ -15,6 +15,8 @@ import { isInPlace } from "./membership.ts";
 import type { Router } from "./router.ts";
 import type { ClusterInfo, NodeInfo, PartitionInfo, ReplicaMove, Topology } from "./types.ts";
 
+/** A leader gives a transfer up after an election timeout. */
+const TRANSFER_RETRY_MS = 600;
 export const OP_TRANSFER = 4;
 export const OP_MOVES = 6;
 
@@ -89,11 +91,15 @@ export class ClusterAdmin {
       );
     // First where it is wanted, or it would go back by itself.
     if (group !== CATALOG_GROUP) await admin.command(encodePreferLeader({ group, node: to }), signal);
-    if (to === leader) return leader;
-    const body = new ByteWriter(8).u32(group).u16(to).finish();
-    if (leader === nodeId) host.transferLeadership(group, to);
-    else await router.ask(leader, OP_TRANSFER, [body], signal);
-    await ledBy(group, to, signal);
+    for (let from = leader; from !== to; from = await router.leader(group)) {
+      const body = new ByteWriter(8).u32(group).u16(to).finish();
+      if (from === nodeId) host.transferLeadership(group, to);
+      else await router.ask(from, OP_TRANSFER, [body], signal);
+      // A target that has yet to catch up, or to apply what it has, cannot take over now: it is asked again.
+      await ledBy(group, to, AbortSignal.any([signal, AbortSignal.timeout(TRANSFER_RETRY_MS)])).catch((error: unknown) => {
+        if (signal.aborted) throw error;
+      });
+    }
     return to;
   }
 

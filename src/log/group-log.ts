@@ -1,5 +1,5 @@
-// What is known in memory of one group's part of the log: its hard state, its cut, the terms of its entries, and where
-// each entry lies. Places are kept per segment in typed arrays: 8 bytes an entry.
+// What is known in memory of one group's part of the log: its hard state, its cut, and where each entry lies. Places are
+// kept in chunks of entries of one term in one segment, in typed arrays: 8 bytes an entry.
 
 import type { ReplicaId } from "../base/ids.ts";
 import type { HardState } from "../raft/types.ts";
@@ -10,14 +10,19 @@ export type LiveCounter = (segment: number, entries: number, bytes: number) => v
 
 class Chunk {
   readonly segment: number;
-  readonly firstIndex: number;
+  readonly term: number;
+  firstIndex: number;
   count = 0;
+  /** The index whose place stands first in the arrays: entries before `firstIndex` went elsewhere. */
+  private readonly base: number;
   private positions = new Uint32Array(8);
   private lengths = new Uint32Array(8);
 
-  constructor(segment: number, firstIndex: number) {
+  constructor(segment: number, term: number, firstIndex: number) {
     this.segment = segment;
+    this.term = term;
     this.firstIndex = firstIndex;
+    this.base = firstIndex;
   }
 
   get lastIndex(): number {
@@ -25,21 +30,43 @@ class Chunk {
   }
 
   add(position: number, length: number): void {
-    if (this.count === this.positions.length) {
+    const at = this.firstIndex - this.base + this.count;
+    if (at === this.positions.length) {
       this.positions = grown(this.positions);
       this.lengths = grown(this.lengths);
     }
-    this.positions[this.count] = position;
-    this.lengths[this.count] = length;
+    this.positions[at] = position;
+    this.lengths[at] = length;
     this.count += 1;
   }
 
   position(index: number): number {
-    return this.positions[index - this.firstIndex]!;
+    return this.positions[index - this.base]!;
   }
 
   length(index: number): number {
-    return this.lengths[index - this.firstIndex]!;
+    return this.lengths[index - this.base]!;
+  }
+
+  /** The entries before `index` are dead, or went elsewhere. */
+  dropBefore(index: number): void {
+    this.count -= index - this.firstIndex;
+    this.firstIndex = index;
+  }
+
+  /** The entries after `index`, as a chunk of their own; this one ends before `index`. */
+  splitAround(index: number): Chunk {
+    const tail = new Chunk(this.segment, this.term, index + 1);
+    for (let at = index + 1; at <= this.lastIndex; at++) tail.add(this.position(at), this.length(at));
+    this.count = index - this.firstIndex;
+    return tail;
+  }
+
+  /** Bytes of entries first..last. */
+  bytes(first: number, last: number): number {
+    let bytes = 0;
+    for (let index = first; index <= last; index++) bytes += this.length(index);
+    return bytes;
   }
 }
 
@@ -50,6 +77,8 @@ function grown(array: Uint32Array<ArrayBuffer>): Uint32Array<ArrayBuffer> {
 }
 
 export type Place = { readonly segment: number; readonly position: number; readonly length: number };
+/** An entry and where it lies. */
+export type PlacedEntry = Place & { readonly index: number; readonly term: number };
 
 export class GroupLog implements GroupLogState {
   replica = 0 as ReplicaId;
@@ -57,10 +86,10 @@ export class GroupLog implements GroupLogState {
   damage: string | null = null;
   hardState: HardState = { term: 0, vote: 0, commit: 0 };
   trimmed = { index: 0, term: 0 };
-  termRuns: { term: number; firstIndex: number }[] = [];
   lastIndex = 0;
   /** The segment that holds the newest STATE record; -1 = none was ever written. */
   stateSegment = -1;
+  /** Ascending, without overlap; while files are read there may be gaps, which moved entries fill. */
   private chunks: Chunk[] = [];
   private readonly counter: LiveCounter;
 
@@ -68,16 +97,19 @@ export class GroupLog implements GroupLogState {
     this.counter = counter;
   }
 
+  /** Runs of entries of one term. */
+  get termRuns(): { term: number; firstIndex: number }[] {
+    const runs: { term: number; firstIndex: number }[] = [];
+    for (const { term, firstIndex } of this.chunks) if (runs[runs.length - 1]?.term !== term) runs.push({ term, firstIndex });
+    return runs;
+  }
+
   /** An entry was written. At or below the end it replaces what was there and everything after it. */
   add(index: number, term: number, segment: number, position: number, length: number): void {
     if (index <= this.lastIndex) this.truncateFrom(index);
-    // Of a group whose older entries were trimmed with their segments, what is left may begin anywhere.
-    if (index !== this.lastIndex + 1) this.restartAt(index);
-    const run = this.termRuns[this.termRuns.length - 1];
-    if (run === undefined || run.term !== term) this.termRuns.push({ term, firstIndex: index });
     let chunk = this.chunks[this.chunks.length - 1];
-    if (chunk === undefined || chunk.segment !== segment) {
-      chunk = new Chunk(segment, index);
+    if (chunk === undefined || chunk.segment !== segment || chunk.term !== term || chunk.lastIndex + 1 !== index) {
+      chunk = new Chunk(segment, term, index);
       this.chunks.push(chunk);
     }
     chunk.add(position, length);
@@ -85,35 +117,60 @@ export class GroupLog implements GroupLogState {
     this.counter(segment, 1, length);
   }
 
-  /** Entries up to `index` are no longer needed. */
+  /** An entry has another place now. */
+  move(index: number, term: number, segment: number, position: number, length: number): void {
+    if (index > this.lastIndex) {
+      this.add(index, term, segment, position, length);
+      return;
+    }
+    const at = this.chunkAt(index);
+    const found = this.chunks[at];
+    if (found !== undefined && found.firstIndex <= index) {
+      // One of another term is a leftover of another life: what was moved was committed, and written later.
+      this.counter(found.segment, -1, -found.length(index));
+      if (found.count === 1) this.chunks.splice(at, 1);
+      else if (found.lastIndex === index) found.count -= 1;
+      else if (found.firstIndex === index) found.dropBefore(index + 1);
+      else this.chunks.splice(at + 1, 0, found.splitAround(index));
+    }
+    this.insert(index, term, segment, position, length);
+  }
+
+  /** The log ended here: what lies beyond is a leftover, what is missing up to here is missing. */
+  endAt(index: number): void {
+    if (index < this.lastIndex) this.truncateFrom(index + 1);
+    this.lastIndex = index;
+  }
+
+  /** Entries up to `index` are not needed. While files are read it may fall: then another life of the group began. */
   trim(index: number, term: number): void {
-    if (index <= this.trimmed.index) return;
     this.trimmed = { index, term };
     if (index >= this.lastIndex) {
       this.dropAll();
-      this.termRuns = [];
       this.lastIndex = index;
       return;
     }
-    while (this.termRuns.length > 1 && this.termRuns[1]!.firstIndex <= index + 1) this.termRuns.shift();
-    const first = this.termRuns[0];
-    if (first !== undefined && first.firstIndex <= index) this.termRuns[0] = { term: first.term, firstIndex: index + 1 };
-    this.release(index);
+    let dead = 0;
+    for (const chunk of this.chunks) {
+      if (chunk.firstIndex > index) break;
+      const last = Math.min(chunk.lastIndex, index);
+      this.discount(chunk, chunk.firstIndex, last);
+      if (chunk.lastIndex <= index) dead += 1;
+      else chunk.dropBefore(index + 1);
+    }
+    if (dead > 0) this.chunks.splice(0, dead);
   }
 
   /** A snapshot replaced the log: it goes on after (index, term). */
   reset(index: number, term: number): void {
     this.dropAll();
-    this.termRuns = [];
     this.trimmed = { index, term };
     this.lastIndex = index;
   }
 
   dropAll(): void {
-    for (const chunk of this.chunks)
-      for (let index = this.liveFrom(chunk); index <= chunk.lastIndex; index++) this.counter(chunk.segment, -1, -chunk.length(index));
+    for (const chunk of this.chunks) this.discount(chunk, chunk.firstIndex, chunk.lastIndex);
     this.chunks = [];
-    this.released = 0;
   }
 
   /** Files that hold a live entry or the newest hard state. */
@@ -121,6 +178,17 @@ export class GroupLog implements GroupLogState {
     const segments = new Set(this.chunks.map(({ segment }) => segment));
     if (this.stateSegment >= 0) segments.add(this.stateSegment);
     return segments;
+  }
+
+  /** The live entries after `after` that a segment holds, ascending; at most `max`. */
+  placesIn(segment: number, max: number, after = 0): PlacedEntry[] {
+    const places: PlacedEntry[] = [];
+    for (const chunk of this.chunks) {
+      if (chunk.segment !== segment) continue;
+      for (let index = Math.max(chunk.firstIndex, after + 1); index <= chunk.lastIndex && places.length < max; index++)
+        places.push({ index, term: chunk.term, segment, position: chunk.position(index), length: chunk.length(index) });
+    }
+    return places;
   }
 
   /** Undefined when the entry is not held. */
@@ -135,45 +203,25 @@ export class GroupLog implements GroupLogState {
     return this.chunkOf(index)?.length(index) ?? 0;
   }
 
-  /** The first index for which the log has a place, if what follows the cut is all there; else where the hole ends. */
-  get firstHeld(): number {
-    return this.chunks[0]?.firstIndex ?? this.lastIndex + 1;
-  }
-
-  /** True when every entry from the cut to the end has a place. */
-  get isWhole(): boolean {
+  /** The first index after the cut that has no place; 0 when every entry to the end has one. */
+  get firstMissing(): number {
     let next = this.trimmed.index + 1;
     for (const chunk of this.chunks) {
-      if (chunk.firstIndex > next) return false;
+      if (chunk.firstIndex > next) return next;
       next = chunk.lastIndex + 1;
     }
-    return next > this.lastIndex;
+    return next > this.lastIndex ? 0 : next;
   }
 
-  /** Entries up to here were counted as dead already. */
-  private released = 0;
-
-  private liveFrom(chunk: Chunk): number {
-    return Math.max(chunk.firstIndex, this.released + 1);
-  }
-
-  private release(index: number): void {
-    for (const chunk of this.chunks) {
-      if (chunk.firstIndex > index) break;
-      for (let at = this.liveFrom(chunk); at <= Math.min(chunk.lastIndex, index); at++) this.counter(chunk.segment, -1, -chunk.length(at));
-    }
-    this.released = Math.max(this.released, index);
-    let dead = 0;
-    while (dead < this.chunks.length && this.chunks[dead]!.lastIndex <= index) dead += 1;
-    if (dead > 0) this.chunks.splice(0, dead);
+  private discount(chunk: Chunk, first: number, last: number): void {
+    if (last >= first) this.counter(chunk.segment, first - last - 1, -chunk.bytes(first, last));
   }
 
   private truncateFrom(index: number): void {
-    while (this.termRuns.length > 0 && this.termRuns[this.termRuns.length - 1]!.firstIndex >= index) this.termRuns.pop();
     while (this.chunks.length > 0) {
       const chunk = this.chunks[this.chunks.length - 1]!;
       if (chunk.lastIndex < index) break;
-      for (let at = Math.max(index, this.liveFrom(chunk)); at <= chunk.lastIndex; at++) this.counter(chunk.segment, -1, -chunk.length(at));
+      this.discount(chunk, Math.max(index, chunk.firstIndex), chunk.lastIndex);
       if (chunk.firstIndex >= index) this.chunks.pop();
       else {
         chunk.count = index - chunk.firstIndex;
@@ -183,22 +231,33 @@ export class GroupLog implements GroupLogState {
     this.lastIndex = index - 1;
   }
 
-  private restartAt(index: number): void {
-    this.dropAll();
-    this.termRuns = [];
-    this.lastIndex = index - 1;
+  /** Puts an entry where there is a gap. */
+  private insert(index: number, term: number, segment: number, position: number, length: number): void {
+    const at = this.chunkAt(index);
+    const before = this.chunks[at - 1];
+    if (before?.segment === segment && before.term === term && before.lastIndex + 1 === index) before.add(position, length);
+    else {
+      const chunk = new Chunk(segment, term, index);
+      chunk.add(position, length);
+      this.chunks.splice(at, 0, chunk);
+    }
+    this.counter(segment, 1, length);
+  }
+
+  /** The first chunk that ends at or after `index`: the one that holds it, or before which it belongs. */
+  private chunkAt(index: number): number {
+    let low = 0;
+    let high = this.chunks.length;
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if (this.chunks[middle]!.lastIndex < index) low = middle + 1;
+      else high = middle;
+    }
+    return low;
   }
 
   private chunkOf(index: number): Chunk | undefined {
-    let low = 0;
-    let high = this.chunks.length - 1;
-    while (low <= high) {
-      const middle = (low + high) >> 1;
-      const chunk = this.chunks[middle]!;
-      if (index < chunk.firstIndex) high = middle - 1;
-      else if (index > chunk.lastIndex) low = middle + 1;
-      else return chunk;
-    }
-    return undefined;
+    const chunk = this.chunks[this.chunkAt(index)];
+    return chunk !== undefined && chunk.firstIndex <= index ? chunk : undefined;
   }
 }

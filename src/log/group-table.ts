@@ -60,6 +60,9 @@ export class GroupTable {
       entry: (id, index, term, position, length) => {
         if (!this.destroyed.has(id as GroupId)) this.groupOf(id as GroupId).add(index, term, segment, position, length);
       },
+      moved: (id, index, term, position, length) => {
+        if (!this.destroyed.has(id as GroupId)) this.groupOf(id as GroupId).move(index, term, segment, position, length);
+      },
       state: (operation) => this.state(operation, segment),
       destroy: (id) => this.destroy(id as GroupId, segment),
     };
@@ -93,8 +96,7 @@ export class GroupTable {
     for (const [group, reason] of this.stateSuspects) this.groupOf(group).damage ??= reason;
     for (const group of this.groups.values()) {
       for (const segment of group.segments()) group.damage ??= gone.get(segment) ?? null;
-      if (!group.isWhole)
-        group.damage ??= `entries from ${group.trimmed.index + 1} on are missing, the first one held is ${group.firstHeld}`;
+      if (group.firstMissing > 0) group.damage ??= `entry ${group.firstMissing} is missing`;
       if (group.replica === 0 && group.stateSegment < 0 && group.lastIndex > 0) group.damage ??= "its hard state is missing";
     }
     this.suspects = [];
@@ -116,6 +118,9 @@ export class GroupTable {
     this.useOf(segment).states += 1;
     group.stateSegment = segment;
     if (operation.type === RECORD_RESET) group.reset(operation.trimIndex, operation.trimTerm);
-    else group.trim(operation.trimIndex, operation.trimTerm);
+    else {
+      group.endAt(operation.lastIndex);
+      group.trim(operation.trimIndex, operation.trimTerm);
+    }
   }
 }

@@ -100,6 +100,10 @@ class Recovery {
     const { disk, rows } = this.components;
     const index = row === undefined ? undefined : await rows.index(number, row.salt);
     if (index !== undefined) this.indexes.set(number, index);
+    if (!exists && row?.used === false) {
+      await rows.freed(number);
+      return null;
+    }
     if (!exists && index === undefined) throw new LogCorruptError(path, 0, "the file is missing");
     const file = await disk.open(path, { create: !exists });
     this.files.push(file);
@@ -107,7 +111,7 @@ class Recovery {
     const head = await readAt(file, 0, FILE_HEADER_BYTES);
     const header = decodeFileHeader(head);
     if (header !== undefined && header.version > FORMAT_VERSION) throw new LogVersionError(path, header.version, FORMAT_VERSION);
-    if (row !== undefined && size < row.bytes) return this.cutOff(number, path, file, row, index, size);
+    if (row?.used === true && size < row.bytes) return this.cutOff(number, path, file, row, index, size);
     if (header?.number === number && (row === undefined || row.salt === 0 || row.salt === header.salt)) {
       const segment = new Segment(number, path, file, header.salt);
       segment.firstSequence = header.firstSequence;

@@ -26,12 +26,15 @@ const MAGIC_FOOTER = 0x54464c46;
 const TWO_32 = 4_294_967_296;
 
 export const RECORD_ENTRY = 1;
-/** Hard state and cut of a group: term in `term`, vote in `stamp`, commit in `index`; payload: u64 cut, u64 its term, u32 replica. */
+/** Hard state and cut of a group: term in `term`, vote in `stamp`, commit in `index`; payload: u64 cut, u64 its term, u32 replica,
+ * u64 last index. */
 export const RECORD_STATE = 2;
-export const STATE_PAYLOAD_BYTES = 20;
+export const STATE_PAYLOAD_BYTES = 28;
 /** Like STATE, and all entries before it are gone: a snapshot took their place, or another replica of the group. */
 export const RECORD_RESET = 3;
 export const RECORD_DESTROY = 4;
+/** Like ENTRY, and it replaces nothing: a committed entry, written again so that its old file can go. */
+export const RECORD_MOVED = 6;
 /** Says nothing but that all before it is whole: written when the log falls quiet, so that damage at its end shows. */
 export const RECORD_MARK = 5;
 

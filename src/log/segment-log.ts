@@ -1,15 +1,12 @@
 // The shared log of a node: every group's entries and hard states, appended once, in the order of arrival, to one file at
 // a time. See segment-format.ts for the bytes and recovery.ts for the start.
 
-import { crc32 } from "node:zlib";
 import { assert } from "../base/assert.ts";
 import type { GroupId, ReplicaId } from "../base/ids.ts";
 import type { Logger } from "../base/logger.ts";
 import type { Random } from "../base/prng.ts";
-import { Entry, type EntryKind } from "../raft/types.ts";
 import { synced, written, type Disk } from "./disk.ts";
-import { LogReadError } from "./errors.ts";
-import type { Place } from "./group-log.ts";
+import { Compactor, type Move } from "./compactor.ts";
 import { GroupTable } from "./group-table.ts";
 import { recover } from "./recovery.ts";
 import { SegmentPool } from "./segment-pool.ts";
@@ -22,10 +19,11 @@ import {
   RECORD_STATE,
   STATE_PAYLOAD_BYTES,
   encodeFooter,
-  readRecordHeader,
 } from "./segment-format.ts";
+import { Scrubber } from "./scrubber.ts";
+import { SegmentReader, type ReadDone } from "./segment-reader.ts";
 import { SegmentRows, type RowKeys, type RowStore } from "./segment-rows.ts";
-import type { GroupLogState, GroupWrite, LogStats, SharedLog } from "./types.ts";
+import type { GroupLogState, GroupWrite, LogStats, LogWatcher, SharedLog } from "./types.ts";
 import { WriteBuffer } from "./write-buffer.ts";
 
 export type SegmentLogSettings = {
@@ -40,8 +38,6 @@ export type SegmentLogComponents = {
   readonly logger: Logger;
 };
 
-/** Bytes of other groups that one read may carry along, beyond as many of its own. */
-const READ_WASTE_BYTES = 256 * 1024;
 const STATE_BYTES = RECORD_HEADER_BYTES + STATE_PAYLOAD_BYTES;
 
 export class SegmentLog implements SharedLog {
@@ -50,11 +46,21 @@ export class SegmentLog implements SharedLog {
   private readonly logger: Logger;
   private readonly table: GroupTable;
   private readonly pool: SegmentPool;
+  private readonly reader: SegmentReader;
+  private readonly compactor: Compactor;
+  private readonly scrubber: Scrubber;
+  /** Until somebody who knows the groups attaches, what the log itself knows must do. */
+  private watcher: LogWatcher = {
+    committedOf: (group) => this.table.groups.get(group)?.hardState.commit ?? 0,
+    damaged: () => {},
+  };
   private readonly buffer = new WriteBuffer();
   /** In use, oldest first; the last one is written to unless it is sealed. */
   private readonly segments: Segment[];
   private nextSequence: number;
   private busy = false;
+  /** The next append begins another file. */
+  private mustRoll = false;
   private failure: Error | null = null;
   private isClosed = false;
   /** The last batch that is on disk, and up to which the store was told so. */
@@ -106,6 +112,24 @@ export class SegmentLog implements SharedLog {
     this.pool = parts.pool;
     this.segments = parts.segments;
     this.nextSequence = parts.nextSequence;
+    const { table, rows, segments } = parts;
+    const { logger } = components;
+    this.reader = new SegmentReader(table, segments);
+    const { reader } = this;
+    this.compactor = new Compactor({ table, segments, reader, segmentBytes: settings.segmentBytes, watcher: () => this.watcher });
+    this.scrubber = new Scrubber({
+      table,
+      segments,
+      reader,
+      rows,
+      logger,
+      damaged: (group, reason) => this.watcher.damaged(group, reason),
+      roll: () => (this.mustRoll = true),
+    });
+  }
+
+  attach(watcher: LogWatcher): void {
+    this.watcher = watcher;
   }
 
   groups(): ReadonlyMap<GroupId, GroupLogState> {
@@ -119,16 +143,19 @@ export class SegmentLog implements SharedLog {
       return;
     }
     this.busy = true;
+    const moves = this.compactor.take();
     const active = this.segments[this.segments.length - 1];
-    if (active !== undefined && !active.isSealed && active.position + this.sizeOf(writes) <= this.settings.segmentBytes) {
-      this.write(active, writes, sync, done);
+    const size = this.sizeOf(writes, moves);
+    if (active !== undefined && !active.isSealed && !this.mustRoll && active.position + size <= this.settings.segmentBytes) {
+      this.write(active, writes, moves, sync, done);
       return;
     }
+    this.mustRoll = false;
     if (active !== undefined && !active.isSealed) this.seal(active);
     this.pool.take().then(
       (segment) => {
         this.segments.push(segment);
-        this.write(segment, writes, sync, done);
+        this.write(segment, writes, moves, sync, done);
         this.later(() => this.pool.prepare());
       },
       (error: unknown) => this.fail(error as Error, done),
@@ -146,44 +173,8 @@ export class SegmentLog implements SharedLog {
     this.syncFile(active, done);
   }
 
-  read(
-    group: GroupId,
-    first: number,
-    last: number,
-    bytesMax: number,
-    done: (error: Error | null, entries: readonly Entry[]) => void,
-  ): void {
-    const state = this.table.groups.get(group);
-    const start = state?.find(first);
-    if (state === undefined || start === undefined) {
-      const code = state !== undefined && first <= state.trimmed.index ? "TRIMMED" : "CORRUPT";
-      done(
-        new LogReadError(
-          code,
-          `entry ${first} of group ${group} is not held: the log has ${(state?.trimmed.index ?? 0) + 1}..${state?.lastIndex ?? 0}`,
-        ),
-        [],
-      );
-      return;
-    }
-    const segment = this.segments.find(({ number }) => number === start.segment)!;
-    // The index leads to the records; how many of them one read takes depends on how they lie.
-    const places: Place[] = [start];
-    let bytes = start.length;
-    for (let index = first + 1; index <= Math.min(last, state.lastIndex); index++) {
-      const place = state.find(index)!;
-      const span = place.position + place.length - start.position;
-      if (place.segment !== start.segment || bytes + place.length > bytesMax || span > 2 * (bytes + place.length) + READ_WASTE_BYTES) break;
-      bytes += place.length;
-      places.push(place);
-    }
-    const end = places[places.length - 1]!;
-    segment.readers += 1;
-    segment.file.read(start.position, end.position + RECORD_HEADER_BYTES + end.length - start.position, (error, content) => {
-      segment.readers -= 1;
-      if (error !== null) done(error, []);
-      else this.decode(group, first, places, segment, content, done);
-    });
+  read(group: GroupId, first: number, last: number, bytesMax: number, done: ReadDone): void {
+    this.reader.read(group, first, last, bytesMax, done);
   }
 
   entryBytes(group: GroupId, index: number): number {
@@ -195,7 +186,9 @@ export class SegmentLog implements SharedLog {
   }
 
   trim(group: GroupId, index: number, term: number): void {
-    this.table.groups.get(group)?.trim(index, term);
+    const state = this.table.groups.get(group);
+    if (state === undefined || index <= state.trimmed.index) return;
+    state.trim(index, term);
     if (!this.pendingStates.has(group)) this.pendingStates.set(group, RECORD_STATE);
     this.mayFree = true;
   }
@@ -233,7 +226,22 @@ export class SegmentLog implements SharedLog {
     const sequence = this.durableTo;
     if (sequence === this.notedTo || this.isClosed) return;
     this.notedTo = sequence;
+    this.compactor.retry();
     this.later(() => this.rows.durable(sequence));
+  }
+
+  compact(): Promise<void> {
+    if (!this.isClosed && this.failure === null) this.later(() => this.compactor.prepare());
+    return this.maintenance;
+  }
+
+  get hasOwnWrites(): boolean {
+    return this.compactor.hasMoves || this.pendingStates.size > 0 || this.pendingDestroys.size > 0 || this.mustRoll;
+  }
+
+  /** Waits for nobody: work on the log goes on meanwhile. */
+  scrub(pace: (bytes: number) => Promise<void>): Promise<void> {
+    return this.scrubber.pass(pace);
   }
 
   stats(): LogStats {
@@ -244,6 +252,7 @@ export class SegmentLog implements SharedLog {
       bytesLive: this.table.liveBytes,
       bytesAppended: this.bytesAppended,
       syncs: this.syncs,
+      bytesMoved: this.compactor.bytesMoved,
     };
   }
 
@@ -259,12 +268,13 @@ export class SegmentLog implements SharedLog {
   /** Tells the store of a file that it lost. */
   private async list(segment: Segment): Promise<void> {
     const { number, salt, firstSequence, lastSequence } = segment;
-    await this.rows.prepared(number, { salt, bytes: await segment.file.size() });
+    await this.rows.put(number, { salt, bytes: await segment.file.size(), used: true });
     if (segment.isSealed) await this.rows.sealed(number, salt, { firstSequence, lastSequence, operations: segment.index.finish() });
   }
 
-  private sizeOf(writes: readonly GroupWrite[]): number {
+  private sizeOf(writes: readonly GroupWrite[], moves: readonly Move[]): number {
     let bytes = BATCH_HEADER_BYTES + (this.pendingStates.size + this.pendingDestroys.size) * STATE_BYTES;
+    for (const { entry } of moves) bytes += RECORD_HEADER_BYTES + entry.payload.length;
     for (const { hardState, entries } of writes) {
       if (hardState !== null) bytes += STATE_BYTES;
       for (const { payload } of entries) bytes += RECORD_HEADER_BYTES + payload.length;
@@ -272,7 +282,13 @@ export class SegmentLog implements SharedLog {
     return bytes;
   }
 
-  private write(segment: Segment, writes: readonly GroupWrite[], sync: boolean, done: (error: Error | null) => void): void {
+  private write(
+    segment: Segment,
+    writes: readonly GroupWrite[],
+    moves: readonly Move[],
+    sync: boolean,
+    done: (error: Error | null) => void,
+  ): void {
     const sequence = this.nextSequence;
     const isFirst = segment.firstSequence === 0;
     if (isFirst) segment.firstSequence = sequence;
@@ -280,6 +296,7 @@ export class SegmentLog implements SharedLog {
     const { buffer } = this;
     buffer.begin({ salt: segment.salt, position: segment.position, header, sinks: [this.table.sink(segment.number), segment.index] });
     this.fill(writes);
+    const moved = this.compactor.current(moves).map((move) => ({ move, position: buffer.moved(move.group, move.entry, segment.index) }));
     if (buffer.isEmpty) buffer.mark();
     buffer.end(sequence);
     this.nextSequence += 1;
@@ -291,6 +308,10 @@ export class SegmentLog implements SharedLog {
       segment.position += buffer.length;
       segment.lastSequence = sequence;
       this.bytesAppended += buffer.length;
+      if (moved.length > 0) {
+        this.compactor.place(moved, segment.number);
+        this.mayFree = true;
+      }
       if (sync) this.syncFile(segment, done);
       else {
         this.busy = false;
@@ -324,8 +345,8 @@ export class SegmentLog implements SharedLog {
     hardState: { term: number; vote: number; commit: number },
     type: typeof RECORD_STATE | typeof RECORD_RESET,
   ): void {
-    const { trimmed, replica } = this.table.groupOf(group);
-    this.buffer.state({ type, group, replica, ...hardState, trimIndex: trimmed.index, trimTerm: trimmed.term });
+    const { trimmed, replica, lastIndex } = this.table.groupOf(group);
+    this.buffer.state({ type, group, replica, ...hardState, trimIndex: trimmed.index, trimTerm: trimmed.term, lastIndex });
   }
 
   private syncFile(segment: Segment, done: (error: Error | null) => void): void {
@@ -350,41 +371,10 @@ export class SegmentLog implements SharedLog {
     done(error);
   }
 
-  private decode(
-    group: GroupId,
-    first: number,
-    places: readonly Place[],
-    segment: Segment,
-    content: Uint8Array,
-    done: (error: Error | null, entries: readonly Entry[]) => void,
-  ): void {
-    const entries: Entry[] = [];
-    const base = places[0]!.position;
-    for (const [at, { position, length }] of places.entries()) {
-      const index = first + at;
-      const start = position - base;
-      const header = readRecordHeader(content, start, segment.salt);
-      const payload = content.subarray(start + RECORD_HEADER_BYTES, start + RECORD_HEADER_BYTES + length);
-      if (
-        header === undefined ||
-        header.group !== group ||
-        header.index !== index ||
-        header.length !== length ||
-        payload.length !== length ||
-        crc32(payload) !== header.payloadCrc
-      ) {
-        this.logger.error({ group, index, file: segment.path, position }, "record is damaged");
-        done(new LogReadError("CORRUPT", `entry ${index} of group ${group} is damaged in ${segment.path} at byte ${position}`), []);
-        return;
-      }
-      entries.push(new Entry(index, header.term, header.kind as EntryKind, header.stamp, payload, header.payloadCrc));
-    }
-    done(null, entries);
-  }
-
   /** Writes the footer and hands the index to the store, in the background: the next file is in use already. */
   private seal(segment: Segment): void {
     segment.isSealed = true;
+    segment.isSealing = true;
     const operations = segment.index.finish();
     const footer = encodeFooter(segment.salt, segment.lastSequence, operations);
     this.later(async () => {
@@ -392,6 +382,7 @@ export class SegmentLog implements SharedLog {
       await synced(segment.file);
       const { number, salt, firstSequence, lastSequence } = segment;
       await this.rows.sealed(number, salt, { firstSequence, lastSequence, operations });
+      segment.isSealing = false;
       this.mayFree = true;
     });
   }

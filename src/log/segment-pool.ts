@@ -48,6 +48,7 @@ export class SegmentPool {
   async take(): Promise<Segment> {
     const segment = await (this.ready ?? this.make());
     this.ready = null;
+    await this.rows.put(segment.number, { salt: segment.salt, bytes: this.settings.segmentBytes, used: true });
     return segment;
   }
 
@@ -75,7 +76,7 @@ export class SegmentPool {
     const path = join(this.settings.directory, segmentName(number));
     const salt = this.random.below(0xffff_ffff) + 1;
     const old = this.free.shift();
-    const row = { salt, bytes: this.settings.segmentBytes };
+    const row = { salt, bytes: this.settings.segmentBytes, used: false };
     if (old !== undefined) {
       await this.rows.freed(old.number);
       await this.disk.rename(old.path, path);
@@ -85,9 +86,8 @@ export class SegmentPool {
       await file.truncate(row.bytes);
       await synced(file);
     }
-    // Durable before the first write: a file that the row names and that is not there, or shorter, is damage.
     await this.disk.syncDirectory(this.settings.directory);
-    await this.rows.prepared(number, row);
+    await this.rows.put(number, row);
     return new Segment(number, path, file, salt);
   }
 }

@@ -23,8 +23,8 @@ export type RowKeys = {
   readonly durable: () => Uint8Array;
 };
 
-/** A file that must be there, as long as it was made. Salt 0: the row is damaged. */
-export type SegmentRow = { readonly salt: number; readonly bytes: number };
+/** A file that must be there, as long as it was made; `used`: and that was written to. Salt 0: the row is damaged. */
+export type SegmentRow = { readonly salt: number; readonly bytes: number; readonly used: boolean };
 /** What a sealed file holds. */
 export type StoredIndex = { readonly firstSequence: number; readonly lastSequence: number; readonly operations: Uint8Array };
 
@@ -60,15 +60,21 @@ export class SegmentRows {
     const rows = new Map<number, SegmentRow>();
     for (const key of await this.store.keys(this.keys.segments())) {
       const value = await this.value(key);
-      const reader = value?.length === 12 ? new ByteReader(value) : null;
-      rows.set(this.keys.numberOf(key), reader === null ? { salt: 0, bytes: 0 } : { salt: reader.u32(), bytes: reader.u64() });
+      const reader = value?.length === 13 ? new ByteReader(value) : null;
+      const row =
+        reader === null ? { salt: 0, bytes: 0, used: true } : { salt: reader.u32(), bytes: reader.u64(), used: reader.u8() === 1 };
+      rows.set(this.keys.numberOf(key), row);
     }
     return rows;
   }
 
-  /** Durable before the file is written to: from then on it may neither go missing nor get shorter. */
-  async prepared(number: number, { salt, bytes }: SegmentRow): Promise<void> {
-    await this.store.batch([{ put: [this.keys.segment(number), new ByteWriter(12).u32(salt).u64(bytes).finish()] }], { sync: true });
+  /** Durable before the first batch goes into the file: from then on it may neither go missing nor get shorter. */
+  async put(number: number, { salt, bytes, used }: SegmentRow): Promise<void> {
+    const writer = new ByteWriter(13)
+      .u32(salt)
+      .u64(bytes)
+      .u8(used ? 1 : 0);
+    await this.store.batch([{ put: [this.keys.segment(number), writer.finish()] }], { sync: true });
   }
 
   async sealed(number: number, salt: number, { firstSequence, lastSequence, operations }: StoredIndex): Promise<void> {

@@ -12,6 +12,7 @@ import {
   RECORD_DESTROY,
   RECORD_ENTRY,
   RECORD_HEADER_BYTES,
+  RECORD_MOVED,
   RECORD_RESET,
   RECORD_STATE,
   decodeFooter,
@@ -73,10 +74,10 @@ export function scanSegment(segment: Segment, bytes: Uint8Array, context: ScanCo
   segment.lastSequence = sequence;
 }
 
-type FoundRecord = { readonly at: number; readonly header: RecordHeader; readonly isIntact: boolean };
+export type FoundRecord = { readonly at: number; readonly header: RecordHeader; readonly isIntact: boolean };
 
 /** The records that fill start..end; null when their headers do not. */
-function readRecords(bytes: Uint8Array, start: number, end: number, salt: number): FoundRecord[] | null {
+export function readRecords(bytes: Uint8Array, start: number, end: number, salt: number): FoundRecord[] | null {
   if (end > bytes.length) return null;
   const found: FoundRecord[] = [];
   let at = start;
@@ -102,7 +103,10 @@ function replay(
   const { type, group, index, term, length } = header;
   switch (type) {
     case RECORD_ENTRY:
-      for (const sink of sinks) sink.entry(group, index, term, at, length);
+    case RECORD_MOVED:
+      for (const sink of sinks)
+        if (type === RECORD_ENTRY) sink.entry(group, index, term, at, length);
+        else sink.moved(group, index, term, at, length);
       if (!isIntact)
         table.suspectEntry(group as GroupId, index, segment.number, at, `entry ${index} is damaged in ${segment.path} at byte ${at}`);
       return;
@@ -114,7 +118,7 @@ function replay(
       }
       const payload = bytes.subarray(at + RECORD_HEADER_BYTES, at + RECORD_HEADER_BYTES + length);
       const view = new DataView(payload.buffer, payload.byteOffset, payload.byteLength);
-      const cut = { trimIndex: readU64(view, 0), trimTerm: readU64(view, 8) };
+      const cut = { trimIndex: readU64(view, 0), trimTerm: readU64(view, 8), lastIndex: readU64(view, 20) };
       for (const sink of sinks)
         sink.state({ type, group, replica: view.getUint32(16, true), term, vote: header.stamp, commit: index, ...cut });
       return;

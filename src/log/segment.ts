@@ -14,6 +14,10 @@ export class Segment {
   /** Where the next batch goes. */
   position = 0;
   isSealed = false;
+  /** The footer and the store's index are on their way. */
+  isSealing = false;
+  /** Everything that is live in it is to be written elsewhere, however much it is. */
+  mustEmpty = false;
   /** Reads under way: the file is not reused before they end. */
   readers = 0;
   index = new SegmentIndexWriter();

@@ -20,8 +20,17 @@ export type GroupLogState = {
   readonly lastIndex: number;
 };
 
+/** What the log has to know of the groups, and whom it tells. */
+export interface LogWatcher {
+  /** Entries up to here are committed and will never be replaced. */
+  committedOf(group: GroupId): number;
+  /** Live entries of the group are damaged. */
+  damaged(group: GroupId, reason: string): void;
+}
+
 /** The shared log of one node, as the host uses it. */
 export interface SharedLog {
+  attach(watcher: LogWatcher): void;
   /** State of every group found on disk. */
   groups(): ReadonlyMap<GroupId, GroupLogState>;
   /**
@@ -54,6 +63,15 @@ export interface SharedLog {
   destroy(group: GroupId): void;
   /** Remembers how far the log is durable, so that a tail that goes missing is noticed. Cheap; call it about once a second. */
   noteDurable(): void;
+  /**
+   * Looks for a file that is mostly dead; some of what still counts in it goes into the next append. Resolves when it is
+   * ready for that; failures come out of the append.
+   */
+  compact(): Promise<void>;
+  /** The next append has something of its own to write: an empty one is worth it. */
+  readonly hasOwnWrites: boolean;
+  /** Reads all that counts once, and tells the watcher of damage. `pace` resolves when more may be read. */
+  scrub(pace: (bytes: number) => Promise<void>): Promise<void>;
   /** For operators, metrics and the watermark. */
   stats(): LogStats;
   close(): Promise<void>;
@@ -66,4 +84,6 @@ export type LogStats = {
   readonly bytesLive: number;
   readonly bytesAppended: number;
   readonly syncs: number;
+  /** Payload bytes that were written again so that a file could go. */
+  readonly bytesMoved: number;
 };

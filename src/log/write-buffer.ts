@@ -10,6 +10,7 @@ import {
   RECORD_ENTRY,
   RECORD_HEADER_BYTES,
   RECORD_MARK,
+  RECORD_MOVED,
   STATE_PAYLOAD_BYTES,
   encodeFileHeader,
   writeBatchHeader,
@@ -55,11 +56,23 @@ export class WriteBuffer {
   }
 
   entry(group: GroupId, entry: Entry): void {
+    const position = this.record(RECORD_ENTRY, group, entry);
+    for (const sink of this.sinks) sink.entry(group, entry.index, entry.term, position, entry.payload.length);
+  }
+
+  /** Writes a committed entry again; the caller tells the group's log once it is there. Returns its place in the file. */
+  moved(group: GroupId, entry: Entry, index: IndexSink): number {
+    const position = this.record(RECORD_MOVED, group, entry);
+    index.moved(group, entry.index, entry.term, position, entry.payload.length);
+    return position;
+  }
+
+  private record(type: number, group: GroupId, entry: Entry): number {
     const { payload } = entry;
     this.reserve(RECORD_HEADER_BYTES + payload.length);
     const position = this.base + this.length;
     writeRecordHeader(this.bytes, this.view, this.length, this.salt, {
-      type: RECORD_ENTRY,
+      type,
       kind: entry.kind,
       group,
       index: entry.index,
@@ -72,7 +85,7 @@ export class WriteBuffer {
     this.bytes.set(payload, this.length);
     this.length += payload.length;
     this.count += 1;
-    for (const sink of this.sinks) sink.entry(group, entry.index, entry.term, position, payload.length);
+    return position;
   }
 
   state(operation: StateOperation): void {
@@ -81,6 +94,7 @@ export class WriteBuffer {
     writeU64(this.view, payloadAt, operation.trimIndex);
     writeU64(this.view, payloadAt + 8, operation.trimTerm);
     this.view.setUint32(payloadAt + 16, operation.replica, true);
+    writeU64(this.view, payloadAt + 20, operation.lastIndex);
     const { type, group, term, vote, commit } = operation;
     const payloadCrc = crc32(this.bytes.subarray(payloadAt, payloadAt + STATE_PAYLOAD_BYTES));
     writeRecordHeader(this.bytes, this.view, this.length, this.salt, {

@@ -8,7 +8,7 @@ import type { Clock, Timer } from "../base/clock.ts";
 import { CATALOG_GROUP, nodeOfReplica, type GroupId, type NodeId, type ReplicaId } from "../base/ids.ts";
 import type { Logger } from "../base/logger.ts";
 import type { Random } from "../base/prng.ts";
-import type { SharedLog } from "../log/types.ts";
+import type { LogWatcher, SharedLog } from "../log/types.ts";
 import type { Machine } from "../machine/machine.ts";
 import { decodeRaftFrame } from "../peer/frames.ts";
 import { LANE_BULK, LANE_FORWARD, LANE_RAFT, type Lane as PeerLane, type PeerTransport } from "../peer/transport.ts";
@@ -94,6 +94,14 @@ export class ReplicaHost {
     this.checkpointer = new Checkpointer(settings, { store: components.store, logOf, logger, failed: (error) => events.fatal(error) });
     this.snapshots = new Snapshots({ ...components, replicaOf: (group) => this.replicas.get(group), logOf, touched });
     this.elections = new Elections({ clock, random: components.random, touched });
+    const watcher: LogWatcher = {
+      committedOf: (group) => this.replicas.get(group)?.raft.commitIndex ?? 0,
+      damaged: (group, reason) => {
+        const replica = this.replicas.get(group);
+        if (replica !== undefined) this.damaged(replica, reason);
+      },
+    };
+    for (const { log } of [this.catalogLane, this.dataLane]) log.attach(watcher);
     this.tailBudget = new TailBudget(settings.tailCacheBytesMax);
     this.quarantine = new Quarantine({
       logger,

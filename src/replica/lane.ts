@@ -112,12 +112,18 @@ export class Lane {
     });
   }
 
-  /** When the log falls quiet its last batch gets a successor: from then on damage there cannot pass for a torn write. */
+  /**
+   * When the log falls quiet its last batch gets a successor: from then on damage there cannot pass for a torn write. And
+   * what the log itself has to write does not wait for somebody's entries.
+   */
   tick(): void {
     if (++this.ticks % NOTE_TICKS === 0) this.log.noteDurable();
-    if (this.busy || !this.isUnmarked || ++this.quietTicks < QUIET_TICKS) return;
+    if (this.busy) return;
+    void this.log.compact();
+    const isQuiet = this.isUnmarked && ++this.quietTicks >= QUIET_TICKS;
+    if (!isQuiet && !this.log.hasOwnWrites) return;
     this.busy = true;
-    this.isUnmarked = false;
+    this.isUnmarked = this.log.hasOwnWrites;
     this.unsyncedEntries = 0;
     this.log.append([], true, (error) => {
       this.busy = false;

@@ -1,7 +1,7 @@
 // The whole key space of the node's LevelDB, key -> value. Numbers are big-endian, so that keys sort by them. Everything
 // here can be made again from the log and from the other nodes.
 //
-//   's' log u8, number u32                 -> u32 salt, u64 bytes: a segment file that must exist
+//   's' log u8, number u32                 -> u32 salt, u64 bytes, u8 used: a segment file that must exist
 //   'm' log u8                             -> u64: a batch sequence that was durable
 //   'i' log u8, number u32                 -> packed index of a sealed segment (log/segment-rows.ts)
 //   'c' group u32, index u64               -> head of a checkpoint: term, configuration, machine version, time, sizes

@@ -47,7 +47,7 @@ let load: NumberedLoad;
 const table: string[] = [];
 
 beforeAll(async () => {
-  cluster = await startCluster({ nodes: 3, env: { FLOTILLA_SEGMENT_BYTES: String(1024 * 1024) } });
+  cluster = await startCluster({ nodes: 3, env: { FLOTILLA_SEGMENT_BYTES: String(256 * 1024) } });
   client = await Flotilla.connect({ endpoints: cluster.endpoints });
   await client.admin.createTopic({ name: TOPIC, partitions: PARTITIONS, replicas: 3 });
   load = new NumberedLoad(await client.producer(TOPIC, { lingerMs: 2 }), 20);
@@ -79,7 +79,9 @@ for (const kind of Object.keys(kinds)) {
       cluster.start(VICTIM);
       await cluster.ready(VICTIM);
       await healed();
-      table.push(`${kind} | ${damage} | healed after ${((Date.now() - began) / 1000).toFixed(1)} s | ${outcomeOf(cluster.outputOf(VICTIM))}`);
+      table.push(
+        `${kind} | ${damage} | healed after ${((Date.now() - began) / 1000).toFixed(1)} s | ${outcomeOf(cluster.outputOf(VICTIM))}`,
+      );
       await leadsAll();
       await load.progress(500);
       // For the cells with older copies: as it was before the next one.
@@ -109,7 +111,9 @@ async function healed(): Promise<void> {
 /** The healed node must be as good as any: it leads every partition, serves all of it, and gives the leadership back. */
 async function leadsAll(): Promise<void> {
   const before = (await client.cluster.resolve(TOPIC)).partitions.map(({ leader }) => leader);
-  for (let partition = 0; partition < PARTITIONS; partition++) await client.cluster.transferLeader({ topic: TOPIC, partition, toNode: VICTIM });
+  for (let partition = 0; partition < PARTITIONS; partition++) {
+    await client.cluster.transferLeader({ topic: TOPIC, partition, toNode: VICTIM });
+  }
   const acked = [...load.acked];
   const received = await readAll(cluster.endpoints[VICTIM - 1]!, TOPIC);
   expect(violations(acked, received)).toEqual([]);
@@ -145,7 +149,15 @@ async function flip(path: string, place: (length: number) => number): Promise<vo
 
 /** What the node did about it, from its log. */
 function outcomeOf(output: string): string {
-  const found = ["is damaged and out of service", "damaged data is set aside", "joins again", "fetched again from the other", "is written again", "restarts its parts"];
+  const found = [
+    "is damaged and out of service",
+    "damaged data is set aside",
+    "joins again",
+    "fetched again from the other",
+    "is written again",
+    "restarts its parts",
+  ];
   const said = found.filter((words) => output.includes(words));
-  return said.length === 0 ? "no harm" : said.join(", ");
+  const reason = /"reason":"([^"]*)"/.exec(output)?.[1];
+  return said.length === 0 ? "no harm" : `${said.join(", ")}: ${reason ?? ""}`;
 }

@@ -2,7 +2,7 @@ import { cp, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import fc from "fast-check";
 import { expect, test } from "vitest";
-import type { GroupId } from "../../src/base/ids.ts";
+import type { GroupId, ReplicaId } from "../../src/base/ids.ts";
 import { LogCorruptError, LogReadError } from "../../src/log/errors.ts";
 import { entry, TestLog, text, write } from "../support/log.ts";
 
@@ -153,58 +153,110 @@ test("log: at 1 KiB a payload byte costs at most 1.1 bytes on disk", async () =>
   expect(log.log.stats().bytesAppended / (500 * 1024)).toBeLessThan(1.1);
 });
 
-test("log: random writes, overwrites, trims, resets and restarts match a model", async () => {
-  const operation = fc.oneof(
-    {
-      weight: 6,
-      arbitrary: fc.record({
-        kind: fc.constant("append" as const),
-        group: fc.nat(2),
-        back: fc.nat(3),
-        count: fc.integer({ min: 1, max: 4 }),
-        size: fc.nat(600),
-      }),
-    },
-    { weight: 1, arbitrary: fc.record({ kind: fc.constant("trim" as const), group: fc.nat(2), keep: fc.nat(5) }) },
-    { weight: 1, arbitrary: fc.record({ kind: fc.constant("reset" as const), group: fc.nat(2), jump: fc.nat(20) }) },
-    { weight: 1, arbitrary: fc.record({ kind: fc.constant("reopen" as const) }) },
-  );
-  await fc.assert(
-    fc.asyncProperty(fc.array(operation, { minLength: 5, maxLength: 60 }), async (operations) => {
-      await using log = await TestLog.create(4 * 1024);
-      const model = [0, 1, 2].map(() => ({ trimmed: 0, term: 1, entries: new Map<number, string>() }));
-      const lastOf = (group: number): number => Math.max(model[group]!.trimmed, ...model[group]!.entries.keys());
-      for (const step of operations) {
-        if (step.kind === "append") {
-          const rows = model[step.group]!;
-          rows.term += 1;
-          const first = Math.max(rows.trimmed + 1, lastOf(step.group) + 1 - step.back);
-          const entries = Array.from({ length: step.count }, (_, at) =>
-            entry(first + at, rows.term, `${first + at}:${rows.term}:${"w".repeat(step.size)}`),
+test(
+  "log: random writes, overwrites, trims, resets, other lives, compactions and restarts match a model",
+  { timeout: 120_000 },
+  async () => {
+    let bytesMoved = 0;
+    const operation = fc.oneof(
+      {
+        weight: 6,
+        arbitrary: fc.record({
+          kind: fc.constant("append" as const),
+          group: fc.nat(2),
+          back: fc.nat(3),
+          count: fc.integer({ min: 1, max: 4 }),
+          size: fc.nat(600),
+        }),
+      },
+      { weight: 1, arbitrary: fc.record({ kind: fc.constant("trim" as const), group: fc.nat(2), keep: fc.nat(5) }) },
+      { weight: 1, arbitrary: fc.record({ kind: fc.constant("reset" as const), group: fc.nat(2), jump: fc.nat(20) }) },
+      { weight: 1, arbitrary: fc.record({ kind: fc.constant("begin" as const), group: fc.nat(2) }) },
+      { weight: 1, arbitrary: fc.record({ kind: fc.constant("destroy" as const), group: fc.nat(2) }) },
+      { weight: 2, arbitrary: fc.record({ kind: fc.constant("compact" as const) }) },
+      { weight: 1, arbitrary: fc.record({ kind: fc.constant("reopen" as const) }) },
+    );
+    await fc.assert(
+      fc.asyncProperty(fc.array(operation, { minLength: 5, maxLength: 90, size: "max" }), async (operations) => {
+        await using log = await TestLog.create(4 * 1024);
+        const model = [0, 1, 2].map(() => ({ trimmed: 0, term: 1, entries: new Map<number, string>() }));
+        let moved = 0;
+        // The last three may yet be replaced (`back`).
+        const attach = (): void =>
+          log.log.attach({ committedOf: (group) => lastOf(group) - 3, damaged: (group, reason) => expect.fail(`${group}: ${reason}`) });
+        const lastOf = (group: number): number => Math.max(model[group]!.trimmed, ...model[group]!.entries.keys());
+        attach();
+        for (const step of operations) {
+          if (step.kind === "append") {
+            const rows = model[step.group]!;
+            rows.term += 1;
+            const first = Math.max(rows.trimmed + 1, lastOf(step.group) + 1 - step.back);
+            const entries = Array.from({ length: step.count }, (_, at) =>
+              entry(first + at, rows.term, `${first + at}:${rows.term}:${"w".repeat(step.size)}`),
+            );
+            for (const index of [...rows.entries.keys()]) if (index >= first) rows.entries.delete(index);
+            for (const { index, payload } of entries) rows.entries.set(index, Buffer.from(payload).toString());
+            await log.append([write(step.group, entries)]);
+          } else if (step.kind === "trim" || step.kind === "reset") {
+            const rows = model[step.group]!;
+            if (rows.entries.size === 0) continue;
+            const index = step.kind === "trim" ? Math.max(rows.trimmed, lastOf(step.group) - step.keep) : lastOf(step.group) + step.jump;
+            if (step.kind === "trim") log.log.trim(step.group as GroupId, index, 1);
+            else log.log.reset(step.group as GroupId, index, rows.term);
+            for (const at of [...rows.entries.keys()]) if (at <= index) rows.entries.delete(at);
+            rows.trimmed = Math.max(rows.trimmed, index);
+            await log.append([write(step.group, [], { term: rows.term, vote: 0, commit: 0 })]);
+          } else if (step.kind === "begin" || step.kind === "destroy") {
+            const rows = model[step.group]!;
+            if (step.kind === "destroy") {
+              log.log.destroy(step.group as GroupId);
+              if (rows.entries.size % 2 === 0) await log.append([]);
+            }
+            log.log.begin(step.group as GroupId, (1024 + rows.term) as ReplicaId, 1, 0);
+            rows.entries.clear();
+            rows.trimmed = 1;
+            await log.append([]);
+          } else if (step.kind === "compact") await log.compact(3);
+          else {
+            moved += log.log.stats().bytesMoved;
+            await log.reopen();
+            attach();
+          }
+        }
+        bytesMoved += moved + log.log.stats().bytesMoved;
+        await log.reopen();
+        for (const [group, rows] of model.entries()) {
+          expect((await log.readAll(group)).map(({ index, payload }) => [index, Buffer.from(payload).toString()])).toEqual(
+            [...rows.entries].sort(([a], [b]) => a - b),
           );
-          for (const index of [...rows.entries.keys()]) if (index >= first) rows.entries.delete(index);
-          for (const { index, payload } of entries) rows.entries.set(index, Buffer.from(payload).toString());
-          await log.append([write(step.group, entries)]);
-        } else if (step.kind === "trim" || step.kind === "reset") {
-          const rows = model[step.group]!;
-          if (rows.entries.size === 0) continue;
-          const index = step.kind === "trim" ? Math.max(rows.trimmed, lastOf(step.group) - step.keep) : lastOf(step.group) + step.jump;
-          if (step.kind === "trim") log.log.trim(step.group as GroupId, index, 1);
-          else log.log.reset(step.group as GroupId, index, rows.term);
-          for (const at of [...rows.entries.keys()]) if (at <= index) rows.entries.delete(at);
-          rows.trimmed = Math.max(rows.trimmed, index);
-          await log.append([write(step.group, [], { term: rows.term, vote: 0, commit: 0 })]);
-        } else await log.reopen();
-      }
-      await log.reopen();
-      for (const [group, rows] of model.entries()) {
-        expect((await log.readAll(group)).map(({ index, payload }) => [index, Buffer.from(payload).toString()])).toEqual(
-          [...rows.entries].sort(([a], [b]) => a - b),
-        );
-      }
-    }),
-    { numRuns: 40 },
-  );
+        }
+      }),
+      { numRuns: 60 },
+    );
+    expect(bytesMoved).toBeGreaterThan(1_000);
+  },
+);
+
+test("log: one pinned record behind a hundred files of trimmed ones holds no file, and is still there", async () => {
+  await using log = await TestLog.create(16 * 1024);
+  log.log.attach({ committedOf: () => Number.MAX_SAFE_INTEGER, damaged: () => {} });
+  await log.append([write(1, [entry(1, 1, "pinned")]), write(3, [], { term: 7, vote: 2, commit: 0 })]);
+  const body = "b".repeat(2_000);
+  for (let index = 1; index <= 800; index++) {
+    await log.append([write(2, [entry(index, 1, body)])]);
+    if (index % 50 !== 0) continue;
+    log.log.trim(2 as GroupId, index - 1, 1);
+    await log.compact(3);
+    const { segments, bytesLive } = log.log.stats();
+    expect(segments * log.segmentBytes, `at ${index}`).toBeLessThanOrEqual(bytesLive + 4 * log.segmentBytes);
+  }
+  await log.compact(5);
+  expect(log.log.stats().segments).toBeLessThanOrEqual(2);
+  for (let round = 0; round < 2; round++) {
+    expect(text(await log.readAll(1))).toEqual(["1/1 pinned"]);
+    expect(log.log.groups().get(3 as GroupId)!.hardState).toEqual({ term: 7, vote: 2, commit: 0 });
+    await log.reopen();
+  }
 });
 
 test("log: a copy of the files taken between any two appends opens with all that was acknowledged", async () => {

@@ -64,6 +64,14 @@ export class TestLog {
     return new Promise((resolve, reject) => this.log.append(writes, sync, (error) => (error === null ? resolve() : reject(error))));
   }
 
+  /** Gives the log the appends that it needs to write what is live in dead files again. */
+  async compact(rounds = 1): Promise<void> {
+    for (let round = 0; round < rounds; round++) {
+      await this.log.compact();
+      await this.append([]);
+    }
+  }
+
   read(group: number, first: number, last: number, bytesMax = 1 << 20): Promise<readonly Entry[]> {
     return new Promise((resolve, reject) =>
       this.log.read(group as GroupId, first, last, bytesMax, (error, entries) => (error === null ? resolve(entries) : reject(error))),

@@ -1,0 +1,139 @@
+// Reads everything that still counts, slowly, so that damage is found while the other nodes can make up for it.
+
+import type { GroupId } from "../base/ids.ts";
+import type { Logger } from "../base/logger.ts";
+import { readAt, synced, written } from "./disk.ts";
+import { isDamage } from "./errors.ts";
+import type { GroupTable } from "./group-table.ts";
+import type { Segment } from "./segment.ts";
+import type { SegmentReader } from "./segment-reader.ts";
+import {
+  BATCH_HEADER_BYTES,
+  FILE_HEADER_BYTES,
+  FORMAT_VERSION,
+  RECORD_ENTRY,
+  RECORD_MOVED,
+  decodeFileHeader,
+  decodeFooter,
+  encodeFileHeader,
+  findFooter,
+  readBatchHeader,
+} from "./segment-format.ts";
+import type { SegmentRows } from "./segment-rows.ts";
+import { readRecords } from "./segment-scan.ts";
+
+const READ_BYTES = 1024 * 1024;
+const PLACES_MAX = 1_024;
+
+export type ScrubberComponents = {
+  readonly table: GroupTable;
+  readonly segments: readonly Segment[];
+  readonly reader: SegmentReader;
+  readonly rows: SegmentRows;
+  readonly logger: Logger;
+  /** Live entries of the group are damaged. */
+  readonly damaged: (group: GroupId, reason: string) => void;
+  /** What lies between the entries of the newest file is damaged: begin another file, whose index is made from memory. */
+  readonly roll: () => void;
+};
+
+export class Scrubber {
+  private readonly components: ScrubberComponents;
+
+  constructor(components: ScrubberComponents) {
+    this.components = components;
+  }
+
+  /** One pass over all files. `pace` is told of the bytes read, and resolves when more may be. */
+  async pass(pace: (bytes: number) => Promise<void>): Promise<void> {
+    const { segments } = this.components;
+    for (const segment of [...segments]) {
+      if (!segments.includes(segment)) continue;
+      // A reader keeps the file from being used for something else.
+      segment.readers += 1;
+      try {
+        await this.header(segment);
+        await this.entries(segment, pace);
+        if (segment.isSealed) await this.index(segment, pace);
+        else await this.batches(segment, pace);
+      } finally {
+        segment.readers -= 1;
+      }
+    }
+  }
+
+  private async header({ number, salt, firstSequence, file, path }: Segment): Promise<void> {
+    if (firstSequence === 0) return;
+    const header = decodeFileHeader(await readAt(file, 0, FILE_HEADER_BYTES));
+    if (header?.number === number && header.salt === salt && header.firstSequence === firstSequence) return;
+    this.components.logger.warn({ file: path }, "a damaged file header is written again");
+    await written(file, encodeFileHeader({ version: FORMAT_VERSION, number, salt, firstSequence }), 0);
+    await synced(file);
+  }
+
+  /** Every live entry that lies in the file. */
+  private async entries(segment: Segment, pace: (bytes: number) => Promise<void>): Promise<void> {
+    const { table, reader } = this.components;
+    for (const group of [...table.groups.keys()]) {
+      for (let after = 0; ;) {
+        const state = table.groups.get(group);
+        if (state === undefined || state.damage !== null) break;
+        const places = state.placesIn(segment.number, PLACES_MAX, after);
+        if (places.length === 0) break;
+        try {
+          const entries = await reader.readSome(group, places, READ_BYTES);
+          after = entries[entries.length - 1]!.index;
+          await pace(entries.reduce((bytes, { payload }) => bytes + payload.length, 0));
+        } catch (error) {
+          if (!isDamage(error as Error)) throw error;
+          // A trim, or another place, may have overtaken the read.
+          if (table.groups.get(group)?.find(places[0]!.index)?.segment === segment.number)
+            this.components.damaged(group, (error as Error).message);
+          break;
+        }
+      }
+    }
+  }
+
+  /** What a restart would read of a sealed file: the store's index, or else the footer. */
+  private async index(segment: Segment, pace: (bytes: number) => Promise<void>): Promise<void> {
+    const { rows, logger } = this.components;
+    const { number, salt, file, firstSequence, lastSequence, path } = segment;
+    if (segment.isSealing || (await rows.index(number, salt)) !== undefined) return;
+    const bytes = await readAt(file, 0, await file.size());
+    const at = findFooter(bytes, salt);
+    await pace(bytes.length);
+    if (at < 0) {
+      // Its entries move elsewhere one day; until then they are in memory's index only.
+      logger.error({ file: path }, "the index of a file is damaged in the store and in the file: it is rewritten");
+      segment.mustEmpty = true;
+      return;
+    }
+    logger.warn({ file: path }, "the store lost the index of a file: it is taken from the footer");
+    await rows.sealed(number, salt, { firstSequence, lastSequence, operations: decodeFooter(bytes, at, salt)!.operations });
+  }
+
+  /** The batches of the newest file, as a restart would read them. */
+  private async batches(segment: Segment, pace: (bytes: number) => Promise<void>): Promise<void> {
+    const { file, salt, position: end } = segment;
+    for (let at = FILE_HEADER_BYTES; at < end && !segment.isSealed;) {
+      const head = await readAt(file, at, BATCH_HEADER_BYTES);
+      const batch = readBatchHeader(head, 0, salt);
+      const bytes = batch === undefined ? null : await readAt(file, at + BATCH_HEADER_BYTES, batch.bytes);
+      const records = bytes === null ? null : readRecords(bytes, 0, bytes.length, salt);
+      const isLost =
+        records === null ||
+        records.some(({ header, isIntact }) => !isIntact && header.type !== RECORD_ENTRY && header.type !== RECORD_MOVED);
+      if (isLost) {
+        this.components.logger.warn(
+          { file: segment.path, position: at },
+          "damage between the entries of the newest file: another file is begun",
+        );
+        this.components.roll();
+        return;
+      }
+      at += BATCH_HEADER_BYTES + bytes!.length;
+      await pace(bytes!.length);
+    }
+  }
+}

@@ -1,0 +1,111 @@
+// Reads entries by their places, checksums verified.
+
+import { crc32 } from "node:zlib";
+import type { GroupId } from "../base/ids.ts";
+import { Entry, type EntryKind } from "../raft/types.ts";
+import { LogReadError } from "./errors.ts";
+import type { Place } from "./group-log.ts";
+import type { GroupTable } from "./group-table.ts";
+import type { Segment } from "./segment.ts";
+import { RECORD_HEADER_BYTES, readRecordHeader } from "./segment-format.ts";
+
+/** Bytes of other groups that one read may carry along, beyond as many of its own. */
+const READ_WASTE_BYTES = 256 * 1024;
+
+export type ReadDone = (error: Error | null, entries: readonly Entry[]) => void;
+
+export class SegmentReader {
+  private readonly table: GroupTable;
+  private readonly segments: readonly Segment[];
+
+  /** `segments` is the log's own list: it changes under the reader. */
+  constructor(table: GroupTable, segments: readonly Segment[]) {
+    this.table = table;
+    this.segments = segments;
+  }
+
+  /** At least one entry from `first` on, and at most about `bytesMax`. */
+  read(group: GroupId, first: number, last: number, bytesMax: number, done: ReadDone): void {
+    const state = this.table.groups.get(group);
+    const start = state?.find(first);
+    if (state === undefined || start === undefined) {
+      const code = state !== undefined && first <= state.trimmed.index ? "TRIMMED" : "CORRUPT";
+      const held = `${(state?.trimmed.index ?? 0) + 1}..${state?.lastIndex ?? 0}`;
+      done(new LogReadError(code, `entry ${first} of group ${group} is not held: the log has ${held}`), []);
+      return;
+    }
+    const places: Place[] = [start];
+    const limit = Math.min(last, state.lastIndex);
+    for (let index = first + 1; index <= limit; index++) {
+      const place = state.find(index);
+      if (place === undefined || !fits(places, place, bytesMax)) break;
+      places.push(place);
+    }
+    this.readPlaces(group, first, places, done);
+  }
+
+  /** As many of these entries of one file as one read takes, at least the first. */
+  readSome(group: GroupId, wanted: readonly (Place & { readonly index: number })[], bytesMax: number): Promise<readonly Entry[]> {
+    const places: Place[] = [wanted[0]!];
+    for (let at = 1; at < wanted.length && wanted[at]!.index === wanted[0]!.index + at && fits(places, wanted[at]!, bytesMax); at++)
+      places.push(wanted[at]!);
+    return new Promise((resolve, reject) =>
+      this.readPlaces(group, wanted[0]!.index, places, (error, entries) => (error === null ? resolve(entries) : reject(error))),
+    );
+  }
+
+  /** Consecutive entries from `first` on, in one file. */
+  private readPlaces(group: GroupId, first: number, places: readonly Place[], done: ReadDone): void {
+    const start = places[0]!;
+    const end = places[places.length - 1]!;
+    const segment = this.segments.find(({ number }) => number === start.segment)!;
+    segment.readers += 1;
+    segment.file.read(start.position, end.position + RECORD_HEADER_BYTES + end.length - start.position, (error, content) => {
+      segment.readers -= 1;
+      if (error !== null) done(error, []);
+      else decode(group, first, places, segment, content, done);
+    });
+  }
+}
+
+/** The index leads to the records; how many of them one read takes depends on how they lie. */
+function fits(places: readonly Place[], next: Place, bytesMax: number): boolean {
+  const start = places[0]!;
+  const before = places[places.length - 1]!;
+  let bytes = next.length;
+  for (const { length } of places) bytes += length;
+  const span = next.position + next.length - start.position;
+  return next.segment === start.segment && next.position > before.position && bytes <= bytesMax && span <= 2 * bytes + READ_WASTE_BYTES;
+}
+
+function decode(
+  group: GroupId,
+  first: number,
+  places: readonly Place[],
+  { salt, path }: Segment,
+  content: Uint8Array,
+  done: ReadDone,
+): void {
+  const entries: Entry[] = [];
+  const base = places[0]!.position;
+  for (const [at, { position, length }] of places.entries()) {
+    const index = first + at;
+    const start = position - base;
+    const header = readRecordHeader(content, start, salt);
+    const payload = content.subarray(start + RECORD_HEADER_BYTES, start + RECORD_HEADER_BYTES + length);
+    const isIntact =
+      header !== undefined &&
+      header.group === group &&
+      header.index === index &&
+      header.length === length &&
+      payload.length === length &&
+      crc32(payload) === header.payloadCrc;
+    if (!isIntact) {
+      // What is whole before it is of use to nobody: the replica is damaged.
+      done(new LogReadError("CORRUPT", `entry ${index} of group ${group} is damaged in ${path} at byte ${position}`), []);
+      return;
+    }
+    entries.push(new Entry(index, header.term, header.kind as EntryKind, header.stamp, payload, header.payloadCrc));
+  }
+  done(null, entries);
+}
