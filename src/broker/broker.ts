@@ -22,6 +22,7 @@ import { encodeCommitOffset, encodeDeleteCursor } from "../machine/stream/comman
 import { STREAM_OFFSET_OUT_OF_RANGE, STREAM_OK, STREAM_TOO_MANY_CURSORS, STREAM_WOULD_GO_BACK } from "../machine/stream/codes.ts";
 import { LANE_FORWARD, type PeerTransport } from "../peer/transport.ts";
 import { ENTRY_COMMAND } from "../raft/types.ts";
+import type { Fitness } from "../replica/fitness.ts";
 import type { ReplicaHost } from "../replica/host.ts";
 import { Admin, checkName, infoOf } from "./admin.ts";
 import { ClusterAdmin, groupOf, OP_MOVES, OP_TRANSFER } from "./cluster-admin.ts";
@@ -32,10 +33,12 @@ import { Leaders, decodeLeading, encodeLeading } from "./leaders.ts";
 import { LocalGroups } from "./local-groups.ts";
 import { Publisher } from "./publisher.ts";
 import { OP_PROPOSE, Router } from "./router.ts";
+import { decodeFitness, encodeFitness, Unfit } from "./unfit.ts";
 import type * as types from "./types.ts";
 
 export const OP_JOIN = 7;
 const NOTICE_LEADING = 1;
+const NOTICE_FITNESS = 2;
 const REGISTER_RETRY_MS = 200;
 
 export type BrokerSettings = {
@@ -62,6 +65,7 @@ export class NodeBroker implements types.Broker {
   private readonly nodeId: NodeId;
   private readonly catalog: CatalogMachine;
   private readonly leaders = new Leaders();
+  private readonly unfit: Unfit;
   private readonly router: Router;
   private readonly forwarder: Forwarder;
   private readonly local: LocalGroups;
@@ -81,6 +85,8 @@ export class NodeBroker implements types.Broker {
     const { host, transport, clock, logger, fatal } = components;
     this.nodeId = settings.registration.id;
     this.catalog = host.get(CATALOG_GROUP)!.machine as CatalogMachine;
+    this.unfit = new Unfit(this.nodeId);
+    host.takesRecords = ({ configuration }) => this.unfit.takesRecords(configuration);
     this.router = new Router({ nodeId: this.nodeId, host, leaders: this.leaders, clock });
     this.local = new LocalGroups(host, clock);
     this.fetcher = new Fetcher(this.nodeId, this.router, this.local);
@@ -95,7 +101,10 @@ export class NodeBroker implements types.Broker {
         [OP_MOVES, (from, body, reply, signal) => this.cluster.serveMoves(from, body, reply, signal)],
         [OP_MEMBER, (from, body, reply, signal) => this.controller.serveMember(from, body, reply, signal)],
       ]),
-      notices: new Map([[NOTICE_LEADING, (from, body) => this.heardLeading(from, body)]]),
+      notices: new Map([
+        [NOTICE_LEADING, (from, body) => this.heardLeading(from, body)],
+        [NOTICE_FITNESS, (from, body) => this.unfit.set(from, decodeFitness(body))],
+      ]),
     });
     this.router.attach(this.forwarder);
     this.publisher = new Publisher(this.router, (vhost, name) => this.admin.topicOf(vhost, name));
@@ -122,6 +131,7 @@ export class NodeBroker implements types.Broker {
       host,
       catalog: this.catalog,
       router: this.router,
+      unfit: this.unfit,
       clock,
       logger,
       isUp: (node) => transport.isUp(node),
@@ -173,6 +183,13 @@ export class NodeBroker implements types.Broker {
     this.controller.reconcile();
   }
 
+  /** This node's disk became fit, or no longer is: the others are told, and its leaderships move. */
+  fitnessChanged(fitness: Fitness): void {
+    this.unfit.set(this.nodeId, fitness);
+    for (const { id } of this.catalog.nodes()) if (id !== this.nodeId) this.forwarder.notify(id, NOTICE_FITNESS, encodeFitness(fitness));
+    this.controller.upkeep();
+  }
+
   forwarded(from: NodeId, frame: Uint8Array): void {
     this.forwarder.onFrame(from, frame);
   }
@@ -182,12 +199,14 @@ export class NodeBroker implements types.Broker {
     for (const replica of this.components.host.groups())
       if (replica.isLeader) leading.push({ group: replica.group, term: replica.raft.term });
     if (leading.length > 0) this.forwarder.notify(peer, NOTICE_LEADING, encodeLeading(leading));
+    if (this.unfit.own !== "fit") this.forwarder.notify(peer, NOTICE_FITNESS, encodeFitness(this.unfit.own));
     this.notifyWatchers();
   }
 
   peerDown(peer: NodeId): void {
     this.forwarder.peerDown(peer);
     this.leaders.nodeLost(peer);
+    this.unfit.forget(peer);
     this.notifyWatchers();
   }
 

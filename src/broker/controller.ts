@@ -18,6 +18,7 @@ import type { Serve } from "./forwarder.ts";
 import { Reshaper } from "./reshaper.ts";
 import type { Router } from "./router.ts";
 import type { TopicConfig } from "./types.ts";
+import type { Unfit } from "./unfit.ts";
 
 export const OP_MEMBER = 5;
 /** Replicas about which one round asks whether they may go. */
@@ -37,6 +38,7 @@ export type ControllerComponents = {
   readonly host: ReplicaHost;
   readonly catalog: CatalogMachine;
   readonly router: Router;
+  readonly unfit: Unfit;
   readonly clock: Clock;
   readonly logger: Logger;
   readonly isUp: (node: NodeId) => boolean;
@@ -203,14 +205,17 @@ export class Controller {
     return known?.topic.partitions[known.partition];
   }
 
-  private upkeep(): void {
+  /** Retention, and leaders where they belong; once a second, and when the fitness of this node changes. */
+  upkeep(): void {
+    if (this.stopped) return;
     const { catalog, isUp, nodeId } = this.components;
     for (const { id } of catalog.nodes()) this.upRounds.set(id, id === nodeId || isUp(id) ? (this.upRounds.get(id) ?? 0) + 1 : 0);
     let moves = 0;
     for (const topic of catalog.topics()) {
       for (const { group, replicas } of topic.partitions) {
         this.retain(group, topic.config);
-        if (moves < MOVES_PER_ROUND && this.giveBack(group, this.preferredOf(replicas))) moves += 1;
+        if (this.components.unfit.own !== "fit") this.leaveTo(group);
+        else if (moves < MOVES_PER_ROUND && this.giveBack(group, this.preferredOf(replicas))) moves += 1;
       }
     }
     if (this.components.host.quarantine.size > 0) this.renew();
@@ -226,10 +231,29 @@ export class Controller {
     }
   }
 
-  /** Where the leader is wanted: on the first node of the placement that is not being drained. */
+  /** Where the leader is wanted: on the first node of the placement that is not being drained and whose disk is fit. */
   private preferredOf(replicas: readonly ReplicaId[]): NodeId {
     const nodes = replicas.map(nodeOfReplica);
-    return nodes.find((node) => this.components.catalog.node(node)?.drained === false) ?? nodes[0]!;
+    return nodes.find((node) => this.mayLead(node)) ?? nodes[0]!;
+  }
+
+  private mayLead(node: NodeId): boolean {
+    const { catalog, unfit } = this.components;
+    return catalog.node(node)?.drained === false && unfit.of(node) === "fit";
+  }
+
+  /** This node's disk keeps the group waiting, or has no room: the follower that has most leads from now on. */
+  private leaveTo(group: GroupId): void {
+    const { host, isUp, nodeId } = this.components;
+    const replica = host.get(group);
+    if (replica === undefined || !replica.isLeader) return;
+    const heirs = replica.raft.status().filter(({ peer, learner }) => {
+      const node = nodeOfReplica(peer as ReplicaId);
+      return !learner && node !== nodeId && isUp(node) && this.mayLead(node);
+    });
+    const most = Math.max(...heirs.map(({ match }) => match));
+    const heir = heirs.find(({ match }) => match === most);
+    if (heir !== undefined) host.transferLeadership(group, nodeOfReplica(heir.peer as ReplicaId));
   }
 
   /** Retention is the leader's decision, carried out by every replica as a replicated trim. */

@@ -6,7 +6,7 @@ import type { Clock } from "../base/clock.ts";
 import { CATALOG_GROUP, type GroupId, type NodeId } from "../base/ids.ts";
 import { ENTRY_COMMAND, ENTRY_RECORDS, type EntryKind } from "../raft/types.ts";
 import type { ReplicaHost } from "../replica/host.ts";
-import { HOST_LOST, HOST_NO_GROUP, HOST_NOT_LEADER, HOST_OVERLOADED, HOST_STOPPING } from "../replica/types.ts";
+import { HOST_DISK_FULL, HOST_LOST, HOST_NO_GROUP, HOST_NOT_LEADER, HOST_OVERLOADED, HOST_STOPPING } from "../replica/types.ts";
 import { decodeOutcome, encodeOutcome } from "./forward-codec.ts";
 import type { Forwarder, Serve } from "./forwarder.ts";
 import type { Leaders } from "./leaders.ts";
@@ -166,6 +166,9 @@ export class Router {
         return;
       case HOST_OVERLOADED:
         outcome(new BrokerError("OVERLOADED", "too much of this partition is not yet committed; slow down"), 0, 0, null);
+        return;
+      case HOST_DISK_FULL:
+        outcome(new BrokerError("DISK_FULL", "the disk of the partition's leader, or of most of its replicas, is nearly full"), 0, 0, null);
         return;
       case HOST_STOPPING:
         outcome(new BrokerError("STOPPING", "the node is shutting down"), 0, 0, null);

@@ -36,6 +36,31 @@ export const settingsSchema = z.strictObject({
     .min(64 * 1024)
     .max(1024 * 1024 * 1024)
     .default(64 * 1024 * 1024),
+  /** What is stored is read again and again at this rate, so that damage is found and healed; 0 = never. */
+  scrubBytesPerSecond: z
+    .number()
+    .int()
+    .min(0)
+    .max(1024 * 1024 * 1024)
+    .default(8 * 1024 * 1024),
+  /** From the end of one such round to the start of the next. */
+  scrubPauseMs: ms(100, 86_400_000).default(15_000),
+  /** Free bytes of the disk below which this node takes in no more records, and leads nothing; 0 = never. */
+  diskWatermarkBytes: z
+    .number()
+    .int()
+    .min(0)
+    .max(2 ** 50)
+    .default(256 * 1024 * 1024),
+  /** Kept back, so that a full disk can still be cleaned up; 0 = nothing is. */
+  diskReserveBytes: z
+    .number()
+    .int()
+    .min(0)
+    .max(2 ** 40)
+    .default(32 * 1024 * 1024),
+  /** A write that takes longer makes leaders move to other nodes. */
+  slowWriteMs: ms(50, 600_000).default(1_000),
   /** How long a graceful stop may take to move leaders away. */
   drainTimeoutMs: ms(0, 600_000).default(10_000),
   /** PEM files; all three or none. */

@@ -21,6 +21,8 @@ export interface Disk {
   makeDirectory(directory: string): Promise<void>;
   rename(from: string, to: string): Promise<void>;
   remove(path: string): Promise<void>;
+  /** Bytes that this process may still write to the disk that holds `directory`. */
+  freeBytes(directory: string): Promise<number>;
   /** Makes creations, renames and removals in the folder durable. */
   syncDirectory(directory: string): Promise<void>;
 }
@@ -37,6 +39,13 @@ export function synced(file: DiskFile): Promise<void> {
 /** Fewer bytes only at the end of the file. */
 export function readAt(file: DiskFile, position: number, length: number): Promise<Uint8Array> {
   return new Promise((resolve, reject) => file.read(position, length, (error, bytes) => (error === null ? resolve(bytes) : reject(error))));
+}
+
+/** The disk is full: nothing was damaged, and the same write may go through once there is space. */
+export function isNoSpace(error: unknown): boolean {
+  for (let at = error; at instanceof Error; at = at.cause)
+    if ((at as NodeJS.ErrnoException).code === "ENOSPC" || at.message.includes("No space left on device")) return true;
+  return false;
 }
 
 function settle(resolve: () => void, reject: (error: Error) => void): DiskCallback {

@@ -1,5 +1,5 @@
 import { constants, fdatasync, read, write } from "node:fs";
-import { mkdir, open, readdir, rename, rm, type FileHandle } from "node:fs/promises";
+import { mkdir, open, readdir, rename, rm, statfs, type FileHandle } from "node:fs/promises";
 import type { Disk, DiskCallback, DiskFile } from "./disk.ts";
 
 const EMPTY = new Uint8Array(0);
@@ -29,6 +29,11 @@ export class NodeDisk implements Disk {
 
   async remove(path: string): Promise<void> {
     await rm(path, { force: true });
+  }
+
+  async freeBytes(directory: string): Promise<number> {
+    const { bavail, bsize } = await statfs(directory);
+    return bavail * bsize;
   }
 
   async syncDirectory(directory: string): Promise<void> {

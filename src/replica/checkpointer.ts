@@ -71,6 +71,24 @@ export class Checkpointer {
     this.cut(replica);
   }
 
+  /**
+   * Reads the saved states. One that cannot be read is forgotten and made up for by a new one; without the one at which
+   * the log begins the replica can no longer help another one up: the reason why is returned.
+   */
+  async scrub(replica: Replica, pace: (bytes: number) => Promise<void>): Promise<string | null> {
+    for (const index of [...replica.checkpointIndexes]) {
+      if (replica.closed) return null;
+      const checkpoint = await this.store.read(replica.group, index);
+      await pace(checkpoint?.snapshot.length ?? 0);
+      if (checkpoint !== undefined || replica.closed || !replica.checkpointIndexes.includes(index)) continue;
+      if (index === replica.checkpointIndexes[0]) return `the checkpoint at ${index}, where the log begins, is damaged`;
+      this.logger.warn({ group: replica.group, index }, "a checkpoint is damaged: another one is made");
+      replica.checkpointIndexes = replica.checkpointIndexes.filter((other) => other !== index);
+      await this.save(replica);
+    }
+    return null;
+  }
+
   /** Cuts the log at the newest checkpoint that lies at or below what the machine no longer needs. */
   private cut(replica: Replica): void {
     const indexes = replica.checkpointIndexes;

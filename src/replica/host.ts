@@ -12,7 +12,16 @@ import type { LogWatcher, SharedLog } from "../log/types.ts";
 import type { Machine } from "../machine/machine.ts";
 import { decodeRaftFrame } from "../peer/frames.ts";
 import { LANE_BULK, LANE_FORWARD, LANE_RAFT, type Lane as PeerLane, type PeerTransport } from "../peer/transport.ts";
-import { PROPOSE_OK, Message, MSG_APPEND, MSG_REST, MSG_SNAPSHOT, type ConfigurationChange, type EntryKind } from "../raft/types.ts";
+import {
+  ENTRY_RECORDS,
+  PROPOSE_OK,
+  Message,
+  MSG_APPEND,
+  MSG_REST,
+  MSG_SNAPSHOT,
+  type ConfigurationChange,
+  type EntryKind,
+} from "../raft/types.ts";
 import { Applier } from "./applier.ts";
 import { CatchUp } from "./catch-up.ts";
 import { Checkpointer } from "./checkpointer.ts";
@@ -26,6 +35,7 @@ import { acceptRest, isRestingPoint, restMessages } from "./rest.ts";
 import { Snapshots } from "./snapshots.ts";
 import { TailBudget } from "./tail-budget.ts";
 import {
+  HOST_DISK_FULL,
   HOST_NO_GROUP,
   HOST_STOPPING,
   type CheckpointStore,
@@ -64,6 +74,8 @@ export class ReplicaHost {
   private readonly elections: Elections;
   private readonly tailBudget: TailBudget;
   readonly quarantine: Quarantine;
+  /** Asked before records are proposed: whether the disks of this group have room for more. */
+  takesRecords: (replica: Replica) => boolean = () => true;
   private dirty: Replica[] = [];
   private toApply: Replica[] = [];
   private turnScheduled = false;
@@ -82,6 +94,7 @@ export class ReplicaHost {
     const lane = (log: SharedLog): Lane =>
       new Lane({
         log,
+        nowMs: () => clock.monotonicMs(),
         send: (replica, message) => this.dispatch(replica, message),
         touched,
         turn: () => this.turn(),
@@ -155,6 +168,14 @@ export class ReplicaHost {
     this.components.events.damaged(replica.group, reason);
   }
 
+  /** Reads the saved states of all replicas. */
+  async scrub(pace: (bytes: number) => Promise<void>): Promise<void> {
+    for (const replica of [...this.replicas.values()]) {
+      const reason = await this.checkpointer.scrub(replica, pace);
+      if (reason !== null) this.damaged(replica, reason);
+    }
+  }
+
   /** Ends the replica's work here. Its records stay. */
   close(replica: Replica): void {
     this.replicas.delete(replica.group);
@@ -190,6 +211,11 @@ export class ReplicaHost {
     return this.logFor(group).groups().get(group)?.replica;
   }
 
+  /** How long the older of the two writes under way has taken so far, in ms; 0 = none is. */
+  oldestWriteMs(): number {
+    return Math.max(this.catalogLane.writingMs, this.dataLane.writingMs);
+  }
+
   groups(): IterableIterator<Replica> {
     return this.replicas.values();
   }
@@ -199,6 +225,11 @@ export class ReplicaHost {
     const replica = this.replicas.get(group);
     if (this.stopping || replica === undefined) {
       done(this.stopping ? HOST_STOPPING : HOST_NO_GROUP, 0, null);
+      return;
+    }
+    // What frees space (trims, offsets, membership) always goes through.
+    if (kind === ENTRY_RECORDS && !this.takesRecords(replica)) {
+      done(HOST_DISK_FULL, 0, null);
       return;
     }
     if (replica.propose(kind, payload, this.components.crc32(payload), done)) this.touch(replica);

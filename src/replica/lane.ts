@@ -23,6 +23,7 @@ class Batch {
 
 export type LaneComponents = {
   readonly log: SharedLog;
+  readonly nowMs: () => number;
   /** May leave at once. */
   readonly send: (replica: Replica, message: Message) => void;
   /** The core of `replica` has news to collect. */
@@ -37,6 +38,8 @@ export class Lane {
   private readonly components: LaneComponents;
   private batch = new Batch();
   private busy = false;
+  private busySinceMs = 0;
+  private hasFailed = false;
   /** Written without sync since the last one: entries of groups with relaxed durability. */
   unsyncedEntries = 0;
   private syncWanted = false;
@@ -55,8 +58,13 @@ export class Lane {
     return this.busy && this.batch.bytes >= LOG_WRITE_BYTES_MAX;
   }
 
+  /** How long the write under way has taken so far; 0 = none is. */
+  get writingMs(): number {
+    return this.busy ? this.components.nowMs() - this.busySinceMs : 0;
+  }
+
   get isIdle(): boolean {
-    return !this.busy && this.batch.afters.length === 0 && !this.syncWanted;
+    return !this.busy && (this.hasFailed || (this.batch.afters.length === 0 && !this.syncWanted));
   }
 
   /** Takes what a Ready wants written, and keeps back the messages that depend on it. */
@@ -86,7 +94,7 @@ export class Lane {
 
   /** Starts the next write if none is under way. */
   start(): void {
-    if (this.busy || (this.batch.afters.length === 0 && !this.syncWanted)) return;
+    if (this.busy || this.hasFailed || (this.batch.afters.length === 0 && !this.syncWanted)) return;
     this.quietTicks = 0;
     const batch = this.batch;
     this.batch = new Batch();
@@ -98,7 +106,7 @@ export class Lane {
       else this.finish(batch);
       return;
     }
-    this.busy = true;
+    this.begin();
     this.isUnmarked = true;
     const sync = batch.sync || this.syncWanted;
     if (sync) {
@@ -107,7 +115,7 @@ export class Lane {
     }
     this.log.append(writes, sync, (error) => {
       this.busy = false;
-      if (error !== null) this.components.fatal(error);
+      if (error !== null) this.fail(error);
       else this.finish(batch);
     });
   }
@@ -118,16 +126,16 @@ export class Lane {
    */
   tick(): void {
     if (++this.ticks % NOTE_TICKS === 0) this.log.noteDurable();
-    if (this.busy) return;
+    if (this.busy || this.hasFailed) return;
     void this.log.compact();
     const isQuiet = this.isUnmarked && ++this.quietTicks >= QUIET_TICKS;
     if (!isQuiet && !this.log.hasOwnWrites) return;
-    this.busy = true;
+    this.begin();
     this.isUnmarked = this.log.hasOwnWrites;
     this.unsyncedEntries = 0;
     this.log.append([], true, (error) => {
       this.busy = false;
-      if (error !== null) this.components.fatal(error);
+      if (error !== null) this.fail(error);
       else {
         this.log.noteDurable();
         this.components.turn();
@@ -140,6 +148,17 @@ export class Lane {
     if (this.unsyncedEntries > 0) this.syncWanted = true;
   }
 
+  /** Nothing more is written: what waits was never promised to anybody. */
+  private fail(error: Error): void {
+    this.hasFailed = true;
+    this.components.fatal(error);
+  }
+
+  private begin(): void {
+    this.busy = true;
+    this.busySinceMs = this.components.nowMs();
+  }
+
   private relaxed(replica: Replica, entries: number): void {
     this.unsyncedEntries += entries;
     const { flushEntries } = replica.durability;
@@ -147,12 +166,12 @@ export class Lane {
   }
 
   private syncNow(batch: Batch): void {
-    this.busy = true;
+    this.begin();
     this.syncWanted = false;
     this.unsyncedEntries = 0;
     this.log.sync((error) => {
       this.busy = false;
-      if (error !== null) this.components.fatal(error);
+      if (error !== null) this.fail(error);
       else this.finish(batch);
     });
   }

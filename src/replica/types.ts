@@ -13,6 +13,8 @@ export const HOST_LOST = -3;
 /** This node has no replica of the group. */
 export const HOST_NO_GROUP = -4;
 export const HOST_STOPPING = -5;
+/** No more records are taken in: this node's disk, or that of most members, is nearly full. */
+export const HOST_DISK_FULL = -6;
 
 /** `detail` is the machine's own text or data; valid during the call only. */
 export type ProposeDone = (code: number, value: number, detail: Uint8Array | null) => void;

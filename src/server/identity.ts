@@ -3,7 +3,7 @@
 import { readdir } from "node:fs/promises";
 import type { NodeId } from "../base/ids.ts";
 import type { Logger } from "../base/logger.ts";
-import { openNodeMeta, withNewStore, withoutCatalog, writeNodeMeta, type NodeMeta } from "../store/node-meta.ts";
+import { isNodeMeta, openNodeMeta, withNewStore, withoutCatalog, writeNodeMeta, type NodeMeta } from "../store/node-meta.ts";
 
 /** Folders that a node makes beside its identity. */
 export const DATA_FOLDERS = ["store", "catalog", "log"] as const;
@@ -46,6 +46,13 @@ export class Identity {
   async lostCatalog(reason: string): Promise<void> {
     this.logger.error({ reason }, "the catalog's replica on this node is damaged; it is fetched again from the other nodes");
     await this.save(withoutCatalog(this.current));
+  }
+
+  /** Writes the identity again if the file is not what it should be. */
+  async scrub(): Promise<void> {
+    if (await isNodeMeta(this.directory, this.current)) return;
+    this.logger.warn({}, "the file of this node's identity is damaged: it is written again");
+    await this.save(this.current);
   }
 
   /** The cluster has seen a later start of this node than the directory knows of. */

@@ -31,6 +31,10 @@ export function renderMetrics(host: ReplicaHost, broker: NodeBroker, logs: reado
   metric("flotilla_groups_leading", "gauge", "Groups that this node leads.", [["", leading]]);
   metric("flotilla_groups_resting", "gauge", "Replicas at rest: they do not tick.", [["", resting]]);
   metric("flotilla_groups_leaderless", "gauge", "Groups of the cluster without a leader, as this node sees it.", [["", leaderlessGroups]]);
+  metric("flotilla_replicas_damaged_total", "counter", "Replicas taken out of service since the start because of damage.", [
+    ["", host.quarantine.count],
+  ]);
+  metric("flotilla_replicas_quarantined", "gauge", "Damaged replicas that wait for a successor.", [["", host.quarantine.size]]);
   const names = ["catalog", "data"] as const;
   const perLog = (pick: (stats: ReturnType<SharedLog["stats"]>) => number): [string, number][] =>
     logs.map((log, at) => [`{log="${names[at]}"}`, pick(log.stats())]);
@@ -57,6 +61,12 @@ export function renderMetrics(host: ReplicaHost, broker: NodeBroker, logs: reado
     "gauge",
     "Bytes of entries that are still needed.",
     perLog((stats) => stats.bytesLive),
+  );
+  metric(
+    "flotilla_log_moved_bytes_total",
+    "counter",
+    "Payload bytes written again so that a file that was mostly dead could go.",
+    perLog((stats) => stats.bytesMoved),
   );
   metric("flotilla_event_loop_delay_seconds", "gauge", "Delay of the event loop since the last scrape, by quantile.", [
     ['{quantile="0.5"}', eventLoopDelay.percentile(50) / 1e9],

@@ -14,6 +14,7 @@ import { NodeBroker } from "../broker/broker.ts";
 import { splitMembers } from "../broker/reshaper.ts";
 import { advertisedHostOf, peersOf, type PeerAddress, type Settings } from "../config/settings.ts";
 import { DirectoryLock } from "../log/directory-lock.ts";
+import { isNoSpace } from "../log/disk.ts";
 import { LogCorruptError } from "../log/errors.ts";
 import { NodeDisk } from "../log/node-disk.ts";
 import { SegmentLog } from "../log/segment-log.ts";
@@ -22,6 +23,7 @@ import { SegmentRows } from "../log/segment-rows.ts";
 import type { NodeRegistration } from "../machine/catalog/commands.ts";
 import { machineFor } from "../machine/registry.ts";
 import type { PeerLinks } from "../peer/links.ts";
+import { FitnessWatch } from "../replica/fitness.ts";
 import { ReplicaHost } from "../replica/host.ts";
 import { DURABILITY_FSYNC, HOST_DEFAULTS, type GroupDescriptor, type HostEvents } from "../replica/types.ts";
 import { Checkpoints } from "../store/checkpoints.ts";
@@ -33,6 +35,8 @@ import { Identity } from "./identity.ts";
 import { Joining } from "./joining.ts";
 import { renderMetrics } from "./metrics.ts";
 import { makeLinks, startLinks, type PeeringComponents } from "./peering.ts";
+import { Reserve } from "./reserve.ts";
+import { Scrubbing } from "./scrubbing.ts";
 import { systemClock } from "./system-clock.ts";
 import { tlsFilesOf } from "./tls.ts";
 
@@ -70,6 +74,8 @@ export class FlotillaNode {
   private readonly components: NodeComponents;
   private readonly peers: readonly PeerAddress[];
   private readonly ended = new AbortController();
+  private readonly disk = new NodeDisk();
+  private readonly reserve: Reserve;
   private identity!: Identity;
   private host: ReplicaHost | null = null;
   private broker: NodeBroker | null = null;
@@ -82,6 +88,7 @@ export class FlotillaNode {
     this.components = components;
     this.logger = components.logger.child({ node: settings.nodeId });
     this.peers = peersOf(settings);
+    this.reserve = new Reserve(settings.dataDir, settings.diskReserveBytes, this.logger);
   }
 
   /** Resolves when the node listens; it serves calls as soon as the catalog has a leader. */
@@ -91,7 +98,7 @@ export class FlotillaNode {
     const lock = await DirectoryLock.acquire(settings.dataDir);
     this.stack.add(() => lock[Symbol.asyncDispose]());
     const identity = { directory: settings.dataDir, clusterId: settings.clusterId, nodeId: toNodeId(settings.nodeId) };
-    this.identity = await Identity.open(identity, logger);
+    this.identity = await this.withRoom(() => Identity.open(identity, logger));
     const http = new HttpEndpoint(
       { host: settings.host, port: settings.httpPort },
       {
@@ -124,21 +131,38 @@ export class FlotillaNode {
   private async bringUp(): Promise<void> {
     for (let recoveries = 0; ; recoveries++) {
       try {
-        await this.open();
+        await this.withRoom(() => this.open());
         return;
       } catch (error) {
         await this.closeParts();
         if (!(error instanceof LostError) || recoveries >= RECOVERIES_MAX) throw error;
         if (this.peers.length === 1 && error.what !== "store") throw error.cause;
-        await this.setAside(error);
+        await this.withRoom(() => this.setAside(error));
       }
     }
   }
 
+  /** Does it again, once there is space, when the disk was full. */
+  private async withRoom<T>(work: () => Promise<T>): Promise<T> {
+    for (;;) {
+      try {
+        return await work();
+      } catch (error) {
+        if (!isNoSpace(error)) throw error;
+        await this.closeParts();
+        await this.makeRoom();
+      }
+    }
+  }
+
+  private makeRoom(): Promise<void> {
+    return this.reserve.makeRoom(() => this.disk.freeBytes(this.settings.dataDir), this.ended.signal);
+  }
+
   private async open(): Promise<void> {
     const { settings, logger } = this;
+    const { disk } = this;
     const kv = await this.openStore();
-    const disk = new NodeDisk();
     const random = new Prng(randomBytes(4).readUInt32LE());
     const openLog = async (name: "catalog" | "log", id: LogId, segmentBytes: number): Promise<SegmentLog> => {
       const directory = join(settings.dataDir, name);
@@ -193,11 +217,44 @@ export class FlotillaNode {
     this.parts.add(() => links[Symbol.asyncDispose]());
     await startLinks(links, settings.nodeId, this.peers);
     this.broker!.start();
+    await this.watchDisk(host);
     const api = new GrpcApi({ host: settings.host, port: settings.apiPort, tls: tlsFilesOf(settings) }, { broker: this.broker!, logger });
     await api.start();
     this.parts.add(() => api[Symbol.asyncDispose]());
+    const { identity } = this;
+    const scrubbing = new Scrubbing(
+      { bytesPerSecond: settings.scrubBytesPerSecond, pauseMs: settings.scrubPauseMs },
+      {
+        clock: systemClock,
+        logger,
+        fatal: this.fatal,
+        tasks: [(pace) => catalogLog.scrub(pace), (pace) => dataLog.scrub(pace), (pace) => host.scrub(pace), () => identity.scrub()],
+      },
+    );
+    scrubbing.start();
+    this.parts.add(() => scrubbing.stop());
     await this.forgetSetAside();
     logger.info({ apiPort: api.port, peerPort: links.port, httpPort: settings.httpPort, dataDir: settings.dataDir }, "node is up");
+  }
+
+  private async watchDisk(host: ReplicaHost): Promise<void> {
+    const { diskWatermarkBytes, slowWriteMs, dataDir } = this.settings;
+    const watch = new FitnessWatch(
+      { watermarkBytes: diskWatermarkBytes, slowWriteMs },
+      {
+        clock: systemClock,
+        logger: this.logger,
+        oldestWriteMs: () => host.oldestWriteMs(),
+        changed: (fitness) => this.broker?.fitnessChanged(fitness),
+        freeBytes: async () => {
+          const free = await this.disk.freeBytes(dataDir);
+          await this.reserve.fill(free - diskWatermarkBytes);
+          return free;
+        },
+      },
+    );
+    await watch.start();
+    this.parts.add(() => watch.stop());
   }
 
   private async openStore(): Promise<LevelKv> {
@@ -292,8 +349,12 @@ export class FlotillaNode {
     };
   }
 
-  /** A damaged store is set aside, as at the start; everything else ends the process. */
+  /** A full disk is waited for, a damaged store set aside, as at the start; everything else ends the process. */
   private readonly fatal = (error: Error): void => {
+    if (isNoSpace(error)) {
+      this.restart("the disk is full", () => this.makeRoom());
+      return;
+    }
     const cause = [error, error.cause].find((one) => one instanceof StoreDamagedError);
     if (cause instanceof StoreDamagedError) this.restart(cause.message, () => this.setAside(new LostError("store", cause)));
     else this.components.fatal(error);
@@ -306,7 +367,7 @@ export class FlotillaNode {
     this.restarting = (async () => {
       this.broker?.stop();
       await this.closeParts();
-      await between();
+      await this.withRoom(between);
       if (!this.ended.signal.aborted) await this.bringUp();
     })().then(
       () => {

@@ -89,6 +89,12 @@ function refuseForeign(known: NodeMeta, { directory, clusterId, nodeId }: { dire
     throw new NodeMetaError(`${directory} belongs to node ${known.nodeId}, not ${nodeId}; check --data-dir and --node-id`);
 }
 
+/** True when the file is there and says just this. */
+export async function isNodeMeta(directory: string, meta: NodeMeta): Promise<boolean> {
+  const known = await read(join(directory, FILE));
+  return known !== null && known !== "damaged" && checksum(known) === checksum(meta);
+}
+
 /** Null when there is none, "damaged" when it cannot be read. */
 async function read(path: string): Promise<NodeMeta | "damaged" | null> {
   let text: string;

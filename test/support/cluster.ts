@@ -16,6 +16,8 @@ const READY_TIMEOUT_MS = 30_000;
 export type ClusterOptions = {
   readonly nodes: number;
   /** Extra settings of every node, as FLOTILLA_* variables. */ readonly env?: Readonly<Record<string, string>>;
+  /** Called with each node's data directory, which is not there yet, before it starts. */
+  readonly prepare?: (node: number, directory: string) => Promise<void>;
 };
 
 type Ports = { readonly api: number; readonly peer: number; readonly http: number };
@@ -54,6 +56,12 @@ export class TestCluster {
   /** What the node printed last, for a failing test's message. */
   outputOf(node: number): string {
     return (this.output.get(node) ?? []).join("").slice(-4_000);
+  }
+
+  /** The events that the node logged since then. */
+  loggedSince(node: number, sinceMs: number): string[] {
+    const lines = (this.output.get(node) ?? []).join("").split("\n");
+    return lines.filter((line) => Date.parse(/"time":"([^"]+)"/.exec(line)?.[1] ?? "") >= sinceMs);
   }
 
   start(node: number): void {
@@ -158,6 +166,7 @@ export async function startCluster(options: ClusterOptions): Promise<TestCluster
   }));
   const cluster = new TestCluster(directory, ports, options.env ?? {});
   try {
+    for (const node of cluster.nodeIds) await options.prepare?.(node, cluster.dataDir(node));
     for (const node of cluster.nodeIds) cluster.start(node);
     await Promise.all(cluster.nodeIds.map((node) => cluster.ready(node)));
     return cluster;

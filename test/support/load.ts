@@ -15,8 +15,12 @@ export class NumberedLoad {
   private running = true;
   private loop: Promise<void> = Promise.resolve();
 
-  constructor(producer: Producer, keys: number) {
+  private readonly pauseMs: number;
+
+  /** A record of every key, then a pause. */
+  constructor(producer: Producer, keys: number, pauseMs = 2) {
     this.producer = producer;
+    this.pauseMs = pauseMs;
     this.keys = keys;
     this.next = Array.from({ length: keys }, () => 0);
   }
@@ -42,7 +46,7 @@ export class NumberedLoad {
   private async run(): Promise<void> {
     for (let turn = 0; this.running; turn++) {
       for (let key = 0; key < this.keys; key++) this.append(key);
-      await new Promise((resolve) => setTimeout(resolve, 2));
+      await new Promise((resolve) => setTimeout(resolve, this.pauseMs));
       await this.producer.ready();
     }
   }

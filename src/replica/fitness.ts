@@ -1,0 +1,87 @@
+// Whether this node's disk lets it lead. Near its end nothing more is taken in, so that what frees space can still run;
+// a disk that does not finish its writes makes everybody wait for a leader who need not be here.
+
+import type { Clock, Timer } from "../base/clock.ts";
+import type { Logger } from "../base/logger.ts";
+
+export type Fitness = "fit" | "full" | "slow";
+
+const EVERY_MS = 500;
+/** A node is slow until its writes were quick for so long. */
+const QUICK_AGAIN_MS = 10_000;
+/** Space is there again only well above the watermark, or a node would swing to and fro. */
+const SPACE_AGAIN = 1.25;
+
+export type FitnessSettings = {
+  /** Free bytes of the disk below which it counts as full; 0: never. */
+  readonly watermarkBytes: number;
+  /** A write that takes longer makes the disk a slow one. */
+  readonly slowWriteMs: number;
+};
+
+export type FitnessComponents = {
+  readonly clock: Clock;
+  readonly logger: Logger;
+  readonly freeBytes: () => Promise<number>;
+  /** How long the longest write under way has taken so far; 0 = none is. */
+  readonly oldestWriteMs: () => number;
+  readonly changed: (fitness: Fitness) => void;
+};
+
+export class FitnessWatch {
+  private readonly settings: FitnessSettings;
+  private readonly components: FitnessComponents;
+  private current: Fitness = "fit";
+  private isFull = false;
+  private slowUntilMs = 0;
+  private timer: Timer | null = null;
+  private looking = false;
+  private stopped = false;
+
+  constructor(settings: FitnessSettings, components: FitnessComponents) {
+    this.settings = settings;
+    this.components = components;
+  }
+
+  /** Resolves after the first look at the disk: a node must not begin as a fit one that is not. */
+  async start(): Promise<void> {
+    await this.look();
+    const round = (): void => {
+      const { clock, oldestWriteMs } = this.components;
+      if (oldestWriteMs() > this.settings.slowWriteMs) this.slowUntilMs = clock.monotonicMs() + QUICK_AGAIN_MS;
+      this.judge();
+      // A file system that does not answer says nothing, and must not keep the time of writes from being looked at.
+      if (!this.looking) void this.look();
+      if (!this.stopped) this.timer = clock.schedule(EVERY_MS, round);
+    };
+    this.timer = this.components.clock.schedule(EVERY_MS, round);
+  }
+
+  stop(): void {
+    this.stopped = true;
+    this.timer?.cancel();
+  }
+
+  private async look(): Promise<void> {
+    this.looking = true;
+    try {
+      const free = await this.components.freeBytes();
+      this.isFull = free < this.settings.watermarkBytes * (this.isFull ? SPACE_AGAIN : 1);
+    } catch (error) {
+      this.components.logger.warn({ error: (error as Error).message }, "the free space of the disk is not known");
+    } finally {
+      this.looking = false;
+    }
+    this.judge();
+  }
+
+  private judge(): void {
+    const { clock, logger, changed } = this.components;
+    const next = this.isFull ? "full" : clock.monotonicMs() < this.slowUntilMs ? "slow" : "fit";
+    if (next === this.current || this.stopped) return;
+    this.current = next;
+    if (next === "fit") logger.info({}, "the disk is fit again: this node may lead");
+    else logger.warn({ disk: next }, "the disk is not fit: leaders move away");
+    changed(next);
+  }
+}
