@@ -79,6 +79,8 @@ export class FlotillaNode {
   private identity!: Identity;
   private host: ReplicaHost | null = null;
   private broker: NodeBroker | null = null;
+  /** The API takes calls. */
+  private isServing = false;
   private logs: readonly [catalog: SegmentLog, data: SegmentLog] | null = null;
   private restarting: Promise<void> | null = null;
   private stopping: Promise<void> | null = null;
@@ -102,7 +104,7 @@ export class FlotillaNode {
     const http = new HttpEndpoint(
       { host: settings.host, port: settings.httpPort },
       {
-        ready: () => this.broker?.ready ?? false,
+        ready: () => this.isServing && this.broker?.ready === true,
         metrics: () => (this.host === null || this.broker === null ? "" : renderMetrics(this.host, this.broker, this.logs!)),
       },
     );
@@ -220,6 +222,7 @@ export class FlotillaNode {
     await this.watchDisk(host);
     const api = new GrpcApi({ host: settings.host, port: settings.apiPort, tls: tlsFilesOf(settings) }, { broker: this.broker!, logger });
     await api.start();
+    this.isServing = true;
     this.parts.add(() => api[Symbol.asyncDispose]());
     const { identity } = this;
     const scrubbing = new Scrubbing(
@@ -382,6 +385,7 @@ export class FlotillaNode {
   private async closeParts(): Promise<void> {
     const { parts } = this;
     this.parts = new Closers();
+    this.isServing = false;
     this.broker = null;
     this.host = null;
     this.logs = null;
