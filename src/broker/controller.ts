@@ -174,7 +174,7 @@ export class Controller {
     const { host, nodeId, router, logger } = this.components;
     const damaged = [...host.quarantine.all()]
       .map(([group, { replica }]) => ({ group, replica }))
-      .filter(({ group, replica }) => this.rowOf(group)?.replicas.includes(replica) === true)
+      .filter(({ group, replica }) => this.canBeReplaced(this.rowOf(group)?.replicas ?? [], replica))
       .slice(0, RENEWALS_PER_COMMAND_MAX);
     if (damaged.length === 0 || this.renewing || this.stopped) return;
     this.renewing = true;
@@ -182,6 +182,11 @@ export class Controller {
       this.renewing = false;
       if (error === null && code === CATALOG_OK) logger.info({ replicas: damaged.length }, "damaged replicas get successors");
     });
+  }
+
+  /** The others are a majority without it. Of one or two replicas the damaged one may be all there is: its records stay. */
+  private canBeReplaced(replicas: readonly ReplicaId[], damaged: ReplicaId): boolean {
+    return replicas.includes(damaged) && replicas.length - 1 > replicas.length / 2;
   }
 
   /** Asks the leaders of groups whose replica is to go whether they still count on it, and removes those that do not. */

@@ -59,6 +59,7 @@ export class SegmentLog implements SharedLog {
   private readonly segments: Segment[];
   private nextSequence: number;
   private busy = false;
+  private isCompacting = false;
   /** The next append begins another file. */
   private mustRoll = false;
   private failure: Error | null = null;
@@ -231,7 +232,14 @@ export class SegmentLog implements SharedLog {
   }
 
   compact(): Promise<void> {
-    if (!this.isClosed && this.failure === null) this.later(() => this.compactor.prepare());
+    // One step waits at a time, however long the work before it takes.
+    if (!this.isClosed && this.failure === null && !this.isCompacting) {
+      this.isCompacting = true;
+      this.later(async () => {
+        this.isCompacting = false;
+        await this.compactor.prepare();
+      });
+    }
     return this.maintenance;
   }
 

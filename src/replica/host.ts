@@ -103,7 +103,7 @@ export class ReplicaHost {
     this.catalogLane = lane(components.catalogLog);
     this.dataLane = lane(components.dataLog);
     this.outbox = new Outbox(components.transport, (group, to) => this.unreachable(group, to));
-    this.applier = new Applier({ clock, logOf, events, touched, damaged: (replica, reason) => this.damaged(replica, reason) });
+    this.applier = new Applier({ clock, logOf, events, touched, damaged: (replica, reason) => this.damaged(replica, reason, true) });
     this.checkpointer = new Checkpointer(settings, { store: components.store, logOf, logger, failed: (error) => events.fatal(error) });
     this.snapshots = new Snapshots({ ...components, replicaOf: (group) => this.replicas.get(group), logOf, touched });
     this.elections = new Elections({ clock, random: components.random, touched });
@@ -157,9 +157,16 @@ export class ReplicaHost {
     return true;
   }
 
-  /** What was read of the replica's log is not what was written: it leaves service at once. */
-  damaged(replica: Replica, reason: string): void {
+  /**
+   * What was read of the replica's log is not what was written: it leaves service at once. Where the others are no majority
+   * without it nobody could take its place, so it stays, and only what is damaged is not served; unless it cannot go on.
+   */
+  damaged(replica: Replica, reason: string, cannotGoOn = false): void {
     if (replica.closed) return;
+    if (!cannotGoOn && replica.configuration.voters.length < 3 && replica.configuration.voters.includes(replica.descriptor.self)) {
+      this.components.logger.error({ group: replica.group, reason }, "records are damaged, and no majority could bring them back");
+      return;
+    }
     this.quarantine.leave(replica);
     this.outbox.flush();
     this.quarantine.note(replica.group, replica.descriptor.self, reason);

@@ -6,7 +6,7 @@ import { mkdir, rename, rm, readdir } from "node:fs/promises";
 import { join } from "node:path";
 import { crc32 } from "node:zlib";
 import { GrpcApi } from "../api/grpc-server.ts";
-import { CATALOG_GROUP, replicaId, toNodeId } from "../base/ids.ts";
+import { CATALOG_GROUP, nodeOfReplica, replicaId, toNodeId } from "../base/ids.ts";
 import { TAIL_CACHE_BYTES_MAX } from "../base/limits.ts";
 import type { Logger } from "../base/logger.ts";
 import { Prng } from "../base/prng.ts";
@@ -21,6 +21,7 @@ import { SegmentLog } from "../log/segment-log.ts";
 import { segmentNumber } from "../log/segment.ts";
 import { SegmentRows } from "../log/segment-rows.ts";
 import type { NodeRegistration } from "../machine/catalog/commands.ts";
+import type { CatalogMachine } from "../machine/catalog/catalog.ts";
 import { machineFor } from "../machine/registry.ts";
 import type { PeerLinks } from "../peer/links.ts";
 import { FitnessWatch } from "../replica/fitness.ts";
@@ -83,6 +84,9 @@ export class FlotillaNode {
   private isServing = false;
   private logs: readonly [catalog: SegmentLog, data: SegmentLog] | null = null;
   private restarting: Promise<void> | null = null;
+  /** A restart that was asked for and has yet to begin; the first start is under way. */
+  private wanted: { readonly reason: string; readonly between: () => Promise<void> } | null = null;
+  private isOpening = true;
   private stopping: Promise<void> | null = null;
 
   constructor(settings: Settings, components: NodeComponents) {
@@ -111,6 +115,8 @@ export class FlotillaNode {
     await http.start();
     this.stack.add(() => http[Symbol.asyncDispose]());
     await this.bringUp();
+    this.isOpening = false;
+    if (this.wanted !== null) this.restarting = this.restartWanted();
   }
 
   /** Moves leaders away, finishes what is under way, closes everything. */
@@ -236,7 +242,7 @@ export class FlotillaNode {
     );
     scrubbing.start();
     this.parts.add(() => scrubbing.stop());
-    await this.forgetSetAside();
+    await this.forgetSetAside(host);
     logger.info({ apiPort: api.port, peerPort: links.port, httpPort: settings.httpPort, dataDir: settings.dataDir }, "node is up");
   }
 
@@ -363,23 +369,28 @@ export class FlotillaNode {
     else this.components.fatal(error);
   };
 
-  /** Closes all parts, does what is needed between, and opens them again. Once at a time. */
+  /** Closes all parts, does what is needed between, and opens them again; while they are being opened, right after that. */
   private restart(reason: string, between: () => Promise<void>): void {
-    if (this.restarting !== null || this.stopping !== null) return;
-    this.logger.warn({ reason }, "the node restarts its parts");
-    this.restarting = (async () => {
-      this.broker?.stop();
-      await this.closeParts();
-      await this.withRoom(between);
-      if (!this.ended.signal.aborted) await this.bringUp();
-    })().then(
-      () => {
-        this.restarting = null;
-      },
-      (error: unknown) => {
-        if (!this.ended.signal.aborted) this.components.fatal(error as Error);
-      },
-    );
+    if (this.stopping !== null) return;
+    this.wanted ??= { reason, between };
+    if (!this.isOpening) this.restarting ??= this.restartWanted();
+  }
+
+  private async restartWanted(): Promise<void> {
+    try {
+      while (this.wanted !== null && !this.ended.signal.aborted) {
+        const { reason, between } = this.wanted;
+        this.wanted = null;
+        this.logger.warn({ reason }, "the node restarts its parts");
+        this.broker?.stop();
+        await this.closeParts();
+        await this.withRoom(between);
+        await this.bringUp();
+      }
+    } catch (error) {
+      if (!this.ended.signal.aborted) this.components.fatal(error as Error);
+    }
+    this.restarting = null;
   }
 
   private async closeParts(): Promise<void> {
@@ -405,13 +416,19 @@ export class FlotillaNode {
     await rename(join(dataDir, what), join(dataDir, name));
   }
 
-  /** The catalog has given this node new replicas: what was set aside of the old ones has no use any more. */
-  private async forgetSetAside(): Promise<void> {
-    const { dataDir } = this.settings;
+  /**
+   * What an earlier start set aside goes, once the catalog has given this node new replicas; unless the node holds topics of
+   * one or two replicas, of which it may be all that is left.
+   */
+  private async forgetSetAside(host: ReplicaHost): Promise<void> {
+    const { dataDir, nodeId } = this.settings;
+    const catalog = host.get(CATALOG_GROUP)!.machine as CatalogMachine;
+    for (const { partitions } of catalog.topics())
+      for (const { replicas } of partitions)
+        if (replicas.length < 3 && replicas.some((replica) => nodeOfReplica(replica) === nodeId)) return;
     const ofThisStart = `${LOST_PREFIX}${this.identity.meta.incarnation}-`;
     for (const name of await readdir(dataDir))
-      if (name.startsWith(LOST_PREFIX) && !(name.startsWith(ofThisStart) && name.endsWith("-store")))
-        await rm(join(dataDir, name), { recursive: true, force: true });
+      if (name.startsWith(LOST_PREFIX) && !name.startsWith(ofThisStart)) await rm(join(dataDir, name), { recursive: true, force: true });
   }
 
   private get registration(): NodeRegistration {
