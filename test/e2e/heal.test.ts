@@ -1,6 +1,7 @@
 // What is lost or damaged on one node comes back from the others by itself, under load, and nothing is ever served wrong.
 
-import { rm } from "node:fs/promises";
+import { readdir, readFile, rm, writeFile } from "node:fs/promises";
+import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { Flotilla } from "../../src/client/index.ts";
 import { startCluster, type TestCluster } from "../support/cluster.ts";
@@ -36,6 +37,22 @@ async function healed(): Promise<void> {
   await eventually(() => left === 0, "all replicas are where they are to be");
 }
 
+/** Turns a bit of this text, which one file of the data log holds, the other way; and again back. */
+async function bitOf(directory: string, text: string): Promise<() => Promise<void>> {
+  const folder = join(directory, "log");
+  for (const name of await readdir(folder)) {
+    const path = join(folder, name);
+    const at = (await readFile(path)).indexOf(text);
+    if (at === -1) continue;
+    return async () => {
+      const bytes = await readFile(path);
+      bytes[at]! ^= 0x10;
+      await writeFile(path, bytes);
+    };
+  }
+  throw new Error("the text is in no file");
+}
+
 test("heal: a node whose disk was emptied comes back under its number and fetches everything", { timeout: 90_000 }, async () => {
   await cluster.kill(2);
   await rm(cluster.dataDir(2), { recursive: true });
@@ -49,6 +66,39 @@ test("heal: a node whose disk was emptied comes back under its number and fetche
   cluster.start(3);
   await cluster.ready(3);
 });
+
+test(
+  "heal: what only one node has is never given up: no part of it is served wrong, and all of it once the bit is right",
+  {
+    timeout: 90_000,
+  },
+  async () => {
+    await client.admin.createTopic({ name: "alone", partitions: 1, replicas: 1 });
+    const bodies = Array.from({ length: 300 }, (_, at) => `alone ${at} ${"x".repeat(200)}`);
+    await client.publish(
+      "alone",
+      bodies.map((body) => ({ body })),
+      { partition: 0 },
+    );
+    const victim = (await client.cluster.resolve("alone")).partitions[0]!.leader;
+    await cluster.kill(victim);
+    const flip = await bitOf(cluster.dataDir(victim), bodies[150]!);
+    await flip();
+    cluster.start(victim);
+    await cluster.ready(victim);
+    await healed();
+    await load.progress(500);
+    await expect(client.publish("alone", [{ body: "more" }], { partition: 0, signal: AbortSignal.timeout(1_000) })).rejects.toThrow(/./);
+    await expect(readAll(cluster.endpoints[0]!, "alone")).rejects.toThrow(/./);
+
+    await cluster.kill(victim);
+    await flip();
+    cluster.start(victim);
+    await cluster.ready(victim);
+    const received = await readAll(cluster.endpoints[0]!, "alone");
+    expect(received.map(({ body }) => Buffer.from(body).toString())).toEqual(bodies);
+  },
+);
 
 test("heal: nothing is lost, doubled or out of order, through any node", { timeout: 60_000 }, async () => {
   await load.stop();
