@@ -20,12 +20,14 @@ export class LogVersionError extends Error {
   }
 }
 
-/** An entry that cannot be read. TRIMMED: cut away; CORRUPT: its checksum is wrong. */
+export type LogReadCode = "TRIMMED" | "UNWRITTEN" | "CORRUPT";
+
+/** An entry that cannot be read. TRIMMED: cut away; UNWRITTEN: on its way to the disk; CORRUPT: its checksum is wrong. */
 export class LogReadError extends Error {
   override readonly name = "LogReadError";
-  readonly code: "TRIMMED" | "CORRUPT";
+  readonly code: LogReadCode;
 
-  constructor(code: "TRIMMED" | "CORRUPT", message: string) {
+  constructor(code: LogReadCode, message: string) {
     super(message);
     this.code = code;
   }
@@ -33,5 +35,5 @@ export class LogReadError extends Error {
 
 /** What the log holds is not what was written, or the disk does not give it back: the group has to be fetched again from its other members. */
 export function isDamage(error: Error): boolean {
-  return !(error instanceof LogReadError && error.code === "TRIMMED");
+  return !(error instanceof LogReadError && error.code !== "CORRUPT");
 }

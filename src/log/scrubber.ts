@@ -82,6 +82,8 @@ export class Scrubber {
         if (places.length === 0) break;
         try {
           const entries = await reader.readSome(group, places, READ_BYTES);
+          // The rest is on its way to the disk.
+          if (entries.length === 0) break;
           after = entries[entries.length - 1]!.index;
           await pace(entries.reduce((bytes, { payload }) => bytes + payload.length, 0));
         } catch (error) {

@@ -34,31 +34,51 @@ export class SegmentReader {
       done(new LogReadError(code, `entry ${first} of group ${group} is not held: the log has ${held}`), []);
       return;
     }
+    const writtenTo = this.writtenTo(start.segment);
+    if (start.position >= writtenTo) {
+      done(new LogReadError("UNWRITTEN", `entry ${first} of group ${group} is still being written`), []);
+      return;
+    }
     const places: Place[] = [start];
     const limit = Math.min(last, state.lastIndex);
     for (let index = first + 1; index <= limit; index++) {
       const place = state.find(index);
-      if (place === undefined || !fits(places, place, bytesMax)) break;
+      if (place === undefined || place.position >= writtenTo || !fits(places, place, bytesMax)) break;
       places.push(place);
     }
     this.readPlaces(group, first, places, done);
   }
 
-  /** As many of these entries of one file as one read takes, at least the first. */
+  /** As many of these entries of one file as one read takes, at least the first; none when that is still being written. */
   readSome(group: GroupId, wanted: readonly (Place & { readonly index: number })[], bytesMax: number): Promise<readonly Entry[]> {
+    const writtenTo = this.writtenTo(wanted[0]!.segment);
+    if (wanted[0]!.position >= writtenTo) return Promise.resolve([]);
     const places: Place[] = [wanted[0]!];
-    for (let at = 1; at < wanted.length && wanted[at]!.index === wanted[0]!.index + at && fits(places, wanted[at]!, bytesMax); at++)
-      places.push(wanted[at]!);
+    for (let at = 1; at < wanted.length; at++) {
+      const place = wanted[at]!;
+      if (place.index !== wanted[0]!.index + at || place.position >= writtenTo || !fits(places, place, bytesMax)) break;
+      places.push(place);
+    }
     return new Promise((resolve, reject) =>
       this.readPlaces(group, wanted[0]!.index, places, (error, entries) => (error === null ? resolve(entries) : reject(error))),
     );
+  }
+
+  private segmentOf(number: number): Segment {
+    return this.segments.find((segment) => segment.number === number)!;
+  }
+
+  /** The index knows of entries as soon as they are on their way; what lies at or beyond this place has yet to arrive. */
+  private writtenTo(number: number): number {
+    const { isSealed, position } = this.segmentOf(number);
+    return isSealed ? Number.POSITIVE_INFINITY : position;
   }
 
   /** Consecutive entries from `first` on, in one file. */
   private readPlaces(group: GroupId, first: number, places: readonly Place[], done: ReadDone): void {
     const start = places[0]!;
     const end = places[places.length - 1]!;
-    const segment = this.segments.find(({ number }) => number === start.segment)!;
+    const segment = this.segmentOf(start.segment);
     segment.readers += 1;
     segment.file.read(start.position, end.position + RECORD_HEADER_BYTES + end.length - start.position, (error, content) => {
       segment.readers -= 1;

@@ -36,14 +36,15 @@ export interface SharedLog {
   /**
    * Writes all groups' parts in one write (none: a mark that all before it is whole), in order, and calls back when they are durable (`sync`) or written (`!sync`).
    * One append at a time: the caller waits for the callback before the next. A callback error is fatal for the node.
-   * From the call on, `read` may be asked for these entries only after the callback.
+   * `read` gives these entries only after the callback.
    */
   append(writes: readonly GroupWrite[], sync: boolean, done: (error: Error | null) => void): void;
   /** Makes everything written so far durable (durability `interval` and `os`). */
   sync(done: (error: Error | null) => void): void;
   /**
    * Reads entries first..last, at least one and at most about `bytesMax` payload bytes, CRCs checked. Calls back with
-   * LogReadError code CORRUPT when a record is damaged and TRIMMED when `first` is no longer held.
+   * LogReadError code CORRUPT when a record is damaged, TRIMMED when `first` is no longer held and UNWRITTEN when its
+   * append is still under way.
    */
   read(group: GroupId, first: number, last: number, bytesMax: number, done: (error: Error | null, entries: readonly Entry[]) => void): void;
   /** Payload bytes of an entry, or the average of its segment when its index block is not in memory. */

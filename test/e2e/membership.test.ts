@@ -84,5 +84,6 @@ test("membership: after all that nothing is lost, doubled or out of order, throu
   await load.stop();
   const nodes = (await client.cluster.describe()).nodes;
   for (const { endpoint } of nodes) expect(violations(load.acked, await readAll(endpoint, TOPIC))).toEqual([]);
+  for (const node of cluster.nodeIds) expect(cluster.loggedSince(node, 0).filter((line) => line.includes("damaged"))).toEqual([]);
   expect(load.acked.length).toBeGreaterThan(6_000);
 });

@@ -38,6 +38,23 @@ test("log: an overwritten suffix is gone, also after a restart", async () => {
   }
 });
 
+test("log: what is still being written is neither read nor taken for damage", async () => {
+  await using log = await TestLog.create();
+  await log.append([write(1, [entry(1, 1, "a"), entry(2, 1, "b")])]);
+  const damaged: GroupId[] = [];
+  log.log.attach({ committedOf: () => 2, damaged: (group) => damaged.push(group) });
+  log.disk.hold();
+  const appended = log.append([write(1, [entry(3, 1, "c"), entry(4, 1, "d")])]);
+  await log.log.scrub(async () => {});
+  expect(text(await log.read(1, 1, 4))).toEqual(["1/1 a", "1/2 b"]);
+  await expect(log.read(1, 3, 4)).rejects.toMatchObject({ code: "UNWRITTEN" } satisfies Partial<LogReadError>);
+  log.disk.release();
+  await appended;
+  await log.log.scrub(async () => {});
+  expect(text(await log.read(1, 1, 4))).toEqual(["1/1 a", "1/2 b", "1/3 c", "1/4 d"]);
+  expect(damaged).toEqual([]);
+});
+
 test("log: a trimmed prefix is refused as trimmed, and segments without live entries are used again", async () => {
   await using log = await TestLog.create(16 * 1024);
   const body = "x".repeat(1_000);

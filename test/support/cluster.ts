@@ -2,10 +2,11 @@
 
 import { spawn, type ChildProcess } from "node:child_process";
 import { once } from "node:events";
+import { appendFileSync } from "node:fs";
 import { mkdtemp, rm } from "node:fs/promises";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { Flotilla } from "../../src/client/index.ts";
@@ -22,6 +23,7 @@ export type ClusterOptions = {
 
 type Ports = { readonly api: number; readonly peer: number; readonly http: number };
 
+/** With FLOTILLA_TEST_LOGS naming a folder, everything that the nodes print is kept there. */
 export class TestCluster {
   readonly directory: string;
   readonly endpoints: readonly string[];
@@ -83,9 +85,11 @@ export class TestCluster {
     });
     const lines: string[] = [];
     this.output.set(node, lines);
+    const { FLOTILLA_TEST_LOGS: folder } = process.env;
     const keep = (chunk: Buffer): void => {
       lines.push(chunk.toString());
       if (lines.length > 500) lines.shift();
+      if (folder !== undefined) appendFileSync(join(folder, `${basename(this.directory)}-${node}.log`), chunk);
     };
     child.stdout.on("data", keep);
     child.stderr.on("data", keep);

@@ -7,6 +7,7 @@ import { crc32 } from "node:zlib";
 import { Prng } from "../../src/base/prng.ts";
 import type { GroupId } from "../../src/base/ids.ts";
 import { silentLogger } from "../../src/base/logger.ts";
+import type { DiskFile } from "../../src/log/disk.ts";
 import { NodeDisk } from "../../src/log/node-disk.ts";
 import { SegmentLog } from "../../src/log/segment-log.ts";
 import type { GroupWrite } from "../../src/log/types.ts";
@@ -14,9 +15,35 @@ import { Entry, type HardState } from "../../src/raft/types.ts";
 import { LOG_DATA, segmentKeys } from "../../src/store/keys.ts";
 import { LevelKv } from "../../src/store/level-kv.ts";
 
+/** A disk whose writes wait while they are held. */
+export class HoldingDisk extends NodeDisk {
+  private held: (() => void)[] | null = null;
+
+  hold(): void {
+    this.held = [];
+  }
+
+  release(): void {
+    const held = this.held ?? [];
+    this.held = null;
+    for (const go of held) go();
+  }
+
+  override async open(path: string, options: { readonly create: boolean }): Promise<DiskFile> {
+    const file = await super.open(path, options);
+    const write = file.write.bind(file);
+    file.write = (...call) => {
+      if (this.held === null) write(...call);
+      else this.held.push(() => write(...call));
+    };
+    return file;
+  }
+}
+
 export class TestLog {
   readonly directory: string;
   readonly segmentBytes: number;
+  readonly disk = new HoldingDisk();
   /** Lives on over restarts: a file's salt must not come again. */
   private readonly random = new Prng(7);
   log!: SegmentLog;
@@ -42,7 +69,7 @@ export class TestLog {
     try {
       this.log = await SegmentLog.open(
         { directory: this.files, segmentBytes: this.segmentBytes },
-        { disk: new NodeDisk(), store: this.kv, keys: segmentKeys(LOG_DATA), random: this.random, logger: silentLogger },
+        { disk: this.disk, store: this.kv, keys: segmentKeys(LOG_DATA), random: this.random, logger: silentLogger },
       );
     } catch (error) {
       await this.kv.close();
