@@ -120,8 +120,9 @@ export class ProtoWriter {
   private bytes: Uint8Array;
   private at = 0;
 
-  constructor(capacity = 256) {
-    this.bytes = new Uint8Array(capacity);
+  /** Writes into `memory`, which belongs to the writer from then on, or into as many fresh bytes; more as it needs. */
+  constructor(memory: Uint8Array | number = 256) {
+    this.bytes = typeof memory === "number" ? new Uint8Array(memory) : memory;
   }
 
   get length(): number {
@@ -151,7 +152,17 @@ export class ProtoWriter {
   }
 
   blockAlways(field: number, value: Uint8Array): this {
-    this.tag(field, WIRE_BYTES).varint(value.length).reserve(value.length);
+    return this.blockHead(field, value.length).raw(value);
+  }
+
+  /** What stands in front of a block of `length` bytes that the caller brings. */
+  blockHead(field: number, length: number): this {
+    return this.tag(field, WIRE_BYTES).varint(length);
+  }
+
+  /** Encoded bytes, as they are. */
+  raw(value: Uint8Array): this {
+    this.reserve(value.length);
     this.bytes.set(value, this.at);
     this.at += value.length;
     return this;

@@ -5,7 +5,7 @@ import { AdminClient, ClusterClient, type CallOptions, type PartitionOffsets } f
 import { Channels } from "./channels.ts";
 import { Consumer, type ConsumerOptions } from "./consumer.ts";
 import { Producer, type Placed, type ProducerOptions } from "./producer.ts";
-import { BatchEncoder, bytesOf, type OutgoingRecord } from "./records.ts";
+import { BatchEncoder, bytesOf, HEAD_ROOM_BYTES, type OutgoingRecord } from "./records.ts";
 import { decodeFetched, encodeFetch, toBuffer, type FetchedPartition, type FetchPosition } from "./wire.ts";
 
 export type ConnectOptions = {
@@ -67,11 +67,12 @@ export class Flotilla {
     records: readonly OutgoingRecord[],
     options: CallOptions & { vhost?: string; partition?: number; partitionKey?: Uint8Array | string } = {},
   ): Promise<Placed & { count: number }> {
-    const encoder = new BatchEncoder(1024);
+    const encoder = new BatchEncoder(Buffer.allocUnsafeSlow(1024));
     for (const record of records) encoder.add(record);
+    const batch = encoder.finish().subarray(HEAD_ROOM_BYTES, HEAD_ROOM_BYTES + encoder.length);
     const writer = new ProtoWriter(encoder.length + 256).string(1, options.vhost ?? "").string(2, topic);
     if (options.partition !== undefined) writer.uintAlways(3, options.partition);
-    writer.blockAlways(4, encoder.finish()).uint(5, records.length);
+    writer.blockAlways(4, batch).uint(5, records.length);
     if (options.partitionKey !== undefined) writer.blockAlways(7, bytesOf(options.partitionKey));
     const answer = new ProtoReader(
       await this.channels.callRaw("flotilla.v1.Messaging", "Publish", toBuffer(writer), { signal: options.signal, isRepeatable: false }),

@@ -4,14 +4,18 @@
 import { BATCH_BYTES_MAX, BATCH_RECORDS_MAX } from "../base/limits.ts";
 import { FlotillaError } from "./errors.ts";
 import type { BatchOutcome, PublishLink } from "./publish-link.ts";
-import { BatchEncoder, type OutgoingRecord } from "./records.ts";
+import { BatchEncoder, HEAD_ROOM_BYTES, type OutgoingRecord } from "./records.ts";
 import type { RecordCallback } from "./producer.ts";
 
 export type Batch = {
   readonly partition: number;
   sequence: number;
   readonly count: number;
-  readonly records: Uint8Array;
+  /** Where its bytes stand, with room in front. */
+  readonly memory: Buffer;
+  readonly records: Buffer;
+  /** Times that it was given to a stream. */
+  sends: number;
   readonly callbacks: readonly (RecordCallback | undefined)[];
   readonly takenMs: number;
   /** The try that it was last sent in; answers to older tries may confirm, but not fail it. */
@@ -43,6 +47,10 @@ export interface SenderHost {
   /** The leader's address if it is known and can be reached. */
   preferredEndpoint(partition: number): string | undefined;
   released(bytes: number): void;
+  /** Memory for a batch of about so many bytes. */
+  memory(bytes: number): Buffer;
+  /** Nobody will look at this memory again. */
+  giveBack(memory: Buffer): void;
   fail(error: FlotillaError): void;
 }
 
@@ -123,12 +131,15 @@ export class PartitionSender {
     if (encoder === null || this.isStopped) return;
     this.dropOpenBatch();
     const { count, length } = encoder;
-    this.encoderBytes = Math.max(ENCODER_BYTES_MIN, Math.ceil(length * 1.125));
+    this.encoderBytes = Math.max(ENCODER_BYTES_MIN, Math.ceil((length + HEAD_ROOM_BYTES) * 1.125));
+    const memory = encoder.finish();
     const batch: Batch = {
       partition: this.partition,
       sequence: this.nextSequence,
       count,
-      records: encoder.finish(),
+      memory,
+      records: memory.subarray(HEAD_ROOM_BYTES, HEAD_ROOM_BYTES + length),
+      sends: 0,
       callbacks,
       takenMs: openedMs,
       attempt: 0,
@@ -175,6 +186,7 @@ export class PartitionSender {
       if (batch.isDone) continue;
       batch.attempt = this.attempt;
       batch.unknowns += 1;
+      batch.sends += 1;
       this.link!.send(batch);
     }
   }
@@ -233,7 +245,7 @@ export class PartitionSender {
     if (lingerMs > 0) this.lingerTimer = setTimeout(() => this.seal(), lingerMs);
     // At once when nothing is under way; otherwise with the next acknowledgement, or when the batch is full.
     else if (this.batches.length === 0) queueMicrotask(() => this.seal());
-    return new BatchEncoder(this.encoderBytes);
+    return new BatchEncoder(this.host.memory(this.encoderBytes));
   }
 
   private dropOpenBatch(): void {
@@ -258,6 +270,8 @@ export class PartitionSender {
       const { callbacks, error } = batch;
       for (let record = 0; record < callbacks.length; record++) callbacks[record]?.(error, this.partition, offsetOf(batch, record));
       this.host.released(batch.records.length);
+      // Of a batch that was sent again an older frame may still be on its way to the socket.
+      if (batch.sends === 1 && error === null) this.host.giveBack(batch.memory);
       for (const waiter of batch.waiters) waiter();
     }
     if (this.options.lingerMs === 0 && this.encoder !== null) this.seal();

@@ -4,6 +4,7 @@
 
 import { randomBytes } from "node:crypto";
 import { BATCH_BYTES_MAX, BATCH_RECORDS_MAX } from "../base/limits.ts";
+import { BufferPool } from "./buffer-pool.ts";
 import type { Channels } from "./channels.ts";
 import { FlotillaError } from "./errors.ts";
 import { PartitionSender, type Batch, type SenderHost, type SenderOptions } from "./partition-sender.ts";
@@ -72,6 +73,7 @@ export class Producer implements SenderHost {
   private bufferedBytes = 0;
   private sticky = 0;
   private spaceWaiters: (() => void)[] = [];
+  private readonly pool: BufferPool;
   private failure: FlotillaError | null = null;
   private isClosing = false;
   private readonly closed: (self: Producer) => void;
@@ -91,6 +93,7 @@ export class Producer implements SenderHost {
     this.partitioner = options.partitioner;
     const { partitioner: _, ...given } = options;
     this.options = { ...DEFAULTS, ...given, producerId: given.producerId ?? randomProducerId() };
+    this.pool = new BufferPool(this.options.bufferBytesMax);
     this.senderOptions = { ...this.options, ownsEpoch: given.producerId === undefined };
   }
 
@@ -201,6 +204,14 @@ export class Producer implements SenderHost {
   released(bytes: number): void {
     this.bufferedBytes -= bytes;
     if (this.bufferedBytes < this.options.bufferBytesMax / 2 && this.spaceWaiters.length > 0) this.wake(this.spaceWaiters.splice(0));
+  }
+
+  memory(bytes: number): Buffer {
+    return this.pool.take(bytes);
+  }
+
+  giveBack(memory: Buffer): void {
+    this.pool.give(memory);
   }
 
   fail(error: FlotillaError): void {

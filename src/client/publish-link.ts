@@ -5,10 +5,12 @@ import { DecodeError } from "../base/bytes.ts";
 import { FRAME_BATCHES_MAX } from "../base/limits.ts";
 import { ProtoWriter } from "../base/protobuf.ts";
 import { FlotillaError, fromGrpc } from "./errors.ts";
-import { decodeAcks, encodeBatch, encodeOpen, toBuffer, type Ack, type OutgoingBatch, type PublishOpen } from "./wire.ts";
+import { decodeAcks, encodeBatch, encodeOpen, frameInPlace, toBuffer, type Ack, type OutgoingBatch, type PublishOpen } from "./wire.ts";
 
 /** Bytes of one frame; a larger batch travels alone. A quarter of the server's limit. */
 const FRAME_BYTES_MAX = 1024 * 1024;
+/** A batch of so many bytes makes a frame of its own, without being copied. */
+const ALONE_BYTES_MIN = 16 * 1024;
 
 export type BatchOutcome = { readonly baseOffset: number; readonly duplicate: boolean; readonly error: FlotillaError | null };
 
@@ -65,21 +67,36 @@ export class PublishLink<Batch extends OutgoingBatch> {
   }
 
   private flush(): void {
-    while (!this.isClosed && !this.isBlocked && this.waiting.length > 0) {
-      const writer = new ProtoWriter(Math.min(FRAME_BYTES_MAX, this.waiting[0]!.records.length + 1024));
-      if (this.nextId === 1) encodeOpen(writer, this.open);
-      let taken = 0;
-      while (taken < Math.min(this.waiting.length, FRAME_BATCHES_MAX)) {
-        if (taken > 0 && writer.length + this.waiting[taken]!.records.length > FRAME_BYTES_MAX) break;
-        const batch = this.waiting[taken]!;
-        encodeBatch(writer, this.nextId, batch);
-        this.outstanding.set(this.nextId, batch);
-        this.nextId += 1;
-        taken += 1;
-      }
-      this.waiting.splice(0, taken);
-      this.isBlocked = !this.stream.write(toBuffer(writer));
+    if (this.isClosed || this.waiting.length === 0) return;
+    if (this.nextId === 1) {
+      const writer = new ProtoWriter(256);
+      encodeOpen(writer, this.open);
+      this.stream.write(toBuffer(writer));
     }
+    while (!this.isClosed && !this.isBlocked && this.waiting.length > 0) this.isBlocked = !this.stream.write(this.nextFrame());
+  }
+
+  private nextFrame(): Buffer {
+    const first = this.waiting[0]!;
+    if (first.records.length >= ALONE_BYTES_MIN && first.sends === 1) {
+      this.waiting.shift();
+      return frameInPlace(this.number(first), first);
+    }
+    const writer = new ProtoWriter(Math.min(FRAME_BYTES_MAX, first.records.length + 1024));
+    let taken = 0;
+    while (taken < Math.min(this.waiting.length, FRAME_BATCHES_MAX)) {
+      const batch = this.waiting[taken]!;
+      if (taken > 0 && (batch.records.length >= ALONE_BYTES_MIN || writer.length + batch.records.length > FRAME_BYTES_MAX)) break;
+      encodeBatch(writer, this.number(batch), batch);
+      taken += 1;
+    }
+    this.waiting.splice(0, taken);
+    return toBuffer(writer);
+  }
+
+  private number(batch: Batch): number {
+    this.outstanding.set(this.nextId, batch);
+    return this.nextId++;
   }
 
   private receive(bytes: Buffer): void {

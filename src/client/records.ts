@@ -38,18 +38,23 @@ const FIELD_RECORDS = 0x0a;
 const FIELD_KEY = 0x0a;
 const FIELD_BODY = 0x12;
 
+/** Bytes left free in front of a batch, for what the wire wants there. */
+export const HEAD_ROOM_BYTES = 64;
+
 /** Encodes records one after the other into a growing buffer: no object and no copy per record beyond the bytes. */
 export class BatchEncoder {
   private bytes: Buffer;
-  private at = 0;
+  private at = HEAD_ROOM_BYTES;
   count = 0;
 
-  constructor(capacity: number) {
-    this.bytes = Buffer.allocUnsafeSlow(capacity);
+  /** `memory`, all of an ArrayBuffer, belongs to the encoder until `finish` hands it, or more, back. */
+  constructor(memory: Buffer) {
+    this.bytes = memory;
   }
 
+  /** Bytes of the batch so far. */
   get length(): number {
-    return this.at;
+    return this.at - HEAD_ROOM_BYTES;
   }
 
   add(record: OutgoingRecord): void {
@@ -62,14 +67,15 @@ export class BatchEncoder {
 
   /** Takes back the last record, which began at `length`. */
   takeBack(length: number): void {
-    this.at = length;
+    this.at = HEAD_ROOM_BYTES + length;
     this.count -= 1;
   }
 
-  /** The batch; the encoder is then spent. Its memory belongs to the caller and is never written again. */
-  finish(): Uint8Array {
+  /** The memory whose bytes from HEAD_ROOM_BYTES on are the batch, `length` of them. The encoder is then spent. */
+  finish(): Buffer {
     // A batch may wait for long: it must not hold much more memory than it has bytes.
-    return this.at * 2 < this.bytes.length ? new Uint8Array(this.bytes.subarray(0, this.at)) : this.bytes.subarray(0, this.at);
+    if (this.at * 2 < this.bytes.length) this.resize(this.at);
+    return this.bytes;
   }
 
   private addPlain(body: Uint8Array | string, key: Uint8Array | string | undefined): void {
@@ -125,10 +131,14 @@ export class BatchEncoder {
   }
 
   private reserve(count: number): void {
-    if (this.at + count <= this.bytes.length) return;
-    const grown = Buffer.allocUnsafeSlow(Math.max(this.at + count, this.bytes.length * 2));
-    this.bytes.copy(grown, 0, 0, this.at);
-    this.bytes = grown;
+    if (this.at + count > this.bytes.length) this.resize(Math.max(this.at + count, this.bytes.length * 2));
+  }
+
+  /** Never of the pool that all small buffers of a process share: the memory is used again as a whole. */
+  private resize(size: number): void {
+    const next = Buffer.allocUnsafeSlow(size);
+    this.bytes.copy(next, 0, 0, this.at);
+    this.bytes = next;
   }
 }
 

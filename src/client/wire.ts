@@ -4,16 +4,34 @@ import { ProtoReader, ProtoWriter } from "../base/protobuf.ts";
 import { FlotillaError, readEntry, type FlotillaErrorCode } from "./errors.ts";
 
 export type PublishOpen = { readonly vhost: string; readonly topic: string; readonly producerId: number; readonly epoch: number };
-export type OutgoingBatch = { readonly partition: number; readonly sequence: number; readonly count: number; readonly records: Uint8Array };
+export type BatchFields = { readonly partition: number; readonly sequence: number; readonly count: number; readonly records: Uint8Array };
+export type OutgoingBatch = BatchFields & {
+  /** Its memory begins HEAD_ROOM_BYTES earlier. */ readonly records: Buffer;
+  /** Times that it was given to a stream. */ readonly sends: number;
+};
 
 export function encodeOpen(writer: ProtoWriter, open: PublishOpen): void {
   const mark = writer.open(1);
   writer.string(1, open.vhost).string(2, open.topic).uint(3, open.producerId).uint(4, open.epoch).close(mark);
 }
 
-export function encodeBatch(writer: ProtoWriter, id: number, batch: OutgoingBatch): void {
+export function encodeBatch(writer: ProtoWriter, id: number, batch: BatchFields): void {
   const mark = writer.open(2);
   writer.uint(1, id).uint(2, batch.partition).uint(3, batch.sequence).uint(4, batch.count).blockAlways(5, batch.records).close(mark);
+}
+
+/** A frame of one batch, built around the batch where it lies: nothing of it may be under way from an earlier send. */
+export function frameInPlace(id: number, batch: BatchFields): Buffer {
+  const { records } = batch;
+  const fields = new ProtoWriter(48).uint(1, id).uint(2, batch.partition).uint(3, batch.sequence).uint(4, batch.count);
+  const inner = fields.blockHead(5, records.length).finish();
+  const head = new ProtoWriter(64)
+    .blockHead(2, inner.length + records.length)
+    .raw(inner)
+    .finish();
+  const frame = Buffer.from(records.buffer, records.byteOffset - head.length, head.length + records.length);
+  frame.set(head);
+  return frame;
 }
 
 export type Ack = {

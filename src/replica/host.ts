@@ -168,7 +168,7 @@ export class ReplicaHost {
       return;
     }
     this.quarantine.leave(replica);
-    this.outbox.flush();
+    this.outbox.flush(true);
     this.quarantine.note(replica.group, replica.descriptor.self, reason);
     this.close(replica);
     this.components.events.leaderChanged(replica.group, 0, replica.raft.term);
@@ -374,12 +374,13 @@ export class ReplicaHost {
     // Applying may give a core more to say (a single voter commits its own entries): a few rounds, then the next turn.
     for (let round = 0; round < 4 && (this.dirty.length > 0 || round === 0); round++) {
       this.collectAll();
-      this.outbox.flush();
+      this.outbox.flush(false);
       this.catalogLane.start();
       this.dataLane.start();
       this.applyAll();
     }
-    this.outbox.flush();
+    // Who published hears of a commit before the followers do.
+    this.outbox.flush(true);
     this.inTurn = false;
     if (this.dirty.length > 0 || this.toApply.length > 0) this.requestTurn();
   }

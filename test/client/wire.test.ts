@@ -3,7 +3,8 @@ import { fileURLToPath } from "node:url";
 import protobuf from "protobufjs";
 import { expect, test } from "vitest";
 import { ProtoWriter } from "../../src/base/protobuf.ts";
-import { decodeAcks, decodeFetched, encodeBatch, encodeFetch, encodeOpen, toBuffer } from "../../src/client/wire.ts";
+import { HEAD_ROOM_BYTES } from "../../src/client/records.ts";
+import { decodeAcks, decodeFetched, encodeBatch, encodeFetch, encodeOpen, frameInPlace, toBuffer } from "../../src/client/wire.ts";
 
 const root = new protobuf.Root();
 root.resolvePath = (_origin, target) => fileURLToPath(new URL(`../../proto/${target}`, import.meta.url));
@@ -42,6 +43,20 @@ test("wire: a publish frame is read by protobufjs", () => {
       expect(frame.batches.map((one) => one.records.records.map(({ body }) => body.toString("hex")))).toEqual(
         batches.map((one) => one.records.map(({ body }) => Buffer.from(body).toString("hex"))),
       );
+    }),
+  );
+});
+
+test("wire: a batch framed where it lies is the same message as a copied one", () => {
+  fc.assert(
+    fc.property(whole, small, whole, small, records, (id, partition, sequence, count, list) => {
+      const body = write("RecordBatch", { records: list });
+      const memory = Buffer.alloc(HEAD_ROOM_BYTES + body.length, 0xff);
+      memory.set(body, HEAD_ROOM_BYTES);
+      const batch = { partition, sequence, count, records: memory.subarray(HEAD_ROOM_BYTES) };
+      const copied = new ProtoWriter();
+      encodeBatch(copied, id, batch);
+      expect(read("PublishStreamRequest", frameInPlace(id, batch))).toEqual(read("PublishStreamRequest", toBuffer(copied)));
     }),
   );
 });
