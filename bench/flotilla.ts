@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { Flotilla } from "../src/client/index.ts";
 import { end, freePorts, run, until, type Running } from "./processes.ts";
-import { payload, type PublishRequest, type System, type Target } from "./system.ts";
+import { payload, UNBATCHED_INFLIGHT, type PublishRequest, type System, type Target } from "./system.ts";
 
 const MAIN = fileURLToPath(new URL("../src/cli/main.js", import.meta.url));
 const BUILT_MAIN = fileURLToPath(new URL("../dist/src/cli/main.js", import.meta.url));
@@ -71,7 +71,9 @@ export class FlotillaSystem implements System {
     await this.client.admin.deleteTopic(target.name);
   }
 
-  async publish({ target, bytes, seconds, acked }: PublishRequest): Promise<void> {
+  async publish(request: PublishRequest): Promise<void> {
+    if (request.unbatched === true) return this.publishUnbatched(request);
+    const { target, bytes, seconds, acked } = request;
     const producer = await this.client.producer(target.name, { lingerMs: 1, batchBytes: BATCH_BYTES, bufferBytesMax: BUFFER_BYTES });
     const body = payload(bytes);
     const record = { body };
@@ -87,6 +89,57 @@ export class FlotillaSystem implements System {
     }
     await producer.close();
     if (failure !== null) throw failure;
+  }
+
+  private async publishUnbatched({ target, bytes, seconds, acked }: PublishRequest): Promise<void> {
+    const producer = await this.client.producer(target.name, {
+      lingerMs: 0,
+      batchRecords: 1,
+      inflightBatchesMax: UNBATCHED_INFLIGHT,
+    });
+    const record = { body: payload(bytes) };
+    const until = Date.now() + seconds * 1000;
+    await new Promise<void>((resolve, reject) => {
+      let inflight = 0;
+      const done = (error: Error | null): void => {
+        if (error !== null) return reject(error);
+        acked(1);
+        inflight -= 1;
+        if (inflight <= UNBATCHED_INFLIGHT / 2) fill();
+      };
+      const fill = (): void => {
+        if (Date.now() >= until) {
+          if (inflight === 0) resolve();
+          return;
+        }
+        for (; inflight < UNBATCHED_INFLIGHT; inflight++) producer.append(record, done);
+      };
+      fill();
+    });
+    await producer.close();
+  }
+
+  async paced({ target, bytes, rate, seconds }: { target: Target; bytes: number; rate: number; seconds: number }): Promise<number[]> {
+    const producer = await this.client.producer(target.name, { lingerMs: 1, batchBytes: BATCH_BYTES, bufferBytesMax: 4 * BUFFER_BYTES });
+    const record = { body: payload(bytes) };
+    const latencies: number[] = [];
+    let failure: Error | null = null;
+    const start = performance.now();
+    const total = Math.floor(rate * seconds);
+    for (let sent = 0; sent < total && failure === null;) {
+      const dueNow = Math.min(total, Math.floor(((performance.now() - start) / 1000) * rate));
+      for (; sent < dueNow; sent++) {
+        const dueMs = start + (sent / rate) * 1000;
+        producer.append(record, (error) => {
+          if (error !== null) failure = error;
+          else latencies.push(performance.now() - dueMs);
+        });
+      }
+      await new Promise((resolve) => setImmediate(resolve));
+    }
+    await producer.close();
+    if (failure !== null) throw failure;
+    return latencies;
   }
 
   async sequential({ target, bytes, seconds }: { target: Target; bytes: number; seconds: number }): Promise<number[]> {

@@ -4,7 +4,8 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Command } from "commander";
-import { diskCeiling } from "./disk-ceiling.ts";
+import { letHeapGrow } from "../src/cli/heap.ts";
+import { measureCeiling } from "./ceiling.ts";
 import { measureFailover } from "./failover.ts";
 import { FlotillaSystem } from "./flotilla.ts";
 import { measureAll } from "./measure.ts";
@@ -38,6 +39,7 @@ const program = new Command("bench")
   .option("--tiny", "a second or two of everything, to see that it works")
   .parse();
 
+letHeapGrow();
 await main(program.opts<Options>());
 
 async function main(options: Options): Promise<void> {
@@ -58,10 +60,10 @@ async function main(options: Options): Promise<void> {
             partitions: list(options.partitions),
             progress,
           };
-    const disk = diskCeiling(directory, options.tiny === true ? 0.2 : 2);
+    const ceiling = await measureCeiling(directory, options.tiny === true ? 0.2 : 2);
     const systems = await startAll(directory, options.against?.split(",") ?? [], progress);
     try {
-      const report = reportOf(systems, disk, await measureAll(systems, plan));
+      const report = reportOf(systems, ceiling, await measureAll(systems, plan));
       process.stdout.write(`\n${render(report)}`);
       if (options.json !== undefined) writeFileSync(options.json, `${JSON.stringify(report, null, 2)}\n`);
     } finally {

@@ -15,6 +15,8 @@ export type Point = {
   readonly servers?: Cost;
   readonly client?: Cost;
   readonly payloadBytes?: number;
+  /** Of one message. */
+  readonly bytes?: number;
 };
 
 export type Plan = {
@@ -28,15 +30,24 @@ export type Plan = {
 export async function measureAll(systems: readonly System[], plan: Plan): Promise<Point[]> {
   const points: Point[] = [];
   for (const partitions of plan.partitions) {
-    for (const bytes of plan.sizes) points.push(...(await measurePublish(systems, partitions, bytes, plan)));
+    for (const bytes of plan.sizes) points.push(...(await measurePublish(systems, { partitions, bytes, unbatched: false }, plan)));
   }
+  points.push(...(await measurePublish(systems, { partitions: 1, bytes: plan.sizes[0]!, unbatched: true }, plan)));
+  points.push(...(await measureHalf(systems, points, plan)));
   points.push(...(await measureSequential(systems, plan)));
   points.push(...(await measureReplay(systems, plan)));
   return points;
 }
 
-async function measurePublish(systems: readonly System[], partitions: number, bytes: number, plan: Plan): Promise<Point[]> {
-  const scenario = `publish ${sizeName(bytes)}, ${partitions} partition${partitions === 1 ? "" : "s"}`;
+type Load = { readonly partitions: number; readonly bytes: number; readonly unbatched: boolean };
+
+function scenarioOf({ partitions, bytes, unbatched }: Load): string {
+  return `publish ${sizeName(bytes)}, ${partitions} partition${partitions === 1 ? "" : "s"}${unbatched ? ", unbatched" : ""}`;
+}
+
+async function measurePublish(systems: readonly System[], load: Load, plan: Plan): Promise<Point[]> {
+  const { partitions, bytes, unbatched } = load;
+  const scenario = scenarioOf(load);
   const rounds = new Map<System, { rate: number; servers: Cost; client: Cost; payloadBytes: number }[]>(
     systems.map((system) => [system, []]),
   );
@@ -44,11 +55,11 @@ async function measurePublish(systems: readonly System[], partitions: number, by
     for (const system of systems) {
       plan.progress(`${scenario}: ${system.name}, round ${round + 1} of ${plan.rounds}`);
       const target = await system.createTarget(partitions);
-      await system.publish({ target, bytes, seconds: Math.min(1, plan.seconds / 2), acked: () => {} });
+      await system.publish({ target, bytes, unbatched, seconds: Math.min(1, plan.seconds / 2), acked: () => {} });
       const before = { servers: costOf(system.pids), client: ownCost() };
       const start = performance.now();
       let acked = 0;
-      await system.publish({ target, bytes, seconds: plan.seconds, acked: (count) => (acked += count) });
+      await system.publish({ target, bytes, unbatched, seconds: plan.seconds, acked: (count) => (acked += count) });
       const rate = acked / ((performance.now() - start) / 1000);
       rounds.get(system)!.push({
         rate,
@@ -70,6 +81,7 @@ async function measurePublish(systems: readonly System[], partitions: number, by
       servers: middle.servers,
       client: middle.client,
       payloadBytes: middle.payloadBytes,
+      bytes,
     };
   });
 }
@@ -94,6 +106,37 @@ async function measureSequential(systems: readonly System[], plan: Plan): Promis
       { system: system.name, scenario: "sequential 128 B, p99", unit: "ms" as const, ...spread(p99) },
     ];
   });
+}
+
+/** Latency under half of the load that the system took at most, message by message when it was due. */
+async function measureHalf(systems: readonly System[], peaks: readonly Point[], plan: Plan): Promise<Point[]> {
+  const bytes = plan.sizes.includes(1024) ? 1024 : plan.sizes[0]!;
+  const partitions = plan.partitions[0]!;
+  const points: Point[] = [];
+  for (const system of systems) {
+    const peak = peaks.find(
+      ({ system: name, scenario }) => name === system.name && scenario === scenarioOf({ partitions, bytes, unbatched: false }),
+    );
+    if (system.paced === undefined || peak === undefined) continue;
+    const scenario = `${sizeName(bytes)} at half of the peak rate`;
+    const p50: number[] = [];
+    const p99: number[] = [];
+    for (let round = 0; round < plan.rounds; round++) {
+      plan.progress(`${scenario}: ${system.name}, round ${round + 1} of ${plan.rounds}`);
+      const target = await system.createTarget(partitions);
+      const request = { target, bytes, rate: peak.median / 2 };
+      await system.paced({ ...request, seconds: Math.min(1, plan.seconds / 2) });
+      const sorted = Float64Array.from(await system.paced({ ...request, seconds: plan.seconds })).sort();
+      p50.push(sorted[Math.floor(sorted.length * 0.5)]!);
+      p99.push(sorted[Math.floor(sorted.length * 0.99)]!);
+      await system.deleteTarget(target);
+    }
+    points.push(
+      { system: system.name, scenario: `${scenario}, p50`, unit: "ms", ...spread(p50) },
+      { system: system.name, scenario: `${scenario}, p99`, unit: "ms", ...spread(p99) },
+    );
+  }
+  return points;
 }
 
 async function measureReplay(systems: readonly System[], plan: Plan): Promise<Point[]> {

@@ -5,7 +5,7 @@ import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { connect, RetentionPolicy, StorageType, type JetStreamClient, type NatsConnection } from "nats";
 import { end, freePorts, run, until, versionOf, type Running } from "./processes.ts";
-import { payload, type PublishRequest, type System, type Target } from "./system.ts";
+import { payload, UNBATCHED_INFLIGHT, type PublishRequest, type System, type Target } from "./system.ts";
 
 const INFLIGHT_MESSAGES = 2_000;
 const INFLIGHT_BYTES = 4 * 1024 * 1024;
@@ -78,9 +78,10 @@ export class NatsSystem implements System {
     for (let at = 0; at < target.partitions; at++) await manager.streams.delete(`${target.name}-${at}`);
   }
 
-  async publish({ target, bytes, seconds, acked }: PublishRequest): Promise<void> {
+  async publish({ target, bytes, seconds, unbatched, acked }: PublishRequest): Promise<void> {
     const body = payload(bytes);
-    const inflightMax = Math.max(50, Math.min(INFLIGHT_MESSAGES, Math.floor(INFLIGHT_BYTES / bytes)));
+    const most = unbatched === true ? UNBATCHED_INFLIGHT : INFLIGHT_MESSAGES;
+    const inflightMax = Math.max(50, Math.min(most, Math.floor(INFLIGHT_BYTES / bytes)));
     const until = Date.now() + seconds * 1000;
     await Promise.all(
       Array.from({ length: target.partitions }, (_, at) => this.flood(`${target.name}.${at}`, body, inflightMax, until, acked)),

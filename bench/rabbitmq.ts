@@ -4,7 +4,7 @@ import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import amqp, { type ChannelModel, type ConfirmChannel } from "amqplib";
 import { end, freePorts, run, until, versionOf, type Running } from "./processes.ts";
-import { payload, type PublishRequest, type System, type Target } from "./system.ts";
+import { payload, UNBATCHED_INFLIGHT, type PublishRequest, type System, type Target } from "./system.ts";
 
 const SERVER = "/usr/lib/rabbitmq/bin/rabbitmq-server";
 const CTL = "/usr/lib/rabbitmq/bin/rabbitmqctl";
@@ -103,9 +103,10 @@ export class RabbitmqSystem implements System {
     await channel.close();
   }
 
-  async publish({ target, bytes, seconds, acked }: PublishRequest): Promise<void> {
+  async publish({ target, bytes, seconds, unbatched, acked }: PublishRequest): Promise<void> {
     const body = payload(bytes);
-    const inflightMax = Math.max(50, Math.min(INFLIGHT_MESSAGES, Math.floor(INFLIGHT_BYTES / bytes)));
+    const most = unbatched === true ? UNBATCHED_INFLIGHT : INFLIGHT_MESSAGES;
+    const inflightMax = Math.max(50, Math.min(most, Math.floor(INFLIGHT_BYTES / bytes)));
     const until = Date.now() + seconds * 1000;
     await Promise.all(
       Array.from({ length: target.partitions }, async (_, at) => {

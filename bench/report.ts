@@ -1,17 +1,18 @@
 // The results as tables for people. Ratios are of medians of the same run; for latencies the ratio is turned round, so
 // that above 1 always means better than the peer.
 
+import type { Ceiling } from "./ceiling.ts";
 import type { Point } from "./measure.ts";
 import type { System } from "./system.ts";
 
 export type Report = {
   readonly systems: readonly { name: string; version: string; settings: string }[];
-  readonly diskBytesPerSecond: number;
+  readonly ceiling: Ceiling;
   readonly points: readonly Point[];
 };
 
-export function reportOf(systems: readonly System[], diskBytesPerSecond: number, points: readonly Point[]): Report {
-  return { systems: systems.map(({ name, version, settings }) => ({ name, version, settings })), diskBytesPerSecond, points };
+export function reportOf(systems: readonly System[], ceiling: Ceiling, points: readonly Point[]): Report {
+  return { systems: systems.map(({ name, version, settings }) => ({ name, version, settings })), ceiling, points };
 }
 
 export function render(report: Report): string {
@@ -45,7 +46,19 @@ export function render(report: Report): string {
     ]);
   }
   const about = report.systems.map(({ name, version, settings }) => `${name} ${version}: ${settings}`).join("\n");
-  return `${table(rows)}\n\n${table(costs)}\n\n${about}\nraw disk (1 MiB writes into a preallocated file, each synced): ${(report.diskBytesPerSecond / 1e6).toFixed(0)} MB/s; a third of it for three copies: ${(report.diskBytesPerSecond / 3e6).toFixed(0)} MB/s\n`;
+  return `${table(rows)}\n\n${table(costs)}\n\n${about}\n${ceilingText(report)}`;
+}
+
+/** How near the largest messages come to what the parts of the machine allow. */
+function ceilingText({ ceiling, points }: Report): string {
+  const mb = (bytes: number): string => (bytes / 1e6).toFixed(0);
+  const parts = `raw disk, 3 writers: ${mb(ceiling.diskBytesPerSecond)} MB/s; raw loopback, 3 connections: ${mb(ceiling.loopbackBytesPerSecond)} MB/s; three copies and three transfers of every byte: at most ${mb(ceiling.payloadBytesPerSecond)} MB/s\n`;
+  const own = points.filter(({ system, unit, bytes }) => system === "flotilla" && unit === "msg/s" && (bytes ?? 0) >= 16_384);
+  const lines = own.map(({ scenario, median, bytes }) => {
+    const rate = median * bytes!;
+    return `${scenario}: ${mb(rate)} MB/s, ${(rate / ceiling.payloadBytesPerSecond).toFixed(2)} of that\n`;
+  });
+  return parts + lines.join("");
 }
 
 function value(point: Point | undefined): string {

@@ -1,6 +1,8 @@
 // One interface over the systems that are compared. Each runs as three real processes on loopback with its data in a
 // folder of its own; the load generator is this process.
 
+export const UNBATCHED_INFLIGHT = 1_000;
+
 /** Where a measurement publishes to: partitions of a topic, queues, or streams. */
 export type Target = { readonly name: string; readonly partitions: number };
 
@@ -8,6 +10,8 @@ export type PublishRequest = {
   readonly target: Target;
   readonly bytes: number;
   readonly seconds: number;
+  /** Every message a request of its own, UNBATCHED_INFLIGHT of them under way. */
+  readonly unbatched?: boolean;
   /** Called for every acknowledged message. */
   readonly acked: (count: number) => void;
 };
@@ -24,6 +28,11 @@ export interface System {
   publish(request: PublishRequest): Promise<void>;
   /** One message at a time; resolves with the latencies in ms. */
   sequential(request: { target: Target; bytes: number; seconds: number }): Promise<number[]>;
+  /**
+   * Publishes `rate` messages a second, whether or not confirmations come; resolves with the latencies in ms, counted from
+   * when each was due. Undefined: not offered.
+   */
+  paced?(request: { target: Target; bytes: number; rate: number; seconds: number }): Promise<number[]>;
   /** Reads everything in the target from the beginning; resolves with messages and payload bytes. Undefined: not offered. */
   replay?(target: Target): Promise<{ messages: number; bytes: number }>;
   stop(): Promise<void>;
