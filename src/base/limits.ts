@@ -36,6 +36,9 @@ export const LOG_WRITE_BYTES_MAX = 16 * 1024 * 1024;
 export const SEGMENT_BYTES_DEFAULT = 64 * 1024 * 1024;
 /** Bytes of recent entries that one node keeps in memory for followers and consumers at the tail. */
 export const TAIL_CACHE_BYTES_MAX = 64 * 1024 * 1024;
+/** Slabs that hold what the caches do and what is under way, and all of them until the next full collection. */
+export const PAYLOAD_SLAB_BYTES = 1024 * 1024;
+export const PAYLOAD_BYTES_MAX = 320 * 1024 * 1024;
 /** Producers that one stream remembers for deduplication; the one idle for longest goes first. */
 export const PRODUCERS_PER_STREAM_MAX = 4_096;
 /** Cursor subscriptions of one stream. */

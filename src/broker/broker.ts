@@ -7,6 +7,7 @@ import type { Clock } from "../base/clock.ts";
 import { CATALOG_GROUP, type GroupId, type NodeId } from "../base/ids.ts";
 import { COMMIT_METADATA_LENGTH_MAX, REQUEST_PARTITIONS_MAX } from "../base/limits.ts";
 import type { Logger } from "../base/logger.ts";
+import type { PayloadMemory } from "../base/payload-memory.ts";
 import type { CatalogMachine } from "../machine/catalog/catalog.ts";
 import {
   CATALOG_CONFLICT,
@@ -52,6 +53,7 @@ export type BrokerComponents = {
   readonly transport: PeerTransport;
   readonly clock: Clock;
   readonly logger: Logger;
+  readonly memory: PayloadMemory;
   readonly fatal: (error: Error) => void;
   /** The cluster has seen a later start of this node, of this incarnation. */
   readonly outrun: (incarnation: number) => void;
@@ -82,7 +84,7 @@ export class NodeBroker implements types.Broker {
   constructor(settings: BrokerSettings, components: BrokerComponents) {
     this.settings = settings;
     this.components = components;
-    const { host, transport, clock, logger, fatal } = components;
+    const { host, transport, clock, logger, memory, fatal } = components;
     this.nodeId = settings.registration.id;
     this.catalog = host.get(CATALOG_GROUP)!.machine as CatalogMachine;
     this.unfit = new Unfit(this.nodeId);
@@ -107,7 +109,7 @@ export class NodeBroker implements types.Broker {
       ]),
     });
     this.router.attach(this.forwarder);
-    this.publisher = new Publisher(this.router, (vhost, name) => this.admin.topicOf(vhost, name));
+    this.publisher = new Publisher(this.router, memory, (vhost, name) => this.admin.topicOf(vhost, name));
     this.admin = new Admin({
       router: this.router,
       catalog: this.catalog,

@@ -2,6 +2,7 @@
 
 import { BrokerError } from "../base/errors.ts";
 import { BATCH_BYTES_MAX, BATCH_RECORDS_MAX } from "../base/limits.ts";
+import type { PayloadMemory } from "../base/payload-memory.ts";
 import type { TopicRow } from "../machine/catalog/catalog.ts";
 import { RECORDS_HEADER_BYTES, scanRecordBatch, writeRecordsHeader } from "../machine/stream/records-codec.ts";
 import { STREAM_DUPLICATE, STREAM_FENCED, STREAM_OK, STREAM_OUT_OF_SEQUENCE, STREAM_PRODUCER_UNKNOWN } from "../machine/stream/codes.ts";
@@ -11,11 +12,13 @@ import type { PublishCall, PublishDone } from "./types.ts";
 
 export class Publisher {
   private readonly router: Router;
+  private readonly memory: PayloadMemory;
   private readonly topicOf: (vhost: string, name: string) => TopicRow | BrokerError;
   private nextPartition = 0;
 
-  constructor(router: Router, topicOf: (vhost: string, name: string) => TopicRow | BrokerError) {
+  constructor(router: Router, memory: PayloadMemory, topicOf: (vhost: string, name: string) => TopicRow | BrokerError) {
     this.router = router;
+    this.memory = memory;
     this.topicOf = topicOf;
   }
 
@@ -42,7 +45,7 @@ export class Publisher {
       done(count, partition, -1, 0, false);
       return;
     }
-    const payload = Buffer.allocUnsafe(RECORDS_HEADER_BYTES + call.records.length);
+    const payload = this.memory.take(RECORDS_HEADER_BYTES + call.records.length);
     writeRecordsHeader(payload, 0, { count, producerId: call.producerId, producerEpoch: call.producerEpoch, sequence: call.sequence });
     payload.set(call.records, RECORDS_HEADER_BYTES);
     this.router.propose(row.group, ENTRY_RECORDS, payload, call.direct, (error, code, value) => {

@@ -16,9 +16,9 @@ export class BufferPool {
     this.bytesMax = bytesMax;
   }
 
-  /** At least `bytes`, of a memory of its own, with whatever was there before. */
+  /** At least `bytes`, with whatever was there before; a large one has its memory to itself. */
   take(bytes: number): Buffer {
-    if (bytes < KEEP_BYTES_MIN) return Buffer.allocUnsafeSlow(bytes);
+    if (bytes < KEEP_BYTES_MIN) return Buffer.allocUnsafe(bytes);
     const spare = this.spare.pop();
     if (spare !== undefined) {
       this.bytes -= spare.length;

@@ -47,7 +47,7 @@ export class BatchEncoder {
   private at = HEAD_ROOM_BYTES;
   count = 0;
 
-  /** `memory`, all of an ArrayBuffer, belongs to the encoder until `finish` hands it, or more, back. */
+  /** `memory` belongs to the encoder until `finish` hands it, or more, back. */
   constructor(memory: Buffer) {
     this.bytes = memory;
   }

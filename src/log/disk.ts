@@ -5,6 +5,8 @@ export type DiskCallback = (error: Error | null) => void;
 export interface DiskFile {
   /** Writes all of buffer[start, end) at `position`; the bytes must not change until the callback. */
   write(buffer: Uint8Array, start: number, end: number, position: number, done: DiskCallback): void;
+  /** Writes all parts, one after the other, from `position` on. */
+  writeParts(parts: readonly Uint8Array[], position: number, done: DiskCallback): void;
   /** Reads up to `length` bytes at `position` into a fresh buffer; fewer only at the end of the file. */
   read(position: number, length: number, done: (error: Error | null, bytes: Uint8Array) => void): void;
   /** Data, and the file's size, are on stable storage when this calls back without an error. */

@@ -1,4 +1,4 @@
-import { constants, fdatasync, read, write } from "node:fs";
+import { constants, fdatasync, read, write, writev } from "node:fs";
 import { mkdir, open, readdir, rename, rm, statfs, type FileHandle } from "node:fs/promises";
 import type { Disk, DiskCallback, DiskFile } from "./disk.ts";
 
@@ -62,6 +62,18 @@ class NodeFile implements DiskFile {
     });
   }
 
+  writeParts(parts: readonly Uint8Array[], position: number, done: DiskCallback): void {
+    writev(this.handle.fd, parts, position, (error, written) => {
+      if (error !== null) done(error);
+      else if (written === 0) done(new Error("the file system wrote nothing"));
+      else {
+        const rest = after(parts, written);
+        if (rest.length === 0) done(null);
+        else this.writeParts(rest, position + written, done);
+      }
+    });
+  }
+
   read(position: number, length: number, done: (error: Error | null, bytes: Uint8Array) => void): void {
     const buffer = Buffer.allocUnsafeSlow(length);
     const more = (filled: number): void => {
@@ -89,4 +101,15 @@ class NodeFile implements DiskFile {
   async close(): Promise<void> {
     await this.handle.close();
   }
+}
+
+/** What is left of the parts behind their first `count` bytes. */
+function after(parts: readonly Uint8Array[], count: number): Uint8Array[] {
+  const rest: Uint8Array[] = [];
+  let skip = count;
+  for (const part of parts) {
+    if (skip < part.length) rest.push(skip === 0 ? part : part.subarray(skip));
+    skip = Math.max(0, skip - part.length);
+  }
+  return rest;
 }

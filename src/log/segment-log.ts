@@ -308,7 +308,7 @@ export class SegmentLog implements SharedLog {
     if (buffer.isEmpty) buffer.mark();
     buffer.end(sequence);
     this.nextSequence += 1;
-    segment.file.write(buffer.bytes, 0, buffer.length, segment.position, (error) => {
+    segment.file.writeParts(buffer.parts(), segment.position, (error) => {
       if (error !== null) {
         this.fail(error, done);
         return;

@@ -1,4 +1,5 @@
-// One batch as bytes: a buffer that is used again for every write, since only one is under way at a time.
+// One batch as bytes: a buffer that is used again for every write, since only one is under way at a time. Large payloads
+// are not copied into it: they are written from where they lie, in between.
 
 import { assert } from "../base/assert.ts";
 import type { GroupId } from "../base/ids.ts";
@@ -22,12 +23,18 @@ import type { IndexSink, StateOperation } from "./segment-index.ts";
 
 /** A buffer that one huge batch made is given back beyond this size. */
 const KEEP_BYTES = 8 * 1024 * 1024;
+/** A payload of so many bytes is a part of its own. */
+const PART_BYTES_MIN = 8 * 1024;
 
 export class WriteBuffer {
-  bytes: Buffer = Buffer.allocUnsafeSlow(1024 * 1024);
+  private bytes: Buffer = Buffer.allocUnsafeSlow(1024 * 1024);
   private view = new DataView(this.bytes.buffer);
-  /** Bytes filled, from 0. */
-  length = 0;
+  /** Bytes of the buffer that are filled, from 0. */
+  private at = 0;
+  /** Payloads beside the buffer, and after how many of its bytes each belongs. */
+  private payloads: Uint8Array[] = [];
+  private readonly cuts: number[] = [];
+  private payloadBytes = 0;
   private batchAt = 0;
   private count = 0;
   private salt = 0;
@@ -37,7 +44,10 @@ export class WriteBuffer {
   /** Begins a batch that will stand at `position` of a file; `header` goes in front of a file's first batch. */
   begin(options: { salt: number; position: number; header: FileHeader | null; sinks: readonly IndexSink[] }): void {
     if (this.bytes.length > KEEP_BYTES) this.resize(KEEP_BYTES);
-    this.length = 0;
+    this.at = 0;
+    this.payloads = [];
+    this.cuts.length = 0;
+    this.payloadBytes = 0;
     this.count = 0;
     this.salt = options.salt;
     this.base = options.position;
@@ -45,10 +55,27 @@ export class WriteBuffer {
     if (options.header !== null) {
       const bytes = encodeFileHeader(options.header);
       this.bytes.set(bytes, 0);
-      this.length = bytes.length;
+      this.at = bytes.length;
     }
-    this.batchAt = this.length;
-    this.length += BATCH_HEADER_BYTES;
+    this.batchAt = this.at;
+    this.at += BATCH_HEADER_BYTES;
+  }
+
+  /** Bytes of the write. */
+  get length(): number {
+    return this.at + this.payloadBytes;
+  }
+
+  /** The write, in order. Its memory is used again by the next one. */
+  parts(): Uint8Array[] {
+    const parts: Uint8Array[] = [];
+    let from = 0;
+    for (let part = 0; part < this.payloads.length; part++) {
+      parts.push(this.bytes.subarray(from, this.cuts[part]), this.payloads[part]!);
+      from = this.cuts[part]!;
+    }
+    if (from < this.at) parts.push(this.bytes.subarray(from, this.at));
+    return parts;
   }
 
   get isEmpty(): boolean {
@@ -69,9 +96,10 @@ export class WriteBuffer {
 
   private record(type: number, group: GroupId, entry: Entry): number {
     const { payload } = entry;
-    this.reserve(RECORD_HEADER_BYTES + payload.length);
+    const isPart = payload.length >= PART_BYTES_MIN;
+    this.reserve(RECORD_HEADER_BYTES + (isPart ? 0 : payload.length));
     const position = this.base + this.length;
-    writeRecordHeader(this.bytes, this.view, this.length, this.salt, {
+    writeRecordHeader(this.bytes, this.view, this.at, this.salt, {
       type,
       kind: entry.kind,
       group,
@@ -81,23 +109,29 @@ export class WriteBuffer {
       length: payload.length,
       payloadCrc: entry.crc,
     });
-    this.length += RECORD_HEADER_BYTES;
-    this.bytes.set(payload, this.length);
-    this.length += payload.length;
+    this.at += RECORD_HEADER_BYTES;
+    if (isPart) {
+      this.payloads.push(payload);
+      this.cuts.push(this.at);
+      this.payloadBytes += payload.length;
+    } else {
+      this.bytes.set(payload, this.at);
+      this.at += payload.length;
+    }
     this.count += 1;
     return position;
   }
 
   state(operation: StateOperation): void {
     this.reserve(RECORD_HEADER_BYTES + STATE_PAYLOAD_BYTES);
-    const payloadAt = this.length + RECORD_HEADER_BYTES;
+    const payloadAt = this.at + RECORD_HEADER_BYTES;
     writeU64(this.view, payloadAt, operation.trimIndex);
     writeU64(this.view, payloadAt + 8, operation.trimTerm);
     this.view.setUint32(payloadAt + 16, operation.replica, true);
     writeU64(this.view, payloadAt + 20, operation.lastIndex);
     const { type, group, term, vote, commit } = operation;
     const payloadCrc = crc32(this.bytes.subarray(payloadAt, payloadAt + STATE_PAYLOAD_BYTES));
-    writeRecordHeader(this.bytes, this.view, this.length, this.salt, {
+    writeRecordHeader(this.bytes, this.view, this.at, this.salt, {
       type,
       kind: 0,
       group,
@@ -107,7 +141,7 @@ export class WriteBuffer {
       length: STATE_PAYLOAD_BYTES,
       payloadCrc,
     });
-    this.length = payloadAt + STATE_PAYLOAD_BYTES;
+    this.at = payloadAt + STATE_PAYLOAD_BYTES;
     this.count += 1;
     for (const sink of this.sinks) sink.state(operation);
   }
@@ -125,8 +159,8 @@ export class WriteBuffer {
   private bare(type: number, group: number): void {
     this.reserve(RECORD_HEADER_BYTES);
     const header = { type, kind: 0, group, index: 0, term: 0, stamp: 0, length: 0, payloadCrc: 0 };
-    writeRecordHeader(this.bytes, this.view, this.length, this.salt, header);
-    this.length += RECORD_HEADER_BYTES;
+    writeRecordHeader(this.bytes, this.view, this.at, this.salt, header);
+    this.at += RECORD_HEADER_BYTES;
     this.count += 1;
   }
 
@@ -140,12 +174,12 @@ export class WriteBuffer {
   }
 
   private reserve(count: number): void {
-    if (this.length + count > this.bytes.length) this.resize(Math.max(this.length + count, this.bytes.length * 2));
+    if (this.at + count > this.bytes.length) this.resize(Math.max(this.at + count, this.bytes.length * 2));
   }
 
   private resize(size: number): void {
     const next = Buffer.allocUnsafeSlow(size);
-    this.bytes.copy(next, 0, 0, Math.min(this.length, size));
+    this.bytes.copy(next, 0, 0, Math.min(this.at, size));
     this.bytes = next;
     this.view = new DataView(next.buffer);
   }

@@ -2,6 +2,7 @@
 // urgent type overtake waiting ones; little is handed to the socket at a time, so that they really do.
 
 import type { Socket } from "node:net";
+import type { PayloadMemory } from "../base/payload-memory.ts";
 import { PEER_FRAME_BYTES_MAX, PEER_SEND_BYTES_MAX } from "../base/limits.ts";
 
 const HEADER_BYTES = 5;
@@ -25,6 +26,7 @@ export type ConnectionHandler = {
 export class Connection {
   readonly socket: Socket;
   private readonly handler: ConnectionHandler;
+  private readonly memory: PayloadMemory;
   private readonly queues: Uint8Array[][] = [[], []];
   private waitingBytes = 0;
   private flushScheduled = false;
@@ -33,7 +35,7 @@ export class Connection {
   /** Partly arrived frame: its header, then its body. */
   private readonly header = Buffer.alloc(HEADER_BYTES);
   private headerFilled = 0;
-  private body: Buffer | null = null;
+  private body: Uint8Array | null = null;
   private bodyFilled = 0;
   /** Frame length accepted before the hello: a stranger gets no large buffer. */
   private frameBytesMax = 4096;
@@ -41,8 +43,10 @@ export class Connection {
   receivedBytes = 0;
   sentFrames = 0;
 
-  constructor(socket: Socket, handler: ConnectionHandler) {
+  /** Frames that come in pieces are put together in `memory`. */
+  constructor(socket: Socket, memory: PayloadMemory, handler: ConnectionHandler) {
     this.socket = socket;
+    this.memory = memory;
     this.handler = handler;
     socket.setNoDelay(true);
     socket.on("data", (chunk: Buffer) => this.receive(chunk));
@@ -159,7 +163,7 @@ export class Connection {
           at += length;
           continue;
         }
-        this.body = Buffer.allocUnsafeSlow(length);
+        this.body = this.memory.take(length);
         this.bodyFilled = 0;
       }
       const take = Math.min(this.body.length - this.bodyFilled, chunk.length - at);

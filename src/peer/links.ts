@@ -9,6 +9,7 @@ import { DecodeError } from "../base/bytes.ts";
 import type { Clock, Timer } from "../base/clock.ts";
 import type { NodeId } from "../base/ids.ts";
 import type { Logger } from "../base/logger.ts";
+import type { PayloadMemory } from "../base/payload-memory.ts";
 import type { Random } from "../base/prng.ts";
 import { Connection, TYPE_HELLO, TYPE_PING, TYPE_REFUSAL } from "./connection.ts";
 import {
@@ -42,6 +43,7 @@ export type LinkComponents = {
   readonly random: Random;
   readonly logger: Logger;
   readonly handler: PeerHandler;
+  readonly memory: PayloadMemory;
   /** The last word on a peer that says who it is; null = welcome. */
   readonly admit: (peer: NodeId, hello: Hello) => Refusal | null;
   /** How far this node is, for its hellos. */
@@ -175,7 +177,7 @@ export class PeerLinks implements PeerTransport {
     const target = { host: peer.host, port: peer.port };
     const socket = tls === undefined ? connect(target) : tlsConnect({ ...target, ...tls, servername: peer.host });
     let established = false;
-    const connection: Connection = new Connection(socket, {
+    const connection: Connection = new Connection(socket, this.components.memory, {
       frame: (type, body) => {
         if (established) this.frame(peer, connection, type, body);
         else {
@@ -241,7 +243,7 @@ export class PeerLinks implements PeerTransport {
 
   private accept(socket: Socket): void {
     let peer: Peer | null = null;
-    const connection: Connection = new Connection(socket, {
+    const connection: Connection = new Connection(socket, this.components.memory, {
       frame: (type, body) => {
         if (peer === null) peer = this.welcome(connection, type, body);
         else this.frame(peer, connection, type, body);

@@ -7,8 +7,9 @@ import { join } from "node:path";
 import { crc32 } from "node:zlib";
 import { GrpcApi } from "../api/grpc-server.ts";
 import { CATALOG_GROUP, nodeOfReplica, replicaId, toNodeId } from "../base/ids.ts";
-import { TAIL_CACHE_BYTES_MAX } from "../base/limits.ts";
+import { PAYLOAD_BYTES_MAX, PAYLOAD_SLAB_BYTES, TAIL_CACHE_BYTES_MAX } from "../base/limits.ts";
 import type { Logger } from "../base/logger.ts";
+import { PayloadMemory } from "../base/payload-memory.ts";
 import { Prng } from "../base/prng.ts";
 import { NodeBroker } from "../broker/broker.ts";
 import { splitMembers } from "../broker/reshaper.ts";
@@ -76,6 +77,7 @@ export class FlotillaNode {
   private readonly peers: readonly PeerAddress[];
   private readonly ended = new AbortController();
   private readonly disk = new NodeDisk();
+  private readonly memory = new PayloadMemory(PAYLOAD_SLAB_BYTES, PAYLOAD_BYTES_MAX);
   private readonly reserve: Reserve;
   private identity!: Identity;
   private host: ReplicaHost | null = null;
@@ -318,6 +320,7 @@ export class FlotillaNode {
       clock: systemClock,
       random,
       logger: this.logger,
+      memory: this.memory,
       host: () => this.host,
       peers: this.peers,
       fatal: this.fatal,
@@ -333,6 +336,7 @@ export class FlotillaNode {
         transport: links,
         clock: systemClock,
         logger: this.logger,
+        memory: this.memory,
         fatal: this.fatal,
         outrun: (incarnation) =>
           this.restart("the cluster has seen a later start of this node", () => this.identity.outrun(incarnation + 1)),

@@ -3,6 +3,7 @@
 import { CATALOG_GROUP, lifeOfReplica, type NodeId } from "../base/ids.ts";
 import type { Clock } from "../base/clock.ts";
 import type { Logger } from "../base/logger.ts";
+import type { PayloadMemory } from "../base/payload-memory.ts";
 import type { Random } from "../base/prng.ts";
 import type { Settings } from "../config/settings.ts";
 import type { CatalogMachine } from "../machine/catalog/catalog.ts";
@@ -17,6 +18,7 @@ export type PeeringComponents = {
   readonly clock: Clock;
   readonly random: Random;
   readonly logger: Logger;
+  readonly memory: PayloadMemory;
   readonly handler: Omit<PeerHandler, "onRefused" | "onDrain">;
   /** Null while this node has no replica of the catalog. */
   readonly host: () => ReplicaHost | null;
@@ -28,7 +30,7 @@ export type PeeringComponents = {
 
 /** Links that neither listen nor dial yet: what they say in their hellos must be true first. */
 export function makeLinks(settings: Settings, meta: NodeMeta, components: PeeringComponents): PeerLinks {
-  const { clock, random, logger, handler, host, peers, fatal, replaced } = components;
+  const { clock, random, logger, memory, handler, host, peers, fatal, replaced } = components;
   const known = new Set(peers.map(({ id }) => id));
   const onRefused = (peer: NodeId | null, code: string, reason: string): void => {
     logger.error({ peer, code, reason }, "peer link refused");
@@ -52,6 +54,7 @@ export function makeLinks(settings: Settings, meta: NodeMeta, components: Peerin
       clock,
       random,
       logger,
+      memory,
       handler: { ...handler, onRefused, onDrain: () => {} },
       admit: (peer, hello) => admit(host(), known, peer, hello),
       state: () => stateOf(host()),

@@ -38,6 +38,20 @@ test("log: an overwritten suffix is gone, also after a restart", async () => {
   }
 });
 
+test("log: large payloads, which are written from where they lie, stand between small ones", async () => {
+  await using log = await TestLog.create(512 * 1024);
+  const sizes = [10, 20_000, 8_192, 8_191, 1, 100_000, 3];
+  const entries = sizes.map((size, at) => entry(at + 1, 1, String(at).repeat(size)));
+  await log.append([write(1, entries, { term: 1, vote: 2, commit: 3 }), write(2, entries.slice(0, 2))]);
+  await log.append([write(2, [entry(3, 1, "end".repeat(5_000))])]);
+  for (let round = 0; round < 2; round++) {
+    expect(text(await log.readAll(1))).toEqual(text(entries));
+    expect(text(await log.readAll(2))).toEqual([...text(entries.slice(0, 2)), `1/3 ${"end".repeat(5_000)}`]);
+    expect(log.log.groups().get(1 as GroupId)!.hardState).toEqual({ term: 1, vote: 2, commit: 3 });
+    await log.reopen();
+  }
+});
+
 test("log: what is still being written is neither read nor taken for damage", async () => {
   await using log = await TestLog.create();
   await log.append([write(1, [entry(1, 1, "a"), entry(2, 1, "b")])]);

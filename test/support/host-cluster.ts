@@ -9,6 +9,7 @@ import { crc32 } from "node:zlib";
 import type { Clock } from "../../src/base/clock.ts";
 import { replicaId, type GroupId, type NodeId } from "../../src/base/ids.ts";
 import type { Logger } from "../../src/base/logger.ts";
+import { PayloadMemory } from "../../src/base/payload-memory.ts";
 import { Prng } from "../../src/base/prng.ts";
 import { NodeDisk } from "../../src/log/node-disk.ts";
 import { SegmentLog } from "../../src/log/segment-log.ts";
@@ -112,6 +113,7 @@ export class TestHost {
         clock,
         random,
         logger,
+        memory: new PayloadMemory(1024 * 1024, 8 * 1024 * 1024),
         admit: () => null,
         state: () => ({ joining: false, used: true }),
         handler: {

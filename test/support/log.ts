@@ -15,7 +15,7 @@ import { Entry, type HardState } from "../../src/raft/types.ts";
 import { LOG_DATA, segmentKeys } from "../../src/store/keys.ts";
 import { LevelKv } from "../../src/store/level-kv.ts";
 
-/** A disk whose writes wait while they are held. */
+/** A disk on which appends wait while they are held. */
 export class HoldingDisk extends NodeDisk {
   private held: (() => void)[] | null = null;
 
@@ -31,8 +31,8 @@ export class HoldingDisk extends NodeDisk {
 
   override async open(path: string, options: { readonly create: boolean }): Promise<DiskFile> {
     const file = await super.open(path, options);
-    const write = file.write.bind(file);
-    file.write = (...call) => {
+    const write = file.writeParts.bind(file);
+    file.writeParts = (...call) => {
       if (this.held === null) write(...call);
       else this.held.push(() => write(...call));
     };
