@@ -20,7 +20,8 @@ export class FlotillaSystem implements System {
   private readonly client: Flotilla;
   private next = 1;
 
-  static async start(directory: string): Promise<FlotillaSystem> {
+  /** `execArgv`: flags of Node for every node process. */
+  static async start(directory: string, execArgv: readonly string[] = []): Promise<FlotillaSystem> {
     const ports = await freePorts(9);
     const peers = [0, 1, 2].map((at) => `${at + 1}=127.0.0.1:${ports[at * 3 + 1]}`).join(",");
     // From the sources (in tests) the built program stands elsewhere than beside this file.
@@ -28,7 +29,7 @@ export class FlotillaSystem implements System {
     const launch = (at: number): Running => {
       const dataDir = join(directory, `node-${at + 1}`);
       mkdirSync(dataDir, { recursive: true });
-      return run(process.execPath, [main, "serve"], {
+      return run(process.execPath, [...execArgv, main, "serve"], {
         FLOTILLA_NODE_ID: String(at + 1),
         FLOTILLA_CLUSTER_ID: "bench",
         FLOTILLA_DATA_DIR: dataDir,
@@ -65,6 +66,11 @@ export class FlotillaSystem implements System {
     const name = `bench-${this.next++}`;
     await this.client.admin.createTopic({ name, partitions, replicas: 3 });
     return { name, partitions };
+  }
+
+  /** The node that leads the target's first partition. */
+  async leaderOf(target: Target): Promise<number> {
+    return (await this.client.cluster.resolve(target.name)).partitions[0]!.leader;
   }
 
   async deleteTarget(target: Target): Promise<void> {

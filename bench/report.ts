@@ -74,7 +74,8 @@ function ratio(own: Point | undefined, peers: readonly Point[]): string {
   return (own.median / Math.max(...peers.map(({ median }) => median))).toFixed(1);
 }
 
-function table(rows: readonly (readonly string[])[]): string {
+/** Columns as wide as their widest cell. */
+export function table(rows: readonly (readonly string[])[]): string {
   const widths = rows[0]!.map((_, at) => Math.max(...rows.map((row) => row[at]!.length)));
   return rows
     .map((row) =>

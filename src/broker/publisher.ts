@@ -45,7 +45,7 @@ export class Publisher {
       done(count, partition, -1, 0, false);
       return;
     }
-    const payload = this.memory.take(RECORDS_HEADER_BYTES + call.records.length);
+    const payload = this.memory.take(RECORDS_HEADER_BYTES + call.records.length, (call.records.byteOffset - RECORDS_HEADER_BYTES) & 7);
     writeRecordsHeader(payload, 0, { count, producerId: call.producerId, producerEpoch: call.producerEpoch, sequence: call.sequence });
     payload.set(call.records, RECORDS_HEADER_BYTES);
     this.router.propose(row.group, ENTRY_RECORDS, payload, call.direct, (error, code, value) => {

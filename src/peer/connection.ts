@@ -163,7 +163,7 @@ export class Connection {
           at += length;
           continue;
         }
-        this.body = this.memory.take(length);
+        this.body = this.memory.take(length, (chunk.byteOffset + at) & 7);
         this.bodyFilled = 0;
       }
       const take = Math.min(this.body.length - this.bodyFilled, chunk.length - at);

@@ -19,11 +19,13 @@ const ENTRY_BYTES_MIN = 8;
 export class RaftFrameWriter {
   private urgent = new ByteWriter(512).u8(FORMAT);
   private appends = new ByteWriter(512);
-  private finished: Uint8Array[] = [];
-  private finishedBytes = 0;
+  /** Payloads that travel uncopied, and after how many bytes of `appends` each belongs. */
+  private payloads: Uint8Array[] = [];
+  private cuts: number[] = [];
+  private payloadBytes = 0;
 
   get bytes(): number {
-    return this.urgent.length + this.appends.length + this.finishedBytes;
+    return this.urgent.length + this.appends.length + this.payloadBytes;
   }
 
   add(group: GroupId, message: Message): void {
@@ -44,22 +46,30 @@ export class RaftFrameWriter {
 
   /** The frame, in order. The parts never change afterwards; the writer needs `reset` before its next use. */
   parts(): Uint8Array[] {
-    const parts = [this.urgent.finish(), ...this.finished];
-    if (this.appends.length > 0) parts.push(this.appends.finish());
+    const parts = [this.urgent.finish()];
+    const end = this.appends.length;
+    const appends = this.appends.finish();
+    let from = 0;
+    for (let at = 0; at < this.payloads.length; at++) {
+      parts.push(appends.subarray(from, this.cuts[at]), this.payloads[at]!);
+      from = this.cuts[at]!;
+    }
+    if (from < end) parts.push(appends.subarray(from, end));
     return parts;
   }
 
   reset(): void {
     this.urgent = new ByteWriter(512).u8(FORMAT);
     this.appends = new ByteWriter(512);
-    this.finished = [];
-    this.finishedBytes = 0;
+    this.payloads = [];
+    this.cuts = [];
+    this.payloadBytes = 0;
   }
 
   private cut(payload: Uint8Array): void {
-    this.finishedBytes += this.appends.length + payload.length;
-    this.finished.push(this.appends.finish(), payload);
-    this.appends = new ByteWriter(512);
+    this.payloads.push(payload);
+    this.cuts.push(this.appends.length);
+    this.payloadBytes += payload.length;
   }
 }
 

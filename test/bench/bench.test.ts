@@ -64,6 +64,13 @@ test("the failover bench kills a leader and reports the time without acks", { ti
   expect(stdout.toString()).toMatch(/\d+ ms/);
 });
 
+test("the budget names where the time of a batch goes, in every process", { timeout: 60_000 }, async () => {
+  const { code, stdout, stderr } = await runProgram(process.execPath, [MAIN, "--budget", "--tiny", "--sizes", "1024"]);
+  expect(code, stderr).toBe(0);
+  for (const role of ["client", "leader", "follower"]) expect(stdout.toString()).toMatch(new RegExp(`^${role} +in all +[1-9]\\d+ `, "m"));
+  expect(stdout.toString()).toContain("flotilla replica");
+});
+
 test("an unknown peer is named", async () => {
   const { code, stderr } = await runProgram(process.execPath, [MAIN, "--tiny", "--against", "zeromq"]);
   expect(code).not.toBe(0);
