@@ -3,20 +3,21 @@
 // touched: messages into one frame per node, entries into one write with one sync, committed entries into the machines.
 
 import { assert } from "../base/assert.ts";
-import { DecodeError } from "../base/bytes.ts";
+import { ByteReader, DecodeError } from "../base/bytes.ts";
 import type { Clock, Timer } from "../base/clock.ts";
 import { CATALOG_GROUP, nodeOfReplica, type GroupId, type NodeId, type ReplicaId } from "../base/ids.ts";
 import type { Logger } from "../base/logger.ts";
 import type { Random } from "../base/prng.ts";
 import type { LogWatcher, SharedLog } from "../log/types.ts";
 import type { Machine } from "../machine/machine.ts";
-import { decodeRaftFrame } from "../peer/frames.ts";
+import { decodeRaftFrame, RaftFrameWriter } from "../peer/frames.ts";
 import { LANE_BULK, LANE_FORWARD, LANE_RAFT, type Lane as PeerLane, type PeerTransport } from "../peer/transport.ts";
 import {
   ENTRY_RECORDS,
   PROPOSE_OK,
   Message,
   MSG_APPEND,
+  MSG_APPEND_RESPONSE,
   MSG_REST,
   MSG_SNAPSHOT,
   type ConfigurationChange,
@@ -28,10 +29,12 @@ import { Checkpointer } from "./checkpointer.ts";
 import { Elections } from "./elections.ts";
 import { Lane } from "./lane.ts";
 import { Outbox } from "./outbox.ts";
+import { Recovery } from "./recovery.ts";
 import { openReplica, ReplicaAheadError, ReplicaDamagedError } from "./open.ts";
 import { Quarantine } from "./quarantine.ts";
 import type { Replica } from "./replica.ts";
 import { acceptRest, isRestingPoint, restMessages } from "./rest.ts";
+import { BULK_ANSWER, BULK_APPEND, BULK_CHUNK } from "./snapshot-codec.ts";
 import { Snapshots } from "./snapshots.ts";
 import { TailBudget } from "./tail-budget.ts";
 import {
@@ -45,6 +48,8 @@ import {
   type MachineKind,
   type ProposeDone,
 } from "./types.ts";
+
+const BULK_APPEND_KIND = new Uint8Array([BULK_APPEND]);
 
 export type HostComponents = {
   /** Entries of group 0, in a log of its own that is written first. */
@@ -71,6 +76,8 @@ export class ReplicaHost {
   private readonly applier: Applier;
   private readonly checkpointer: Checkpointer;
   private readonly snapshots: Snapshots;
+  /** Who lags, and what they are sent. */
+  readonly recovery: Recovery;
   private readonly elections: Elections;
   private readonly tailBudget: TailBudget;
   readonly quarantine: Quarantine;
@@ -104,8 +111,21 @@ export class ReplicaHost {
     this.dataLane = lane(components.dataLog);
     this.outbox = new Outbox(components.transport, (group, to) => this.unreachable(group, to));
     this.applier = new Applier({ clock, logOf, events, touched, damaged: (replica, reason) => this.damaged(replica, reason, true) });
-    this.checkpointer = new Checkpointer(settings, { store: components.store, logOf, logger, failed: (error) => events.fatal(error) });
-    this.snapshots = new Snapshots({ ...components, replicaOf: (group) => this.replicas.get(group), logOf, touched });
+    this.checkpointer = new Checkpointer(settings, {
+      store: components.store,
+      logOf,
+      logger,
+      clock,
+      failed: (error) => events.fatal(error),
+    });
+    this.recovery = new Recovery(settings.catchUpBytesPerSecond, { clock });
+    this.snapshots = new Snapshots({
+      ...components,
+      recovery: this.recovery,
+      replicaOf: (group) => this.replicas.get(group),
+      logOf,
+      touched,
+    });
     this.elections = new Elections({ clock, random: components.random, touched });
     const watcher: LogWatcher = {
       committedOf: (group) => this.replicas.get(group)?.raft.commitIndex ?? 0,
@@ -286,7 +306,7 @@ export class ReplicaHost {
         this.components.events.forwarded(from, frame);
         return;
       case LANE_BULK:
-        this.snapshots.onFrame(from, frame);
+        this.onBulk(from, frame);
         return;
       default:
         throw new DecodeError("frame on an unknown lane");
@@ -298,8 +318,14 @@ export class ReplicaHost {
     this.components.events.peerUp(peer);
   }
 
+  /** A bulk connection is there, the first or in place of one that was lost with what was on it. */
+  onBulkUp(peer: NodeId): void {
+    this.recovery.laneUp(peer);
+  }
+
   /** Liveness is per node pair: every group that the lost node led or followed is told at once. */
   onDown(peer: NodeId): void {
+    this.recovery.nodeDown(peer);
     for (const replica of this.replicas.values()) {
       if (!this.isMember(replica, peer)) continue;
       if (replica.leaderNode === peer) this.elections.leaderLost(replica, peer);
@@ -333,6 +359,7 @@ export class ReplicaHost {
   async stop(): Promise<void> {
     this.stopping = true;
     this.tickTimer?.cancel();
+    this.recovery.stop();
     for (const replica of this.replicas.values()) {
       replica.leadershipLost(HOST_STOPPING);
       await this.checkpointer.save(replica);
@@ -394,6 +421,8 @@ export class ReplicaHost {
       this.considerRest(replica);
     }
     for (const lane of [this.catalogLane, this.dataLane]) lane.tick();
+    this.recovery.tick();
+    this.snapshots.tick();
     if (now - this.lastFlushMs >= this.settings.tickMs) {
       this.lastFlushMs = now;
       this.flushRelaxed();
@@ -454,6 +483,7 @@ export class ReplicaHost {
       if (ready.entries.length > 0) {
         const bytes = replica.cacheEntries(ready.entries);
         this.tailBudget.added(replica, ready.entries[ready.entries.length - 1]!.index, bytes);
+        if (replica.isLeader) this.recovery.earned(bytes);
       }
       for (const message of ready.messages) this.dispatch(replica, message);
       this.laneOf(replica).add(replica, ready);
@@ -504,13 +534,24 @@ export class ReplicaHost {
     }
     replica.raft.step(message);
     this.touch(replica);
+    if (message.kind === MSG_APPEND_RESPONSE && replica.catchUps.size + replica.pins.size > 0) {
+      replica.pins.extend(message.from, this.components.clock.monotonicMs());
+      replica.catchUps.get(message.from)?.answered(message);
+    }
+  }
+
+  private onBulk(from: NodeId, frame: Uint8Array): void {
+    const reader = new ByteReader(frame);
+    const kind = reader.u8();
+    if (kind === BULK_APPEND) decodeRaftFrame(frame.subarray(1), (group, message) => this.receive(from, group, message));
+    else if (kind === BULK_CHUNK || kind === BULK_ANSWER) this.snapshots.onFrame(from, kind, reader);
+    else throw new DecodeError(`bulk frame of kind ${kind}`);
   }
 
   /** Completes a message of the core and puts it into its node's frame. */
   private dispatch(replica: Replica, message: Message): void {
-    const node = nodeOfReplica(message.to as ReplicaId);
     if (message.kind === MSG_SNAPSHOT) {
-      void this.snapshots.send(replica, node, message);
+      this.snapshots.send(replica, message);
       return;
     }
     if (message.kind === MSG_APPEND) {
@@ -521,17 +562,30 @@ export class ReplicaHost {
       }
       message.entries = message.lastEntry === message.index ? [] : replica.cache.range(message.index + 1, message.lastEntry);
       if (message.entries === null) {
-        const reader = new CatchUp(replica, message.to, {
-          log: this.laneOf(replica).log,
-          send: (filled) => this.post(replica, filled),
-          damaged: (reason) => this.damaged(replica, reason),
-        });
-        replica.catchUps.set(message.to, reader);
-        reader.add(message);
+        this.catchUp(replica, message);
         return;
       }
     }
     this.post(replica, message);
+  }
+
+  private catchUp(replica: Replica, message: Message): void {
+    const { clock, transport } = this.components;
+    const catchUp = new CatchUp(replica, message, {
+      log: this.laneOf(replica).log,
+      clock,
+      recovery: this.recovery,
+      sendLive: (filled) => this.post(replica, filled),
+      sendBulk: (filled) => {
+        const writer = new RaftFrameWriter();
+        writer.add(replica.group, filled);
+        return transport.send(catchUp.node, LANE_BULK, [BULK_APPEND_KIND, ...writer.parts()]);
+      },
+      damaged: (reason) => this.damaged(replica, reason),
+      touched: () => this.touch(replica),
+    });
+    replica.catchUps.set(message.to, catchUp);
+    catchUp.add(message);
   }
 
   private post(replica: Replica, message: Message): void {

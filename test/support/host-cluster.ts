@@ -120,6 +120,7 @@ export class TestHost {
             this.host.onFrame(from, lane, frame);
           },
           onUp: (peer) => this.host.onUp(peer),
+          onBulkUp: (peer) => this.host.onBulkUp(peer),
           onDown: (peer) => this.host.onDown(peer),
           onDrain: () => {},
           onRefused: (_peer, code, reason) => fatal(new Error(`${code}: ${reason}`)),
