@@ -7,6 +7,7 @@ import { Command } from "commander";
 import { diskCeiling } from "./disk-ceiling.ts";
 import { measureFailover } from "./failover.ts";
 import { FlotillaSystem } from "./flotilla.ts";
+import { measureLaggard, renderLaggard } from "./laggard.ts";
 import { measureAll } from "./measure.ts";
 import { NatsSystem } from "./nats.ts";
 import { RabbitmqSystem } from "./rabbitmq.ts";
@@ -22,6 +23,7 @@ type Options = {
   json?: string;
   tiny?: boolean;
   failover?: string;
+  laggard?: string;
   directory?: string;
 };
 
@@ -33,6 +35,7 @@ const program = new Command("bench")
   .option("--sizes <list>", "message sizes in bytes", "128,1024,16384")
   .option("--partitions <list>", "numbers of partitions (queues, streams)", "1,10")
   .option("--failover <runs>", "instead: SIGKILL the leader under load so many times, and print the time without acks")
+  .option("--laggard <seconds>", "instead: SIGSTOP a follower under full load for so long: memory of the leaders, cost of its coming back")
   .option("--json <file>", "write the results there as well")
   .option("--directory <dir>", "where the systems keep their data (a new folder in it)", tmpdir())
   .option("--tiny", "a second or two of everything, to see that it works")
@@ -42,10 +45,19 @@ await main(program.opts<Options>());
 
 async function main(options: Options): Promise<void> {
   const directory = mkdtempSync(join(options.directory ?? tmpdir(), "flotilla-bench-"));
+  // Killed, too, it leaves nothing behind: a full load fills a disk within minutes.
+  process.on("exit", () => rmSync(directory, { recursive: true, force: true, maxRetries: 5 }));
   const progress = (text: string): void => void process.stderr.write(`${text}\n`);
   try {
     if (options.failover !== undefined) {
       process.stdout.write(await measureFailover(directory, Number(options.failover), progress));
+      return;
+    }
+    if (options.laggard !== undefined) {
+      const [warmUpSeconds, beforeSeconds] = options.tiny === true ? [0.5, 0.5] : [5, 10];
+      const report = await measureLaggard(directory, { stopSeconds: Number(options.laggard), warmUpSeconds, beforeSeconds, progress });
+      process.stdout.write(renderLaggard(report));
+      if (options.json !== undefined) writeFileSync(options.json, `${JSON.stringify(report, null, 2)}\n`);
       return;
     }
     const plan =

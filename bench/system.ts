@@ -10,6 +10,8 @@ export type PublishRequest = {
   readonly seconds: number;
   /** Called for every acknowledged message. */
   readonly acked: (count: number) => void;
+  /** Ends it before the time is up. */
+  readonly stopped?: () => boolean;
 };
 
 export interface System {

@@ -55,8 +55,8 @@ export const RECOVERY_GROUPS_MAX = 4;
 /** Bytes of one read for a node that lags, or of one chunk of a snapshot; a larger single entry travels alone. */
 export const RECOVERY_PIECE_BYTES = 1024 * 1024;
 /** Bytes read for one node that lags and not yet confirmed by it; of all such nodes together. */
-export const RECOVERY_TARGET_BYTES_MAX = 4 * 1024 * 1024;
-export const RECOVERY_BYTES_MAX = 16 * 1024 * 1024;
+export const RECOVERY_TARGET_BYTES_MAX = 16 * 1024 * 1024;
+export const RECOVERY_BYTES_MAX = 32 * 1024 * 1024;
 /** Bytes of a checkpoint as it travels; machines keep theirs to a few hundred KB. */
 export const SNAPSHOT_BYTES_MAX = 256 * 1024 * 1024;
 /** Checkpoints in memory for sending, at one time and one node; to one other node one at a time. */

@@ -51,6 +51,8 @@ export class Recovery {
   private readonly targets = new Map<NodeId, Target>();
   private readonly bucket: TokenBucket;
   private bytes = 0;
+  /** Since the start. */
+  bytesSent = 0;
   private timer: Timer | null = null;
   private isPumping = false;
   private mustPumpAgain = false;
@@ -99,6 +101,11 @@ export class Recovery {
     return target === undefined ? 0 : target.active.length + target.waiting.length;
   }
 
+  /** Nodes with such groups. */
+  nodes(): NodeId[] {
+    return [...this.targets.keys()].filter((node) => this.groupsOf(node) > 0);
+  }
+
   /** Bytes read, or about to be, and not confirmed. Invariant: the sum over all slots. */
   get bytesUnderWay(): number {
     return this.bytes;
@@ -142,6 +149,7 @@ export class Recovery {
   /** For the slots: more, or less, was sent than the piece that was given out. */
   charge(bytes: number): void {
     this.bucket.take(bytes);
+    this.bytesSent += RECOVERY_PIECE_BYTES + bytes;
   }
 
   /** For the slots. */
