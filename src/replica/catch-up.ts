@@ -8,26 +8,50 @@ import { CATALOG_GROUP, nodeOfReplica, type NodeId, type ReplicaId } from "../ba
 import type { Clock } from "../base/clock.ts";
 import { isDamage } from "../log/errors.ts";
 import type { SharedLog } from "../log/types.ts";
+import { RaftFrameWriter } from "../peer/frames.ts";
+import { LANE_BULK, type PeerTransport } from "../peer/transport.ts";
 import { Message, MSG_APPEND, ROLE_LEADER, type Entry, type PeerId } from "../raft/types.ts";
 import type { Recovery, RecoveryJob, RecoverySlot } from "./recovery.ts";
 import type { Replica } from "./replica.ts";
+import { BULK_APPEND } from "./snapshot-codec.ts";
 
+const APPEND_KIND = new Uint8Array([BULK_APPEND]);
 /** Learners come after all voters, however much those have to fetch. */
 const LEARNER_RANK = 2 ** 52;
 
 export type CatchUpComponents = {
-  readonly log: SharedLog;
   readonly clock: Clock;
   readonly recovery: Recovery;
+  readonly transport: PeerTransport;
+  readonly logOf: (replica: Replica) => SharedLog;
   /** With the appends of all groups. */
-  readonly sendLive: (message: Message) => void;
-  /** Apart from them; false when it was not taken. */
-  readonly sendBulk: (message: Message) => boolean;
+  readonly sendLive: (replica: Replica, message: Message) => void;
   /** An entry that the log must hold cannot be read. */
-  readonly damaged: (reason: string) => void;
+  readonly damaged: (replica: Replica, reason: string) => void;
   /** The core has news. */
-  readonly touched: () => void;
+  readonly touched: (replica: Replica) => void;
 };
+
+export class CatchUps {
+  private readonly components: CatchUpComponents;
+
+  constructor(components: CatchUpComponents) {
+    this.components = components;
+  }
+
+  /** Fills an append with its entries; true when it has to wait for those from disk, or behind others that do. */
+  takes(replica: Replica, message: Message): boolean {
+    let catchUp = replica.catchUps.get(message.to);
+    if (catchUp === undefined) {
+      message.entries = message.lastEntry === message.index ? [] : replica.cache.range(message.index + 1, message.lastEntry);
+      if (message.entries !== null) return false;
+      catchUp = new CatchUp(replica, message, this.components);
+      replica.catchUps.set(message.to, catchUp);
+    }
+    catchUp.add(message);
+    return true;
+  }
+}
 
 type Sent = { readonly last: number; readonly bytes: number };
 
@@ -56,7 +80,7 @@ export class CatchUp implements RecoveryJob {
     this.components = components;
     this.node = nodeOfReplica(first.to as ReplicaId);
     this.isCatalog = replica.group === CATALOG_GROUP;
-    const bytes = (replica.raft.lastIndex - first.index) * components.log.entryBytes(replica.group, first.index + 1);
+    const bytes = (replica.raft.lastIndex - first.index) * components.logOf(replica).entryBytes(replica.group, first.index + 1);
     this.rank = bytes + (replica.configuration.learners.includes(first.to) ? LEARNER_RANK : 0);
     this.sentTo = first.index;
   }
@@ -97,10 +121,9 @@ export class CatchUp implements RecoveryJob {
       this.proceed();
       return;
     }
-    const { log } = this.components;
     const { epoch } = this;
     this.isReading = true;
-    log.read(this.replica.group, head.index + 1, head.lastEntry, RECOVERY_PIECE_BYTES, (error, entries) => {
+    this.components.logOf(this.replica).read(this.replica.group, head.index + 1, head.lastEntry, RECOVERY_PIECE_BYTES, (error, entries) => {
       this.isReading = false;
       if (this.isOver) return;
       // Research, raft.md point 16: what was read counts only while this replica still leads in the message's term.
@@ -109,7 +132,7 @@ export class CatchUp implements RecoveryJob {
       else {
         this.lost();
         // Cut meanwhile: the next append finds the log begin later and becomes a snapshot.
-        if (isDamage(error)) this.components.damaged(error.message);
+        if (isDamage(error)) this.components.damaged(this.replica, error.message);
       }
       this.proceed();
     });
@@ -119,7 +142,7 @@ export class CatchUp implements RecoveryJob {
     if (this.isOver) return;
     this.stop();
     this.replica.raft.reportUnreachable(this.peer);
-    this.components.touched();
+    this.components.touched(this.replica);
   }
 
   /** Ends it without a word to the core. */
@@ -148,7 +171,7 @@ export class CatchUp implements RecoveryJob {
       const message = this.waiting.shift()!;
       this.sentTo = message.lastEntry;
       message.entries = message.lastEntry === message.index ? [] : this.replica.cache.range(message.index + 1, message.lastEntry);
-      this.components.sendLive(message);
+      this.components.sendLive(this.replica, message);
     }
     this.proceed();
   }
@@ -172,7 +195,9 @@ export class CatchUp implements RecoveryJob {
       head.index = last.index;
       head.logTerm = last.term;
     }
-    if (!this.components.sendBulk(piece)) this.lost();
+    const writer = new RaftFrameWriter();
+    writer.add(this.replica.group, piece);
+    if (!this.components.transport.send(this.node, LANE_BULK, [APPEND_KIND, ...writer.parts()])) this.lost();
   }
 
   private forget(): void {

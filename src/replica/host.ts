@@ -10,7 +10,7 @@ import type { Logger } from "../base/logger.ts";
 import type { Random } from "../base/prng.ts";
 import type { LogWatcher, SharedLog } from "../log/types.ts";
 import type { Machine } from "../machine/machine.ts";
-import { decodeRaftFrame, RaftFrameWriter } from "../peer/frames.ts";
+import { decodeRaftFrame } from "../peer/frames.ts";
 import { LANE_BULK, LANE_FORWARD, LANE_RAFT, type Lane as PeerLane, type PeerTransport } from "../peer/transport.ts";
 import {
   ENTRY_RECORDS,
@@ -24,7 +24,7 @@ import {
   type EntryKind,
 } from "../raft/types.ts";
 import { Applier } from "./applier.ts";
-import { CatchUp } from "./catch-up.ts";
+import { CatchUps } from "./catch-up.ts";
 import { Checkpointer } from "./checkpointer.ts";
 import { Elections } from "./elections.ts";
 import { Lane } from "./lane.ts";
@@ -37,6 +37,7 @@ import { acceptRest, isRestingPoint, restMessages } from "./rest.ts";
 import { BULK_ANSWER, BULK_APPEND, BULK_CHUNK } from "./snapshot-codec.ts";
 import { Snapshots } from "./snapshots.ts";
 import { TailBudget } from "./tail-budget.ts";
+import { Transfers } from "./transfers.ts";
 import {
   HOST_DISK_FULL,
   HOST_NO_GROUP,
@@ -48,8 +49,6 @@ import {
   type MachineKind,
   type ProposeDone,
 } from "./types.ts";
-
-const BULK_APPEND_KIND = new Uint8Array([BULK_APPEND]);
 
 export type HostComponents = {
   /** Entries of group 0, in a log of its own that is written first. */
@@ -79,10 +78,14 @@ export class ReplicaHost {
   /** Who lags, and what they are sent. */
   readonly recovery: Recovery;
   private readonly elections: Elections;
+  private readonly transfers: Transfers;
+  private readonly catchUps: CatchUps;
   private readonly tailBudget: TailBudget;
   readonly quarantine: Quarantine;
   /** Asked before records are proposed: whether the disks of this group have room for more. */
   takesRecords: (replica: Replica) => boolean = () => true;
+  /** Whether some leader still brings the node up to date: until then it gets no leaders. */
+  isBehind: (node: NodeId) => boolean = () => false;
   private dirty: Replica[] = [];
   private toApply: Replica[] = [];
   private turnScheduled = false;
@@ -126,7 +129,25 @@ export class ReplicaHost {
       logOf,
       touched,
     });
-    this.elections = new Elections({ clock, random: components.random, touched });
+    this.elections = new Elections({ clock, random: components.random, touched, yields: () => this.isBehind(settings.nodeId) });
+    this.transfers = new Transfers({
+      self: settings.nodeId,
+      clock,
+      random: components.random,
+      isUp: (node) => components.transport.isUp(node),
+      isBehind: (node) => this.isBehind(node),
+      replicas: () => this.replicas.values(),
+      touched,
+    });
+    this.catchUps = new CatchUps({
+      clock,
+      recovery: this.recovery,
+      transport: components.transport,
+      logOf,
+      sendLive: (replica, message) => this.post(replica, message),
+      damaged: (replica, reason) => this.damaged(replica, reason),
+      touched,
+    });
     const watcher: LogWatcher = {
       committedOf: (group) => this.replicas.get(group)?.raft.commitIndex ?? 0,
       damaged: (group, reason) => {
@@ -273,13 +294,10 @@ export class ReplicaHost {
     this.touch(replica);
   }
 
+  /** False when this node does not lead the group, or the other one is not up to date, in this group and all others. */
   transferLeadership(group: GroupId, to: NodeId): boolean {
     const replica = this.replicas.get(group);
-    if (replica === undefined) return false;
-    const target = replica.configuration.voters.find((peer) => nodeOfReplica(peer as ReplicaId) === to);
-    const started = target !== undefined && replica.raft.transferLeadership(target);
-    this.touch(replica);
-    return started;
+    return replica !== undefined && this.transfers.start(replica, to);
   }
 
   /** Proposes a membership change on this node, which must lead the group; false when it cannot be proposed now. */
@@ -335,24 +353,9 @@ export class ReplicaHost {
     this.components.events.peerDown(peer);
   }
 
-  /** Moves every leadership away; resolves when none is left or time is up. */
-  async handOverLeaders(timeoutMs: number): Promise<number> {
-    const { clock, transport } = this.components;
-    const deadline = clock.monotonicMs() + timeoutMs;
-    for (;;) {
-      let leading = 0;
-      for (const replica of this.replicas.values()) {
-        if (!replica.isLeader) continue;
-        const others = replica.configuration.voters
-          .map((peer) => nodeOfReplica(peer as ReplicaId))
-          .filter((node) => node !== this.settings.nodeId && transport.isUp(node));
-        if (others.length === 0) continue;
-        leading += 1;
-        this.transferLeadership(replica.group, others[this.components.random.below(others.length)]!);
-      }
-      if (leading === 0 || clock.monotonicMs() >= deadline) return leading;
-      await new Promise<void>((resolve) => clock.schedule(10, resolve));
-    }
+  /** Moves every leadership away; resolves with how many are left when none is or time is up. */
+  handOverLeaders(timeoutMs: number): Promise<number> {
+    return this.transfers.all(timeoutMs);
   }
 
   /** Ends all work: what waits is told so, states are saved. The logs and the store are the caller's to close. */
@@ -554,38 +557,8 @@ export class ReplicaHost {
       this.snapshots.send(replica, message);
       return;
     }
-    if (message.kind === MSG_APPEND) {
-      const catchUp = replica.catchUps.get(message.to);
-      if (catchUp !== undefined) {
-        catchUp.add(message);
-        return;
-      }
-      message.entries = message.lastEntry === message.index ? [] : replica.cache.range(message.index + 1, message.lastEntry);
-      if (message.entries === null) {
-        this.catchUp(replica, message);
-        return;
-      }
-    }
+    if (message.kind === MSG_APPEND && this.catchUps.takes(replica, message)) return;
     this.post(replica, message);
-  }
-
-  private catchUp(replica: Replica, message: Message): void {
-    const { clock, transport } = this.components;
-    const catchUp = new CatchUp(replica, message, {
-      log: this.laneOf(replica).log,
-      clock,
-      recovery: this.recovery,
-      sendLive: (filled) => this.post(replica, filled),
-      sendBulk: (filled) => {
-        const writer = new RaftFrameWriter();
-        writer.add(replica.group, filled);
-        return transport.send(catchUp.node, LANE_BULK, [BULK_APPEND_KIND, ...writer.parts()]);
-      },
-      damaged: (reason) => this.damaged(replica, reason),
-      touched: () => this.touch(replica),
-    });
-    replica.catchUps.set(message.to, catchUp);
-    catchUp.add(message);
   }
 
   private post(replica: Replica, message: Message): void {

@@ -60,7 +60,8 @@ export class Recovery {
   /** `bytesPerSecond`: how much faster than new entries come lagging nodes are sent old ones; 0 = as fast as they take it. */
   constructor(bytesPerSecond: number, components: RecoveryComponents) {
     this.clock = components.clock;
-    this.bucket = new TokenBucket(bytesPerSecond, RECOVERY_TARGET_BYTES_MAX, this.clock.monotonicMs());
+    const burstBytes = Math.min(RECOVERY_TARGET_BYTES_MAX, Math.max(RECOVERY_PIECE_BYTES, bytesPerSecond / 4));
+    this.bucket = new TokenBucket(bytesPerSecond, burstBytes, this.clock.monotonicMs());
   }
 
   /** Lines up; `job.send` is called when it may send its first piece. */
