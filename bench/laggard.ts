@@ -104,7 +104,7 @@ export async function measureLaggard(directory: string, plan: LaggardPlan): Prom
         quietMs = 0;
       } else if (quietMs === 0) quietMs = now;
       // Until its links are up again nobody sends it anything either.
-      return quietMs > 0 && now - quietMs > QUIET_MS && (seenMs > 0 || now - began > 10 * QUIET_MS);
+      return quietMs > 0 && now - quietMs > QUIET_MS && (seenMs > 0 || now - began > 3 * QUIET_MS);
     });
     isOver = true;
     await load;

@@ -1,49 +1,14 @@
 // Who is brought up to date first, and how much of it may be under way: the scheduler alone, with a clock of its own.
 
 import { expect, test } from "vitest";
-import type { Clock } from "../../src/base/clock.ts";
 import type { NodeId } from "../../src/base/ids.ts";
 import { RECOVERY_BYTES_MAX, RECOVERY_GROUPS_MAX, RECOVERY_PIECE_BYTES, RECOVERY_TARGET_BYTES_MAX } from "../../src/base/limits.ts";
 import { Recovery, type RecoveryJob, type RecoverySlot } from "../../src/replica/recovery.ts";
+import { TestClock } from "../support/test-clock.ts";
 
 const NODE = 2 as NodeId;
 const OTHER = 3 as NodeId;
 const PIECES_MAX = RECOVERY_TARGET_BYTES_MAX / RECOVERY_PIECE_BYTES;
-
-class TestClock implements Clock {
-  nowMs = 0;
-  private timers: { atMs: number; callback: () => void }[] = [];
-
-  monotonicMs(): number {
-    return this.nowMs;
-  }
-
-  wallMs(): number {
-    return this.nowMs;
-  }
-
-  schedule(delayMs: number, callback: () => void): { cancel: () => void } {
-    const timer = { atMs: this.nowMs + delayMs, callback };
-    this.timers.push(timer);
-    return { cancel: () => (this.timers = this.timers.filter((other) => other !== timer)) };
-  }
-
-  defer(callback: () => void): void {
-    this.schedule(0, callback);
-  }
-
-  advance(ms: number): void {
-    const endMs = this.nowMs + ms;
-    for (;;) {
-      const [next] = this.timers.filter(({ atMs }) => atMs <= endMs).sort((a, b) => a.atMs - b.atMs);
-      if (next === undefined) break;
-      this.timers = this.timers.filter((timer) => timer !== next);
-      this.nowMs = next.atMs;
-      next.callback();
-    }
-    this.nowMs = endMs;
-  }
-}
 
 /** Has as many whole pieces to send as it is told to. */
 class TestJob implements RecoveryJob {
