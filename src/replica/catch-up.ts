@@ -53,7 +53,7 @@ export class CatchUps {
   }
 }
 
-type Sent = { readonly last: number; readonly bytes: number };
+type Sent = { readonly last: number; readonly heldBytes: number };
 
 export class CatchUp implements RecoveryJob {
   readonly node: NodeId;
@@ -107,7 +107,7 @@ export class CatchUp implements RecoveryJob {
     if (message.reject) this.forget();
     else {
       let bytes = 0;
-      while (this.sent.length > 0 && this.sent[0]!.last <= message.index) bytes += this.sent.shift()!.bytes;
+      while (this.sent.length > 0 && this.sent[0]!.last <= message.index) bytes += this.sent.shift()!.heldBytes;
       this.slot?.answered(bytes, this.components.clock.monotonicMs());
     }
     // The turn that follows the answer may bring the next appends.
@@ -181,14 +181,15 @@ export class CatchUp implements RecoveryJob {
     const last = entries[entries.length - 1]!;
     let bytes = 0;
     for (const { payload } of entries) bytes += payload.length;
-    this.slot!.sized(bytes);
+    const heldBytes = heldBy(entries);
+    this.slot!.sized(bytes, heldBytes);
     const piece = new Message(MSG_APPEND, head.from, head.to, head.term);
     piece.index = head.index;
     piece.logTerm = head.logTerm;
     piece.commit = head.commit;
     piece.lastEntry = last.index;
     piece.entries = entries;
-    this.sent.push({ last: last.index, bytes });
+    this.sent.push({ last: last.index, heldBytes });
     this.sentTo = last.index;
     if (last.index === head.lastEntry) this.waiting.shift();
     else {
@@ -215,4 +216,16 @@ export class CatchUp implements RecoveryJob {
     const { firstIndex, lastIndex } = this.replica.cache;
     return firstIndex !== 0 && firstIndex <= message.index + 1 && message.lastEntry <= lastIndex;
   }
+}
+
+/** Bytes of memory that entries as they were read keep: what of other groups lay between them as well. */
+function heldBy(entries: readonly Entry[]): number {
+  let bytes = 0;
+  let last: ArrayBufferLike | null = null;
+  for (const { payload } of entries) {
+    if (payload.buffer === last) continue;
+    last = payload.buffer;
+    bytes += last.byteLength;
+  }
+  return bytes;
 }

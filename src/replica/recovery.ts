@@ -259,17 +259,17 @@ export class RecoverySlot {
     this.job.send();
   }
 
-  /** How large the piece became that the job was told to send. */
-  sized(bytes: number): void {
+  /** How large the piece became that the job was told to send, and what it holds in memory. */
+  sized(bytes: number, heldBytes = bytes): void {
     if (this.isOver || this.reserved === 0) return;
-    this.recovery.account(this, bytes - this.reserved);
+    this.recovery.account(this, heldBytes - this.reserved);
     this.recovery.charge(bytes - this.reserved);
     this.reserved = 0;
-    this.unconfirmed += bytes;
-    if (bytes < RECOVERY_PIECE_BYTES) this.recovery.pump();
+    this.unconfirmed += heldBytes;
+    if (heldBytes < RECOVERY_PIECE_BYTES) this.recovery.pump();
   }
 
-  /** The other node has so much more of it. */
+  /** The other node has so much more of it, as it was held here. */
   answered(bytes: number, nowMs: number): void {
     if (this.isOver) return;
     const freed = Math.min(bytes, this.unconfirmed);
