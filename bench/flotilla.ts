@@ -15,6 +15,8 @@ export class FlotillaSystem implements System {
   readonly name = "flotilla";
   readonly version = "0.1.0";
   readonly settings = `replication 3, fsync on a majority; client batches of at most ${BATCH_BYTES / 1024} KiB, linger 1 ms`;
+  /** Where each node answers /metrics. */
+  readonly httpPorts: readonly number[];
   private readonly nodes: Running[];
   private readonly startNode: (at: number) => Promise<Running>;
   private readonly client: Flotilla;
@@ -49,10 +51,13 @@ export class FlotillaSystem implements System {
       await ready(at, [node]);
       return node;
     };
-    return new FlotillaSystem(nodes, startNode, await Flotilla.connect({ endpoints: [0, 1, 2].map((at) => `127.0.0.1:${ports[at * 3]}`) }));
+    const client = await Flotilla.connect({ endpoints: [0, 1, 2].map((at) => `127.0.0.1:${ports[at * 3]}`) });
+    const httpPorts = [0, 1, 2].map((at) => ports[at * 3 + 2]!);
+    return new FlotillaSystem(nodes, startNode, client, httpPorts);
   }
 
-  private constructor(nodes: Running[], startNode: (at: number) => Promise<Running>, client: Flotilla) {
+  private constructor(nodes: Running[], startNode: (at: number) => Promise<Running>, client: Flotilla, httpPorts: readonly number[]) {
+    this.httpPorts = httpPorts;
     this.nodes = nodes;
     this.startNode = startNode;
     this.client = client;
@@ -62,9 +67,10 @@ export class FlotillaSystem implements System {
     return this.nodes.map(({ pid }) => pid);
   }
 
-  async createTarget(partitions: number): Promise<Target> {
+  /** `retentionBytes` of each partition; 0 = all is kept. */
+  async createTarget(partitions: number, retentionBytes = 0): Promise<Target> {
     const name = `bench-${this.next++}`;
-    await this.client.admin.createTopic({ name, partitions, replicas: 3 });
+    await this.client.admin.createTopic({ name, partitions, replicas: 3, config: { retentionBytes } });
     return { name, partitions };
   }
 
@@ -79,7 +85,7 @@ export class FlotillaSystem implements System {
 
   async publish(request: PublishRequest): Promise<void> {
     if (request.unbatched === true) return this.publishUnbatched(request);
-    const { target, bytes, seconds, acked } = request;
+    const { target, bytes, seconds, acked, stopped } = request;
     const producer = await this.client.producer(target.name, { lingerMs: 1, batchBytes: BATCH_BYTES, bufferBytesMax: BUFFER_BYTES });
     const body = payload(bytes);
     const record = { body };
@@ -89,7 +95,7 @@ export class FlotillaSystem implements System {
       else failure = error;
     };
     const until = Date.now() + seconds * 1000;
-    while (Date.now() < until && failure === null) {
+    while (Date.now() < until && failure === null && stopped?.() !== true) {
       for (let count = 0; count < 200; count++) if (!producer.append(record, done)) await producer.ready();
       await new Promise((resolve) => setImmediate(resolve));
     }
@@ -216,6 +222,14 @@ export class FlotillaSystem implements System {
     this.nodes[leader] = await this.startNode(leader);
     await this.deleteTarget(target);
     return gap;
+  }
+
+  /** Resolves when the node leads nothing: it is a follower everywhere. */
+  async drain(node: number): Promise<void> {
+    await this.client.cluster.drainNode(node);
+    const leads = async (): Promise<boolean> =>
+      (await this.client.cluster.describe()).nodes.some(({ id, leaders }) => id === node && leaders > 0);
+    while (await leads()) await new Promise((resolve) => setTimeout(resolve, 100));
   }
 
   async stop(): Promise<void> {

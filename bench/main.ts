@@ -9,6 +9,7 @@ import { measureBudget, renderBudget } from "./budget.ts";
 import { measureCeiling } from "./ceiling.ts";
 import { measureFailover } from "./failover.ts";
 import { FlotillaSystem } from "./flotilla.ts";
+import { measureLaggard, renderLaggard } from "./laggard.ts";
 import { measureAll } from "./measure.ts";
 import { NatsSystem } from "./nats.ts";
 import { RabbitmqSystem } from "./rabbitmq.ts";
@@ -25,6 +26,7 @@ type Options = {
   tiny?: boolean;
   failover?: string;
   budget?: boolean;
+  laggard?: string;
   directory?: string;
 };
 
@@ -37,6 +39,7 @@ const program = new Command("bench")
   .option("--partitions <list>", "numbers of partitions (queues, streams)", "1,10")
   .option("--failover <runs>", "instead: SIGKILL the leader under load so many times, and print the time without acks")
   .option("--budget", "instead: where the time of a published batch goes, by V8's profiler in every process")
+  .option("--laggard <seconds>", "instead: SIGSTOP a follower under full load for so long: memory of the leaders, cost of its coming back")
   .option("--json <file>", "write the results there as well")
   .option("--directory <dir>", "where the systems keep their data (a new folder in it)", tmpdir())
   .option("--tiny", "a second or two of everything, to see that it works")
@@ -47,6 +50,8 @@ await main(program.opts<Options>());
 
 async function main(options: Options): Promise<void> {
   const directory = mkdtempSync(join(options.directory ?? tmpdir(), "flotilla-bench-"));
+  // Killed, too, it leaves nothing behind: a full load fills a disk within minutes.
+  process.on("exit", () => rmSync(directory, { recursive: true, force: true, maxRetries: 5 }));
   const progress = (text: string): void => void process.stderr.write(`${text}\n`);
   try {
     if (options.failover !== undefined) {
@@ -58,6 +63,13 @@ async function main(options: Options): Promise<void> {
       const budgets = await measureBudget(directory, { sizes, seconds: options.tiny === true ? 1 : Number(options.seconds), progress });
       process.stdout.write(renderBudget(budgets));
       if (options.json !== undefined) writeFileSync(options.json, `${JSON.stringify(budgets, null, 2)}\n`);
+      return;
+    }
+    if (options.laggard !== undefined) {
+      const [warmUpSeconds, beforeSeconds] = options.tiny === true ? [0.5, 0.5] : [5, 10];
+      const report = await measureLaggard(directory, { stopSeconds: Number(options.laggard), warmUpSeconds, beforeSeconds, progress });
+      process.stdout.write(renderLaggard(report));
+      if (options.json !== undefined) writeFileSync(options.json, `${JSON.stringify(report, null, 2)}\n`);
       return;
     }
     const plan =

@@ -14,6 +14,8 @@ export type PublishRequest = {
   readonly unbatched?: boolean;
   /** Called for every acknowledged message. */
   readonly acked: (count: number) => void;
+  /** Ends it before the time is up. */
+  readonly stopped?: () => boolean;
 };
 
 export interface System {

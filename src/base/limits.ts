@@ -53,3 +53,17 @@ export const TOPICS_MAX = 100_000;
 export const NODE_TEXT_LENGTH_MAX = 512;
 /** Replicas that one node may have renewed by one command. */
 export const RENEWALS_PER_COMMAND_MAX = 4_096;
+/** Groups of which one node brings one other node up to date at a time, beside the catalog. */
+export const RECOVERY_GROUPS_MAX = 4;
+/** Bytes of one read for a node that lags, or of one chunk of a snapshot; a larger single entry travels alone. */
+export const RECOVERY_PIECE_BYTES = 1024 * 1024;
+/** Bytes read for one node that lags and not yet confirmed by it; of all such nodes together. */
+export const RECOVERY_TARGET_BYTES_MAX = 16 * 1024 * 1024;
+export const RECOVERY_BYTES_MAX = 32 * 1024 * 1024;
+/** Bytes of a checkpoint as it travels; machines keep theirs to a few hundred KB. */
+export const SNAPSHOT_BYTES_MAX = 256 * 1024 * 1024;
+/** Checkpoints in memory for sending, at one time and one node; to one other node one at a time. */
+export const SNAPSHOTS_SENDING_MAX = 2;
+/** Checkpoints that one node is receiving, and bytes of them together. */
+export const SNAPSHOTS_RECEIVING_MAX = 64;
+export const SNAPSHOTS_RECEIVING_BYTES_MAX = SNAPSHOT_BYTES_MAX;

@@ -34,12 +34,13 @@ import { Leaders, decodeLeading, encodeLeading } from "./leaders.ts";
 import { LocalGroups } from "./local-groups.ts";
 import { Publisher } from "./publisher.ts";
 import { OP_PROPOSE, Router } from "./router.ts";
-import { decodeFitness, encodeFitness, Unfit } from "./unfit.ts";
+import { decodeFitness, decodeLaggards, encodeFitness, encodeLaggards, Unfit } from "./unfit.ts";
 import type * as types from "./types.ts";
 
 export const OP_JOIN = 7;
 const NOTICE_LEADING = 1;
 const NOTICE_FITNESS = 2;
+const NOTICE_LAGGARDS = 3;
 const REGISTER_RETRY_MS = 200;
 
 export type BrokerSettings = {
@@ -89,6 +90,7 @@ export class NodeBroker implements types.Broker {
     this.catalog = host.get(CATALOG_GROUP)!.machine as CatalogMachine;
     this.unfit = new Unfit(this.nodeId);
     host.takesRecords = ({ configuration }) => this.unfit.takesRecords(configuration);
+    host.isBehind = (node) => this.unfit.isBehind(node);
     this.router = new Router({ nodeId: this.nodeId, host, leaders: this.leaders, clock });
     this.local = new LocalGroups(host, clock);
     this.fetcher = new Fetcher(this.nodeId, this.router, this.local);
@@ -106,6 +108,7 @@ export class NodeBroker implements types.Broker {
       notices: new Map([
         [NOTICE_LEADING, (from, body) => this.heardLeading(from, body)],
         [NOTICE_FITNESS, (from, body) => this.unfit.set(from, decodeFitness(body))],
+        [NOTICE_LAGGARDS, (from, body) => void this.unfit.lagging(from, decodeLaggards(body))],
       ]),
     });
     this.router.attach(this.forwarder);
@@ -134,6 +137,7 @@ export class NodeBroker implements types.Broker {
       catalog: this.catalog,
       router: this.router,
       unfit: this.unfit,
+      announceLaggards: () => this.announceLaggards(),
       clock,
       logger,
       isUp: (node) => transport.isUp(node),
@@ -192,16 +196,25 @@ export class NodeBroker implements types.Broker {
     this.controller.upkeep();
   }
 
+  /** All nodes know of a node that is being brought up to date, and leave the leaders where they are. */
+  private announceLaggards(): void {
+    const lagging = this.components.host.recovery.nodes();
+    if (!this.unfit.lagging(this.nodeId, lagging)) return;
+    for (const { id } of this.catalog.nodes()) if (id !== this.nodeId) this.forwarder.notify(id, NOTICE_LAGGARDS, encodeLaggards(lagging));
+  }
+
   forwarded(from: NodeId, frame: Uint8Array): void {
     this.forwarder.onFrame(from, frame);
   }
 
   peerUp(peer: NodeId): void {
     const leading = [];
-    for (const replica of this.components.host.groups())
-      if (replica.isLeader) leading.push({ group: replica.group, term: replica.raft.term });
+    const { host } = this.components;
+    for (const replica of host.groups()) if (replica.isLeader) leading.push({ group: replica.group, term: replica.raft.term });
     if (leading.length > 0) this.forwarder.notify(peer, NOTICE_LEADING, encodeLeading(leading));
     if (this.unfit.own !== "fit") this.forwarder.notify(peer, NOTICE_FITNESS, encodeFitness(this.unfit.own));
+    const lagging = host.recovery.nodes();
+    if (lagging.length > 0) this.forwarder.notify(peer, NOTICE_LAGGARDS, encodeLaggards(lagging));
     this.notifyWatchers();
   }
 

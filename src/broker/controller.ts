@@ -39,6 +39,8 @@ export type ControllerComponents = {
   readonly catalog: CatalogMachine;
   readonly router: Router;
   readonly unfit: Unfit;
+  /** Tells all nodes which ones this node brings up to date. */
+  readonly announceLaggards: () => void;
   readonly clock: Clock;
   readonly logger: Logger;
   readonly isUp: (node: NodeId) => boolean;
@@ -213,7 +215,8 @@ export class Controller {
   /** Retention, and leaders where they belong; once a second, and when the fitness of this node changes. */
   upkeep(): void {
     if (this.stopped) return;
-    const { catalog, isUp, nodeId } = this.components;
+    const { catalog, isUp, nodeId, announceLaggards } = this.components;
+    announceLaggards();
     for (const { id } of catalog.nodes()) this.upRounds.set(id, id === nodeId || isUp(id) ? (this.upRounds.get(id) ?? 0) + 1 : 0);
     let moves = 0;
     for (const topic of catalog.topics()) {
@@ -249,12 +252,12 @@ export class Controller {
 
   /** This node's disk keeps the group waiting, or has no room: the follower that has most leads from now on. */
   private leaveTo(group: GroupId): void {
-    const { host, isUp, nodeId } = this.components;
+    const { host, isUp, nodeId, unfit } = this.components;
     const replica = host.get(group);
     if (replica === undefined || !replica.isLeader) return;
     const heirs = replica.raft.status().filter(({ peer, learner }) => {
       const node = nodeOfReplica(peer as ReplicaId);
-      return !learner && node !== nodeId && isUp(node) && this.mayLead(node);
+      return !learner && node !== nodeId && isUp(node) && this.mayLead(node) && !unfit.isBehind(node);
     });
     const most = Math.max(...heirs.map(({ match }) => match));
     const heir = heirs.find(({ match }) => match === most);
@@ -275,16 +278,15 @@ export class Controller {
     if (offset >= 0) host.propose(group, ENTRY_COMMAND, encodeTrim(offset), () => {});
   }
 
-  /** Leaders go back to where the placement wants them once that node has settled and has everything. */
+  /** Leaders go back to where the placement wants them once that node has settled and has everything, of all groups. */
   private giveBack(group: GroupId, preferred: NodeId): boolean {
     const { host, nodeId } = this.components;
     if (preferred === nodeId || (this.upRounds.get(preferred) ?? 0) < SETTLED_ROUNDS) return false;
     const replica = host.get(group);
     if (replica === undefined || !replica.isLeader) return false;
-    const progress = replica.raft.status().find(({ peer }) => nodeOfReplica(peer as never) === preferred);
-    if (progress === undefined || progress.learner || progress.match + 1_000 < replica.raft.lastIndex) return false;
+    if (!host.transferLeadership(group, preferred)) return false;
     this.components.logger.debug({ group, to: preferred }, "leadership goes back to its preferred node");
-    return host.transferLeadership(group, preferred);
+    return true;
   }
 }
 

@@ -1,7 +1,8 @@
-// Which nodes' disks let them lead, as they tell each other: no leader goes to one that is full or slow, and no records go
-// where most members have no room for them.
+// Which nodes are fit to lead, as they tell each other: no leader goes to one whose disk is full or slow, or that is still
+// being brought up to date, and no records go where most members have no room for them.
 
-import { nodeOfReplica, type NodeId, type ReplicaId } from "../base/ids.ts";
+import { ByteReader, ByteWriter } from "../base/bytes.ts";
+import { nodeOfReplica, toNodeId, type NodeId, type ReplicaId } from "../base/ids.ts";
 import type { Fitness } from "../replica/fitness.ts";
 import type { Configuration } from "../raft/types.ts";
 
@@ -11,6 +12,8 @@ export class Unfit {
   private readonly self: NodeId;
   /** Nodes that are not fit. */
   private readonly nodes = new Map<NodeId, Fitness>();
+  /** Nodes that lag in some group, by who leads such groups and says so. */
+  private readonly laggards = new Map<NodeId, readonly NodeId[]>();
 
   constructor(self: NodeId) {
     this.self = self;
@@ -29,9 +32,26 @@ export class Unfit {
     else this.nodes.set(node, fitness);
   }
 
-  /** A node that is gone says nothing of its disk. */
+  /** A node that is gone says nothing of its disk, nor of others. */
   forget(node: NodeId): void {
     this.nodes.delete(node);
+    this.laggards.delete(node);
+  }
+
+  /** `leader` brings these nodes up to date at the moment. False when that is no news. */
+  lagging(leader: NodeId, nodes: readonly NodeId[]): boolean {
+    const known = this.laggards.get(leader) ?? [];
+    if (known.length === nodes.length && known.every((node) => nodes.includes(node))) return false;
+    if (nodes.length === 0) this.laggards.delete(leader);
+    else this.laggards.set(leader, nodes);
+    return true;
+  }
+
+  /** Some leader has not yet sent the node all that it misses: until then it leads nothing more. */
+  isBehind(node: NodeId): boolean {
+    if (this.laggards.size === 0) return false;
+    for (const nodes of this.laggards.values()) if (nodes.includes(node)) return true;
+    return false;
   }
 
   /** This node and a majority of the voters have room. */
@@ -50,4 +70,18 @@ export function encodeFitness(fitness: Fitness): Uint8Array {
 /** A word that this release does not know is taken for the mildest one that keeps leaders away. */
 export function decodeFitness(body: Uint8Array): Fitness {
   return WORDS[body[0] ?? 0] ?? "slow";
+}
+
+export function encodeLaggards(nodes: readonly NodeId[]): Uint8Array {
+  const writer = new ByteWriter(2 * nodes.length + 1);
+  for (const node of nodes) writer.u16(node);
+  return writer.finish();
+}
+
+/** Throws DecodeError. */
+export function decodeLaggards(body: Uint8Array): NodeId[] {
+  const reader = new ByteReader(body);
+  const nodes: NodeId[] = [];
+  while (reader.remaining > 0) nodes.push(toNodeId(reader.u16()));
+  return nodes;
 }

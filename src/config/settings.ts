@@ -45,6 +45,13 @@ export const settingsSchema = z.strictObject({
     .default(8 * 1024 * 1024),
   /** From the end of one such round to the start of the next. */
   scrubPauseMs: ms(100, 86_400_000).default(15_000),
+  /** A node that lags is sent what it misses so much faster than new records come; 0 = as fast as it takes it. */
+  catchUpBytesPerSecond: z
+    .number()
+    .int()
+    .min(0)
+    .max(2 ** 40)
+    .default(64 * 1024 * 1024),
   /** Free bytes of the disk below which this node takes in no more records, and leads nothing; 0 = never. */
   diskWatermarkBytes: z
     .number()

@@ -11,6 +11,8 @@ import { RECORD_HEADER_BYTES, readRecordHeader } from "./segment-format.ts";
 
 /** Bytes of other groups that one read may carry along, beyond as many of its own. */
 const READ_WASTE_BYTES = 256 * 1024;
+/** Places of the files that one read goes to. */
+const READ_RUNS_MAX = 16;
 
 export type ReadDone = (error: Error | null, entries: readonly Entry[]) => void;
 
@@ -34,19 +36,24 @@ export class SegmentReader {
       done(new LogReadError(code, `entry ${first} of group ${group} is not held: the log has ${held}`), []);
       return;
     }
-    const writtenTo = this.writtenTo(start.segment);
-    if (start.position >= writtenTo) {
+    if (start.position >= this.writtenTo(start.segment)) {
       done(new LogReadError("UNWRITTEN", `entry ${first} of group ${group} is still being written`), []);
       return;
     }
-    const places: Place[] = [start];
+    let run: Place[] = [start];
+    const runs: Place[][] = [run];
+    let bytes = start.length;
     const limit = Math.min(last, state.lastIndex);
     for (let index = first + 1; index <= limit; index++) {
       const place = state.find(index);
-      if (place === undefined || place.position >= writtenTo || !fits(places, place, bytesMax)) break;
-      places.push(place);
+      if (place === undefined || place.position >= this.writtenTo(place.segment) || bytes + place.length > bytesMax) break;
+      bytes += place.length;
+      if (fits(run, place, bytesMax)) run.push(place);
+      else if (runs.length === READ_RUNS_MAX) break;
+      else runs.push((run = [place]));
     }
-    this.readPlaces(group, first, places, done);
+    if (runs.length === 1) this.readPlaces(group, first, run, done);
+    else this.readRuns(group, first, runs, done);
   }
 
   /** As many of these entries of one file as one read takes, at least the first; none when that is still being written. */
@@ -72,6 +79,23 @@ export class SegmentReader {
   private writtenTo(number: number): number {
     const { isSealed, position } = this.segmentOf(number);
     return isSealed ? Number.POSITIVE_INFINITY : position;
+  }
+
+  /** Consecutive entries from `first` on that lie apart, because those of other groups are in between: all read at once. */
+  private readRuns(group: GroupId, first: number, runs: readonly (readonly Place[])[], done: ReadDone): void {
+    const parts: (readonly Entry[])[] = [];
+    let open = runs.length;
+    let failure: Error | null = null;
+    let index = first;
+    for (const [at, run] of runs.entries()) {
+      this.readPlaces(group, index, run, (error, entries) => {
+        failure ??= error;
+        parts[at] = entries;
+        open -= 1;
+        if (open === 0) done(failure, failure === null ? parts.flat() : []);
+      });
+      index += run.length;
+    }
   }
 
   /** Consecutive entries from `first` on, in one file. */

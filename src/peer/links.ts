@@ -333,6 +333,7 @@ export class PeerLinks implements PeerTransport {
       const old = peer.bulk;
       peer.bulk = { connection, hello };
       old?.connection.close("replaced by a newer connection");
+      if (peer.main !== null) this.components.handler.onBulkUp(peer.id);
       return;
     }
     const old = peer.main;

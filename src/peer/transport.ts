@@ -20,6 +20,8 @@ export interface PeerHandler {
   onUp(peer: NodeId, greeting: PeerGreeting): void;
   /** Closed connection (at once) or silence (after the liveness timeout). Frames under way may be lost. */
   onDown(peer: NodeId, reason: string): void;
+  /** The bulk lane of a node that is up can be used (again): of what was sent before some may be lost. */
+  onBulkUp(peer: NodeId): void;
   /** The peer took what was queued for it: `send` works again after it had returned false. */
   onDrain(peer: NodeId, lane: Lane): void;
   /** A peer refused us or we refused it for good: wrong cluster, two nodes with one id, another data directory. */

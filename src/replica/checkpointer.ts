@@ -1,6 +1,7 @@
 // Saves machine states so that a restart replays little, and cuts the log. The cut is always at a saved checkpoint, so
 // that checkpoint plus the log from there on is the whole group: what a follower too far behind is sent.
 
+import type { Clock } from "../base/clock.ts";
 import type { Logger } from "../base/logger.ts";
 import type { SharedLog } from "../log/types.ts";
 import type { Replica } from "./replica.ts";
@@ -16,16 +17,24 @@ export class Checkpointer {
   private readonly store: CheckpointStore;
   private readonly logOf: (replica: Replica) => SharedLog;
   private readonly logger: Logger;
+  private readonly clock: Clock;
   private readonly failed: (error: Error) => void;
 
   constructor(
     settings: CheckpointerSettings,
-    components: { store: CheckpointStore; logOf: (replica: Replica) => SharedLog; logger: Logger; failed: (error: Error) => void },
+    components: {
+      store: CheckpointStore;
+      logOf: (replica: Replica) => SharedLog;
+      logger: Logger;
+      clock: Clock;
+      failed: (error: Error) => void;
+    },
   ) {
     this.settings = settings;
     this.store = components.store;
     this.logOf = components.logOf;
     this.logger = components.logger;
+    this.clock = components.clock;
     this.failed = components.failed;
   }
 
@@ -89,10 +98,11 @@ export class Checkpointer {
     return null;
   }
 
-  /** Cuts the log at the newest checkpoint that lies at or below what the machine no longer needs. */
+  /** Cuts the log at the newest checkpoint at or below what neither the machine needs nor a follower that got a snapshot. */
   private cut(replica: Replica): void {
     const indexes = replica.checkpointIndexes;
-    const target = replica.descriptor.kind === "catalog" ? (indexes[indexes.length - 2] ?? 0) : replica.releaseTo;
+    const released = replica.descriptor.kind === "catalog" ? (indexes[indexes.length - 2] ?? 0) : replica.releaseTo;
+    const target = Math.min(released, this.pinned(replica));
     let base = -1;
     for (const index of indexes) if (index <= target) base = index;
     if (base > (indexes[0] ?? 0)) {
@@ -108,6 +118,12 @@ export class Checkpointer {
       // The rows in between cost space in the store only; they are forgotten with the next cut.
       replica.checkpointIndexes = replica.checkpointIndexes.filter((_, at, all) => at === 0 || at === all.length - 1 || at % 2 === 0);
     }
+  }
+
+  private pinned(replica: Replica): number {
+    if (replica.pins.size === 0) return Number.POSITIVE_INFINITY;
+    const status = replica.raft.status();
+    return replica.pins.limit(this.clock.monotonicMs(), (peer) => status.find((progress) => progress.peer === peer)?.match ?? 0);
   }
 
   private forget(replica: Replica, below: number): void {

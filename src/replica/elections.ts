@@ -10,7 +10,13 @@ import type { Replica } from "./replica.ts";
 const TURN_MS = 40;
 const JITTER_MS = 10;
 
-export type ElectionsComponents = { readonly clock: Clock; readonly random: Random; readonly touched: (replica: Replica) => void };
+export type ElectionsComponents = {
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly touched: (replica: Replica) => void;
+  /** This node still misses entries of some group: the others stand before it. */
+  readonly yields: () => boolean;
+};
 
 export class Elections {
   private readonly components: ElectionsComponents;
@@ -21,13 +27,13 @@ export class Elections {
 
   /** The node that led `replica` is gone: forget its lease, and stand for election when it is this replica's turn. */
   leaderLost(replica: Replica, lost: NodeId): void {
-    const { clock, random, touched } = this.components;
+    const { clock, random, touched, yields } = this.components;
     replica.raft.forgetLeader();
     const survivors = replica.configuration.voters.filter((peer) => nodeOfReplica(peer as ReplicaId) !== lost);
     const place = survivors.indexOf(replica.descriptor.self);
     if (place < 0) return;
     // Groups rotate the order, so that one survivor does not take all.
-    const turn = (place + replica.group) % survivors.length;
+    const turn = ((place + replica.group) % survivors.length) + (yields() ? survivors.length : 0);
     const { term } = replica.raft;
     const stand = (): void => {
       if (replica.closed || replica.raft.leader !== 0 || replica.raft.term !== term) return;

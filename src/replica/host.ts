@@ -3,7 +3,7 @@
 // touched: messages into one frame per node, entries into one write with one sync, committed entries into the machines.
 
 import { assert } from "../base/assert.ts";
-import { DecodeError } from "../base/bytes.ts";
+import { ByteReader, DecodeError } from "../base/bytes.ts";
 import type { Clock, Timer } from "../base/clock.ts";
 import { CATALOG_GROUP, nodeOfReplica, type GroupId, type NodeId, type ReplicaId } from "../base/ids.ts";
 import type { Logger } from "../base/logger.ts";
@@ -17,23 +17,27 @@ import {
   PROPOSE_OK,
   Message,
   MSG_APPEND,
+  MSG_APPEND_RESPONSE,
   MSG_REST,
   MSG_SNAPSHOT,
   type ConfigurationChange,
   type EntryKind,
 } from "../raft/types.ts";
 import { Applier } from "./applier.ts";
-import { CatchUp } from "./catch-up.ts";
+import { CatchUps } from "./catch-up.ts";
 import { Checkpointer } from "./checkpointer.ts";
 import { Elections } from "./elections.ts";
 import { Lane } from "./lane.ts";
 import { Outbox } from "./outbox.ts";
+import { Recovery } from "./recovery.ts";
 import { openReplica, ReplicaAheadError, ReplicaDamagedError } from "./open.ts";
 import { Quarantine } from "./quarantine.ts";
 import type { Replica } from "./replica.ts";
 import { acceptRest, isRestingPoint, restMessages } from "./rest.ts";
+import { BULK_ANSWER, BULK_APPEND, BULK_CHUNK } from "./snapshot-codec.ts";
 import { Snapshots } from "./snapshots.ts";
 import { TailBudget } from "./tail-budget.ts";
+import { Transfers } from "./transfers.ts";
 import {
   HOST_DISK_FULL,
   HOST_NO_GROUP,
@@ -71,11 +75,17 @@ export class ReplicaHost {
   private readonly applier: Applier;
   private readonly checkpointer: Checkpointer;
   private readonly snapshots: Snapshots;
+  /** Who lags, and what they are sent. */
+  readonly recovery: Recovery;
   private readonly elections: Elections;
+  private readonly transfers: Transfers;
+  private readonly catchUps: CatchUps;
   private readonly tailBudget: TailBudget;
   readonly quarantine: Quarantine;
   /** Asked before records are proposed: whether the disks of this group have room for more. */
   takesRecords: (replica: Replica) => boolean = () => true;
+  /** Whether some leader still brings the node up to date: until then it gets no leaders. */
+  isBehind: (node: NodeId) => boolean = () => false;
   private dirty: Replica[] = [];
   private toApply: Replica[] = [];
   private turnScheduled = false;
@@ -104,9 +114,40 @@ export class ReplicaHost {
     this.dataLane = lane(components.dataLog);
     this.outbox = new Outbox(components.transport, (group, to) => this.unreachable(group, to));
     this.applier = new Applier({ clock, logOf, events, touched, damaged: (replica, reason) => this.damaged(replica, reason, true) });
-    this.checkpointer = new Checkpointer(settings, { store: components.store, logOf, logger, failed: (error) => events.fatal(error) });
-    this.snapshots = new Snapshots({ ...components, replicaOf: (group) => this.replicas.get(group), logOf, touched });
-    this.elections = new Elections({ clock, random: components.random, touched });
+    this.checkpointer = new Checkpointer(settings, {
+      store: components.store,
+      logOf,
+      logger,
+      clock,
+      failed: (error) => events.fatal(error),
+    });
+    this.recovery = new Recovery(settings.catchUpBytesPerSecond, { clock });
+    this.snapshots = new Snapshots({
+      ...components,
+      recovery: this.recovery,
+      replicaOf: (group) => this.replicas.get(group),
+      logOf,
+      touched,
+    });
+    this.elections = new Elections({ clock, random: components.random, touched, yields: () => this.isBehind(settings.nodeId) });
+    this.transfers = new Transfers({
+      self: settings.nodeId,
+      clock,
+      random: components.random,
+      isUp: (node) => components.transport.isUp(node),
+      isBehind: (node) => this.isBehind(node),
+      replicas: () => this.replicas.values(),
+      touched,
+    });
+    this.catchUps = new CatchUps({
+      clock,
+      recovery: this.recovery,
+      transport: components.transport,
+      logOf,
+      sendLive: (replica, message) => this.post(replica, message),
+      damaged: (replica, reason) => this.damaged(replica, reason),
+      touched,
+    });
     const watcher: LogWatcher = {
       committedOf: (group) => this.replicas.get(group)?.raft.commitIndex ?? 0,
       damaged: (group, reason) => {
@@ -253,13 +294,10 @@ export class ReplicaHost {
     this.touch(replica);
   }
 
+  /** False when this node does not lead the group, or the other one is not up to date, in this group and all others. */
   transferLeadership(group: GroupId, to: NodeId): boolean {
     const replica = this.replicas.get(group);
-    if (replica === undefined) return false;
-    const target = replica.configuration.voters.find((peer) => nodeOfReplica(peer as ReplicaId) === to);
-    const started = target !== undefined && replica.raft.transferLeadership(target);
-    this.touch(replica);
-    return started;
+    return replica !== undefined && this.transfers.start(replica, to);
   }
 
   /** Proposes a membership change on this node, which must lead the group; false when it cannot be proposed now. */
@@ -286,7 +324,7 @@ export class ReplicaHost {
         this.components.events.forwarded(from, frame);
         return;
       case LANE_BULK:
-        this.snapshots.onFrame(from, frame);
+        this.onBulk(from, frame);
         return;
       default:
         throw new DecodeError("frame on an unknown lane");
@@ -298,8 +336,14 @@ export class ReplicaHost {
     this.components.events.peerUp(peer);
   }
 
+  /** A bulk connection is there, the first or in place of one that was lost with what was on it. */
+  onBulkUp(peer: NodeId): void {
+    this.recovery.laneUp(peer);
+  }
+
   /** Liveness is per node pair: every group that the lost node led or followed is told at once. */
   onDown(peer: NodeId): void {
+    this.recovery.nodeDown(peer);
     for (const replica of this.replicas.values()) {
       if (!this.isMember(replica, peer)) continue;
       if (replica.leaderNode === peer) this.elections.leaderLost(replica, peer);
@@ -309,30 +353,16 @@ export class ReplicaHost {
     this.components.events.peerDown(peer);
   }
 
-  /** Moves every leadership away; resolves when none is left or time is up. */
-  async handOverLeaders(timeoutMs: number): Promise<number> {
-    const { clock, transport } = this.components;
-    const deadline = clock.monotonicMs() + timeoutMs;
-    for (;;) {
-      let leading = 0;
-      for (const replica of this.replicas.values()) {
-        if (!replica.isLeader) continue;
-        const others = replica.configuration.voters
-          .map((peer) => nodeOfReplica(peer as ReplicaId))
-          .filter((node) => node !== this.settings.nodeId && transport.isUp(node));
-        if (others.length === 0) continue;
-        leading += 1;
-        this.transferLeadership(replica.group, others[this.components.random.below(others.length)]!);
-      }
-      if (leading === 0 || clock.monotonicMs() >= deadline) return leading;
-      await new Promise<void>((resolve) => clock.schedule(10, resolve));
-    }
+  /** Moves every leadership away; resolves with how many are left when none is or time is up. */
+  handOverLeaders(timeoutMs: number): Promise<number> {
+    return this.transfers.all(timeoutMs);
   }
 
   /** Ends all work: what waits is told so, states are saved. The logs and the store are the caller's to close. */
   async stop(): Promise<void> {
     this.stopping = true;
     this.tickTimer?.cancel();
+    this.recovery.stop();
     for (const replica of this.replicas.values()) {
       replica.leadershipLost(HOST_STOPPING);
       await this.checkpointer.save(replica);
@@ -395,6 +425,8 @@ export class ReplicaHost {
       this.considerRest(replica);
     }
     for (const lane of [this.catalogLane, this.dataLane]) lane.tick();
+    this.recovery.tick();
+    this.snapshots.tick();
     if (now - this.lastFlushMs >= this.settings.tickMs) {
       this.lastFlushMs = now;
       this.flushRelaxed();
@@ -455,6 +487,7 @@ export class ReplicaHost {
       if (ready.entries.length > 0) {
         const bytes = replica.cacheEntries(ready.entries);
         this.tailBudget.added(replica, ready.entries[ready.entries.length - 1]!.index, bytes);
+        if (replica.isLeader) this.recovery.earned(bytes);
       }
       for (const message of ready.messages) this.dispatch(replica, message);
       this.laneOf(replica).add(replica, ready);
@@ -505,33 +538,27 @@ export class ReplicaHost {
     }
     replica.raft.step(message);
     this.touch(replica);
+    if (message.kind === MSG_APPEND_RESPONSE && replica.catchUps.size + replica.pins.size > 0) {
+      replica.pins.extend(message.from, this.components.clock.monotonicMs());
+      replica.catchUps.get(message.from)?.answered(message);
+    }
+  }
+
+  private onBulk(from: NodeId, frame: Uint8Array): void {
+    const reader = new ByteReader(frame);
+    const kind = reader.u8();
+    if (kind === BULK_APPEND) decodeRaftFrame(frame.subarray(1), (group, message) => this.receive(from, group, message));
+    else if (kind === BULK_CHUNK || kind === BULK_ANSWER) this.snapshots.onFrame(from, kind, reader);
+    else throw new DecodeError(`bulk frame of kind ${kind}`);
   }
 
   /** Completes a message of the core and puts it into its node's frame. */
   private dispatch(replica: Replica, message: Message): void {
-    const node = nodeOfReplica(message.to as ReplicaId);
     if (message.kind === MSG_SNAPSHOT) {
-      void this.snapshots.send(replica, node, message);
+      this.snapshots.send(replica, message);
       return;
     }
-    if (message.kind === MSG_APPEND) {
-      const catchUp = replica.catchUps.get(message.to);
-      if (catchUp !== undefined) {
-        catchUp.add(message);
-        return;
-      }
-      message.entries = message.lastEntry === message.index ? [] : replica.cache.range(message.index + 1, message.lastEntry);
-      if (message.entries === null) {
-        const reader = new CatchUp(replica, message.to, {
-          log: this.laneOf(replica).log,
-          send: (filled) => this.post(replica, filled),
-          damaged: (reason) => this.damaged(replica, reason),
-        });
-        replica.catchUps.set(message.to, reader);
-        reader.add(message);
-        return;
-      }
-    }
+    if (message.kind === MSG_APPEND && this.catchUps.takes(replica, message)) return;
     this.post(replica, message);
   }
 

@@ -17,7 +17,9 @@ import {
   type ReadState,
 } from "../raft/types.ts";
 import type { CatchUp } from "./catch-up.ts";
+import { Pins } from "./pins.ts";
 import { PendingProposals } from "./pending.ts";
+import type { SnapshotSender } from "./snapshot-sender.ts";
 import { TailCache } from "./tail-cache.ts";
 import { HOST_LOST, HOST_NOT_LEADER, HOST_OVERLOADED, type DurabilityMode, type GroupDescriptor, type ProposeDone } from "./types.ts";
 
@@ -35,6 +37,9 @@ export class Replica {
   readonly pending = new PendingProposals();
   /** Entries on their way from disk to a follower that is behind the cache. */
   readonly catchUps = new Map<PeerId, CatchUp>();
+  /** Checkpoints on their way to followers whom no entry here can help, and where those will go on. */
+  readonly snapshotsSending = new Map<PeerId, SnapshotSender>();
+  readonly pins = new Pins();
   durability: DurabilityMode;
 
   /** Index and group time of the machine; the configuration at that index. Invariant: applied <= committedTo. */
@@ -193,6 +198,9 @@ export class Replica {
     for (const proposal of queue) proposal.done(HOST_NOT_LEADER, this.leaderNode, null);
     this.confirmedReads = [];
     for (const token of [...this.readWaits.keys()]) this.finishRead(token, false);
+    for (const work of [...this.catchUps.values(), ...this.snapshotsSending.values()]) work.stop();
+    this.snapshotsSending.clear();
+    this.pins.clear();
   }
 
   /** True when the term or the vote differs from what the log was last given: those are always synced. */

@@ -2,14 +2,18 @@
 // begins, and the replica goes on from there.
 
 import { assert } from "../base/assert.ts";
+import type { ByteReader } from "../base/bytes.ts";
 import type { Clock } from "../base/clock.ts";
-import type { GroupId, NodeId } from "../base/ids.ts";
+import { nodeOfReplica, type GroupId, type NodeId, type ReplicaId } from "../base/ids.ts";
 import type { Logger } from "../base/logger.ts";
 import type { SharedLog } from "../log/types.ts";
-import type { PeerTransport } from "../peer/transport.ts";
-import type { Message, SnapshotMeta } from "../raft/types.ts";
+import { LANE_BULK, type PeerTransport } from "../peer/transport.ts";
+import { Message, MSG_SNAPSHOT, type SnapshotMeta } from "../raft/types.ts";
+import type { Recovery } from "./recovery.ts";
 import type { Replica } from "./replica.ts";
-import { Snapshotter } from "./snapshotter.ts";
+import { BULK_ANSWER, BULK_CHUNK, decodeAnswer, decodeChunk, type Chunk } from "./snapshot-codec.ts";
+import { SnapshotReceiver } from "./snapshot-receiver.ts";
+import { SnapshotSender } from "./snapshot-sender.ts";
 import type { Checkpoint, CheckpointStore, HostEvents } from "./types.ts";
 
 export type SnapshotsComponents = {
@@ -19,6 +23,7 @@ export type SnapshotsComponents = {
   readonly logger: Logger;
   readonly events: HostEvents;
   readonly crc32: (bytes: Uint8Array) => number;
+  readonly recovery: Recovery;
   readonly replicaOf: (group: GroupId) => Replica | undefined;
   readonly logOf: (replica: Replica) => SharedLog;
   readonly touched: (replica: Replica) => void;
@@ -26,47 +31,65 @@ export type SnapshotsComponents = {
 
 export class Snapshots {
   private readonly components: SnapshotsComponents;
-  private readonly snapshotter: Snapshotter;
+  private readonly receiver: SnapshotReceiver;
   /** What the core was shown, by what it will ask for; what it ignores is forgotten with the message. */
   private readonly staged = new WeakMap<SnapshotMeta, Checkpoint>();
 
   constructor(components: SnapshotsComponents) {
     this.components = components;
-    const { transport, clock, logger, crc32 } = components;
-    this.snapshotter = new Snapshotter({
-      transport,
+    const { clock, logger, crc32, transport } = components;
+    this.receiver = new SnapshotReceiver({
       clock,
       logger,
       crc32,
-      received: (_from, group, message, checkpoint) => this.stage(group, message, checkpoint),
+      transmit: (node, parts) => transport.send(node, LANE_BULK, parts),
+      judge: (chunk) => this.judge(chunk),
+      received: (chunk, checkpoint, saved) => this.stage(chunk, checkpoint, saved),
     });
   }
 
-  /** A frame of the bulk lane. Throws DecodeError on nonsense. */
-  onFrame(from: NodeId, frame: Uint8Array): void {
-    this.snapshotter.onFrame(from, frame);
+  /** A frame of the bulk lane, after its first byte. Throws DecodeError on nonsense. */
+  onFrame(from: NodeId, kind: typeof BULK_CHUNK | typeof BULK_ANSWER, reader: ByteReader): void {
+    if (kind === BULK_CHUNK) {
+      const chunk = decodeChunk(reader);
+      if (nodeOfReplica(chunk.from as ReplicaId) === from) this.receiver.onChunk(from, chunk);
+      return;
+    }
+    const answer = decodeAnswer(reader);
+    if (nodeOfReplica(answer.from as ReplicaId) !== from) return;
+    const replica = this.components.replicaOf(answer.group);
+    if (replica === undefined || answer.to !== replica.descriptor.self) return;
+    replica.pins.extend(answer.from, this.components.clock.monotonicMs());
+    replica.snapshotsSending.get(answer.from)?.answered(answer);
+  }
+
+  /** Call it every tick. */
+  tick(): void {
+    this.receiver.tick();
   }
 
   /** Carries out MSG_SNAPSHOT of the core: sends the checkpoint at `message.index` and tells the core how it went. */
-  async send(replica: Replica, node: NodeId, message: Message): Promise<void> {
-    const { store, logger, events, touched } = this.components;
-    const report = (ok: boolean): void => {
-      if (replica.closed) return;
-      replica.raft.snapshotSent(message.to, ok);
-      touched(replica);
-    };
-    try {
-      const checkpoint = await store.read(replica.group, message.index);
-      if (checkpoint === undefined) {
-        logger.error({ group: replica.group, index: message.index }, "the checkpoint at the start of the log is missing");
-        report(false);
-        return;
-      }
-      logger.info({ group: replica.group, to: node, index: checkpoint.index, bytes: checkpoint.snapshot.length }, "sending a snapshot");
-      this.snapshotter.send(node, replica.group, message, checkpoint, report);
-    } catch (error) {
-      events.fatal(error as Error);
-    }
+  send(replica: Replica, message: Message): void {
+    const { store, events, touched, clock, transport } = this.components;
+    const peer = message.to;
+    replica.snapshotsSending.get(peer)?.stop();
+    // The checkpoint must not go before it was sent, nor what follows it before the follower has had a chance to fetch it.
+    replica.pins.hold(peer, message.index);
+    const sender = new SnapshotSender(replica, message, {
+      ...this.components,
+      read: (index) => store.read(replica.group, index),
+      transmit: (node, parts) => transport.send(node, LANE_BULK, parts),
+      fatal: (error) => events.fatal(error),
+      done: (ok) => {
+        if (replica.snapshotsSending.get(peer) === sender) replica.snapshotsSending.delete(peer);
+        replica.pins.release(peer, clock.monotonicMs());
+        if (replica.closed) return;
+        replica.raft.snapshotSent(peer, ok);
+        touched(replica);
+      },
+    });
+    replica.snapshotsSending.set(peer, sender);
+    sender.start();
   }
 
   /** The core accepted this snapshot: machine, log and configuration become what it says. */
@@ -87,15 +110,25 @@ export class Snapshots {
     if (replica.descriptor.kind === "catalog") events.catalogChanged();
   }
 
+  private judge({ group, to, index }: Chunk): "wanted" | "had" | "refused" {
+    const replica = this.components.replicaOf(group);
+    if (replica === undefined || to !== replica.descriptor.self) return "refused";
+    return index <= replica.applied ? "had" : "wanted";
+  }
+
   /** Saves what arrived, then shows it to the core: it may be installed only when it is durable here. */
-  private stage(group: GroupId, message: Message, checkpoint: Checkpoint): void {
+  private stage({ group, from, to, term }: Chunk, checkpoint: Checkpoint, saved: () => void): void {
     const { store, events, replicaOf, touched } = this.components;
-    const replica = replicaOf(group);
-    if (replica === undefined || message.to !== replica.descriptor.self || checkpoint.index <= replica.applied) return;
+    const replica = replicaOf(group)!;
     store.save(group, checkpoint).then(
       () => {
+        saved();
         if (replica.closed || checkpoint.index <= replica.applied) return;
-        this.staged.set(message.snapshot!, checkpoint);
+        const message = new Message(MSG_SNAPSHOT, from, to, term);
+        message.index = checkpoint.index;
+        message.logTerm = checkpoint.term;
+        message.snapshot = { index: checkpoint.index, term: checkpoint.term, configuration: checkpoint.configuration };
+        this.staged.set(message.snapshot, checkpoint);
         replica.raft.step(message);
         touched(replica);
       },

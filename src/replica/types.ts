@@ -95,6 +95,8 @@ export type HostSettings = {
   readonly checkpointBytes: number;
   readonly checkpointEntries: number;
   readonly tailCacheBytesMax: number;
+  /** How much faster than new entries come nodes that lag are sent old ones; 0 = as fast as they take them. */
+  readonly catchUpBytesPerSecond: number;
 };
 
 export const HOST_DEFAULTS = {
@@ -104,4 +106,5 @@ export const HOST_DEFAULTS = {
   restTicks: 20,
   checkpointBytes: 32 * 1024 * 1024,
   checkpointEntries: 50_000,
+  catchUpBytesPerSecond: 64 * 1024 * 1024,
 } as const;

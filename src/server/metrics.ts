@@ -35,6 +35,19 @@ export function renderMetrics(host: ReplicaHost, broker: NodeBroker, logs: reado
     ["", host.quarantine.count],
   ]);
   metric("flotilla_replicas_quarantined", "gauge", "Damaged replicas that wait for a successor.", [["", host.quarantine.size]]);
+  const lagging = host.recovery.nodes();
+  metric(
+    "flotilla_recovery_groups",
+    "gauge",
+    "Groups led here of which a node is sent old entries or a snapshot, or waits for them.",
+    lagging.map((node) => [`{node="${node}"}`, host.recovery.groupsOf(node)]),
+  );
+  metric("flotilla_recovery_bytes", "gauge", "Bytes read for nodes that lag, and not yet confirmed by them.", [
+    ["", host.recovery.bytesUnderWay],
+  ]);
+  metric("flotilla_recovery_sent_bytes_total", "counter", "Bytes of old entries and snapshots sent to nodes that lag since the start.", [
+    ["", host.recovery.bytesSent],
+  ]);
   const names = ["catalog", "data"] as const;
   const perLog = (pick: (stats: ReturnType<SharedLog["stats"]>) => number): [string, number][] =>
     logs.map((log, at) => [`{log="${names[at]}"}`, pick(log.stats())]);

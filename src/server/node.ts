@@ -203,6 +203,7 @@ export class FlotillaNode {
         tickMs: settings.tickMs,
         electionTicks: Math.max(2, Math.round(settings.electionTimeoutMs / settings.tickMs)),
         tailCacheBytesMax: TAIL_CACHE_BYTES_MAX,
+        catchUpBytesPerSecond: settings.catchUpBytesPerSecond,
       },
       {
         catalogLog,
@@ -287,7 +288,8 @@ export class FlotillaNode {
       {
         clock: systemClock,
         logger,
-        links: (handler) => makeLinks(this.settings, this.identity.meta, { ...this.peering(random), handler }),
+        links: (handler) =>
+          makeLinks(this.settings, this.identity.meta, { ...this.peering(random), handler: { ...handler, onBulkUp: () => {} } }),
         start: (links) => startLinks(links, this.settings.nodeId, this.peers),
       },
     );
@@ -307,6 +309,7 @@ export class FlotillaNode {
           logger.info({ peer, incarnation }, "peer is up");
           this.host?.onUp(peer);
         },
+        onBulkUp: (peer) => this.host?.onBulkUp(peer),
         onDown: (peer, reason) => {
           logger.warn({ peer, reason }, "peer is down");
           this.host?.onDown(peer);

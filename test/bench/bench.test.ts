@@ -5,6 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { expect, test } from "vitest";
+import type { LaggardReport } from "../../bench/laggard.ts";
 import type { Report } from "../../bench/report.ts";
 import { runProgram } from "../support/run.ts";
 
@@ -69,6 +70,28 @@ test("the budget names where the time of a batch goes, in every process", { time
   expect(code, stderr).toBe(0);
   for (const role of ["client", "leader", "follower"]) expect(stdout.toString()).toMatch(new RegExp(`^${role} +in all +[1-9]\\d+ `, "m"));
   expect(stdout.toString()).toContain("flotilla replica");
+});
+
+test("the laggard bench stops a follower and reports memory, rates and the time until it has caught up", { timeout: 120_000 }, async () => {
+  const directory = await mkdtemp(join(tmpdir(), "flotilla-bench-test-"));
+  try {
+    const file = join(directory, "report.json");
+    const { code, stdout, stderr } = await runProgram(process.execPath, [
+      MAIN,
+      ...["--laggard", "1", "--tiny", "--json", file, "--directory", directory],
+    ]);
+    expect(code, stderr).toBe(0);
+    expect(stdout.toString()).toContain("catching up");
+    const { before, stopped, catchingUp, bytesMissed } = JSON.parse(await readFile(file, "utf8")) as LaggardReport;
+    for (const { seconds, recordsPerSecond, peakRssBytes } of [before, stopped, catchingUp]) {
+      expect(seconds).toBeGreaterThan(0);
+      expect(recordsPerSecond).toBeGreaterThan(0);
+      expect(peakRssBytes).toBeGreaterThan(1024 * 1024);
+    }
+    expect(bytesMissed).toBeGreaterThan(0);
+  } finally {
+    await rm(directory, { recursive: true, force: true });
+  }
 });
 
 test("an unknown peer is named", async () => {

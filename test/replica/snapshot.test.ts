@@ -3,8 +3,10 @@
 
 import { join } from "node:path";
 import { expect, test } from "vitest";
+import { RECOVERY_PIECE_BYTES } from "../../src/base/limits.ts";
 import { encodeCommitOffset, encodeTrim } from "../../src/machine/stream/commands.ts";
 import { LANE_BULK } from "../../src/peer/transport.ts";
+import { BULK_CHUNK } from "../../src/replica/snapshot-codec.ts";
 import { Checkpoints } from "../../src/store/checkpoints.ts";
 import { LevelKv } from "../../src/store/level-kv.ts";
 import { eventually, GROUP, HostCluster, type TestHost } from "../support/host-cluster.ts";
@@ -68,32 +70,83 @@ test("a follower behind the start of the log gets a snapshot and then entries", 
   expectSame([leader, behind]);
 });
 
-test("a snapshot whose link breaks in the middle is sent again", async () => {
-  await using cluster = await HostCluster.start(3, { checkpointEntries: 200 });
-  const first = await cluster.leader();
-  // Cursors with much to say make a snapshot of several frames.
+/** Cursors with much to say make a snapshot of several chunks. */
+async function fillCursors(leader: TestHost): Promise<void> {
   for (let number = 0; number < 1_000; number++) {
-    const { code } = await first.command(
+    const { code } = await leader.command(
       encodeCommitOffset({ subscription: `s${number}`, offset: 0, metadata: "m".repeat(4_096), reset: false }),
     );
     expect(code).toBe(0);
   }
+}
+
+/** A frame that carries a piece of a snapshot. */
+const isChunk = (lane: number, frame: Uint8Array): boolean => lane === LANE_BULK && frame[0] === BULK_CHUNK && frame.length > 1_000;
+
+test("a snapshot goes on where its link broke: every chunk is taken in once", async () => {
+  await using cluster = await HostCluster.start(3, { checkpointEntries: 200 });
+  await fillCursors(await cluster.leader());
   const { leader, behind } = await leaveBehind(cluster);
-  let frames = 0;
+  let chunks = 0;
+  let bytes = 0;
   let breaks = 0;
-  behind.onFrame = (from, lane) => {
-    if (lane !== LANE_BULK) return;
-    frames += 1;
-    if (breaks === 3 || frames < 2) return;
-    frames = 0;
+  behind.onFrame = (from, lane, frame) => {
+    if (!isChunk(lane, frame)) return;
+    chunks += 1;
+    bytes += frame.length;
+    if (breaks === 3) return;
     breaks += 1;
-    behind.links.removePeer(from);
-    setImmediate(() => behind.links.setPeer(from, "127.0.0.1", leader.port));
+    setImmediate(() => {
+      behind.links.removePeer(from);
+      behind.links.setPeer(from, "127.0.0.1", leader.port);
+    });
   };
   await cluster.start(behind);
   await cluster.settled();
   expect(breaks).toBe(3);
-  expect(frames).toBeGreaterThan(3);
+  const whole = leader.stream.snapshot().length;
+  expect(chunks).toBe(Math.ceil(whole / RECOVERY_PIECE_BYTES));
+  expect(bytes).toBeLessThan(whole * 1.01);
+  expect(behind.count("snapshot installed")).toBe(1);
+  expectSame(cluster.hosts);
+});
+
+test("a damaged chunk of a snapshot is noticed and sent again", async () => {
+  await using cluster = await HostCluster.start(3, { checkpointEntries: 200 });
+  await fillCursors(await cluster.leader());
+  const { behind } = await leaveBehind(cluster);
+  let chunks = 0;
+  behind.onFrame = (_from, lane, frame) => {
+    if (isChunk(lane, frame) && ++chunks === 2) frame[500_000]! ^= 1;
+  };
+  await cluster.start(behind);
+  await cluster.settled();
+  expect(behind.count("a chunk of a snapshot arrived damaged and is asked for again")).toBe(1);
+  expect(behind.count("snapshot installed")).toBe(1);
+  expectSame(cluster.hosts);
+});
+
+test("the log is not cut beyond a snapshot that is on its way, and is afterwards", async () => {
+  // A slow way, so that much happens meanwhile.
+  await using cluster = await HostCluster.start(3, { checkpointEntries: 20, catchUpBytesPerSecond: 3 * 1024 * 1024 });
+  await fillCursors(await cluster.leader());
+  const { leader, behind } = await leaveBehind(cluster);
+  let began = false;
+  behind.onFrame = (_from, lane, frame) => {
+    began ||= isChunk(lane, frame);
+  };
+  await cluster.start(behind);
+  await eventually(() => began, "the snapshot is on its way");
+  const { firstIndex } = leader.replica.raft;
+  while (behind.count("snapshot installed") === 0) {
+    // Enough for the machine to release what it was asked to trim.
+    await Promise.all(Array.from({ length: 200 }, () => leader.publish(3, BODY)));
+    expect((await leader.command(encodeTrim(leader.stream.endOffset - 6))).code).toBe(0);
+    if (behind.count("snapshot installed") === 0) expect(leader.replica.raft.firstIndex).toBe(firstIndex);
+  }
+  await cluster.settled();
+  await cutBeyond(leader, firstIndex);
+  await cluster.settled();
   expect(behind.count("snapshot installed")).toBe(1);
   expectSame(cluster.hosts);
 });

@@ -51,6 +51,14 @@ export class TestCluster {
     return this.ports[node - 1]!.peer;
   }
 
+  /** A metric of the node, all its labels added up. */
+  async metric(node: number, name: string): Promise<number> {
+    const text = await (await fetch(`http://127.0.0.1:${this.ports[node - 1]!.http}/metrics`)).text();
+    let sum = 0;
+    for (const [, value] of text.matchAll(new RegExp(`^${name}(?:\\{.*\\})? (\\d+)$`, "gm"))) sum += Number(value);
+    return sum;
+  }
+
   pid(node: number): number {
     return this.children.get(node)!.pid!;
   }

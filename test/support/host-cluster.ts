@@ -57,8 +57,8 @@ export class TestHost {
   links!: PeerLinks;
   /** Added to the wall clock of this host. */
   wallOffsetMs = 0;
-  /** Called before a frame of a peer is handled. */
-  onFrame: (from: NodeId, lane: Lane) => void = () => {};
+  /** Called before a frame of a peer is handled; false: it is lost. The bytes may be changed. */
+  onFrame: (from: NodeId, lane: Lane, frame: Uint8Array) => boolean | void = () => {};
   /** What was logged, newest last: the event and its fields. */
   readonly logged: { event: string; fields: Record<string, unknown> }[] = [];
   private kv!: LevelKv;
@@ -118,10 +118,10 @@ export class TestHost {
         state: () => ({ joining: false, used: true }),
         handler: {
           onFrame: (from, lane, frame) => {
-            this.onFrame(from, lane);
-            this.host.onFrame(from, lane, frame);
+            if (this.onFrame(from, lane, frame) !== false) this.host.onFrame(from, lane, frame);
           },
           onUp: (peer) => this.host.onUp(peer),
+          onBulkUp: (peer) => this.host.onBulkUp(peer),
           onDown: (peer) => this.host.onDown(peer),
           onDrain: () => {},
           onRefused: (_peer, code, reason) => fatal(new Error(`${code}: ${reason}`)),

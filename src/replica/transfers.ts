@@ -1,0 +1,76 @@
+// Moves leaderships to other nodes: only to members that have nearly everything, as nothing is proposed meanwhile, and by
+// choice only to nodes that miss nothing of any group.
+
+import type { Clock } from "../base/clock.ts";
+import { nodeOfReplica, type NodeId, type ReplicaId } from "../base/ids.ts";
+import type { Random } from "../base/prng.ts";
+import type { Replica } from "./replica.ts";
+
+/** Entries that a member may lack of its leader's when it is to take over. */
+const LAG_ENTRIES_MAX = 1_000;
+const ROUND_MS = 10;
+
+export type TransfersComponents = {
+  readonly self: NodeId;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly isUp: (node: NodeId) => boolean;
+  /** Some leader still brings the node up to date. */
+  readonly isBehind: (node: NodeId) => boolean;
+  readonly replicas: () => IterableIterator<Replica>;
+  readonly touched: (replica: Replica) => void;
+};
+
+export class Transfers {
+  private readonly components: TransfersComponents;
+
+  constructor(components: TransfersComponents) {
+    this.components = components;
+  }
+
+  /** False when this node does not lead the group, or the other one is not up to date, in this group and all others. */
+  start(replica: Replica, to: NodeId): boolean {
+    return !this.components.isBehind(to) && this.transfer(replica, to);
+  }
+
+  /** Moves every leadership away; resolves with how many are left when none is or time is up. */
+  async all(timeoutMs: number): Promise<number> {
+    const { clock, replicas, self, isUp } = this.components;
+    const deadline = clock.monotonicMs() + timeoutMs;
+    for (;;) {
+      let leading = 0;
+      for (const replica of replicas()) {
+        if (!replica.isLeader) continue;
+        const others = replica.configuration.voters
+          .map((peer) => nodeOfReplica(peer as ReplicaId))
+          .filter((node) => node !== self && isUp(node));
+        if (others.length === 0) continue;
+        leading += 1;
+        this.toAnyOf(replica, others);
+      }
+      if (leading === 0 || clock.monotonicMs() >= deadline) return leading;
+      await new Promise<void>((resolve) => clock.schedule(ROUND_MS, resolve));
+    }
+  }
+
+  /** This node is about to go: one that lags in other groups is better than an election. */
+  private toAnyOf(replica: Replica, nodes: readonly NodeId[]): void {
+    const fit = nodes.filter((node) => !this.components.isBehind(node));
+    const heirs = fit.length > 0 ? fit : nodes;
+    this.transfer(replica, heirs[this.components.random.below(heirs.length)]!);
+  }
+
+  private transfer(replica: Replica, to: NodeId): boolean {
+    const target = replica.configuration.voters.find((peer) => nodeOfReplica(peer as ReplicaId) === to);
+    if (target === undefined || !replica.isLeader || lagOf(replica, target) > LAG_ENTRIES_MAX) return false;
+    const started = replica.raft.transferLeadership(target);
+    this.components.touched(replica);
+    return started;
+  }
+}
+
+/** Entries of the leader that the member is not known to have. */
+function lagOf(replica: Replica, peer: number): number {
+  if (replica.catchUps.has(peer)) return Number.POSITIVE_INFINITY;
+  return replica.raft.lastIndex - (replica.raft.status().find((progress) => progress.peer === peer)?.match ?? 0);
+}

@@ -1,0 +1,128 @@
+// A follower that comes back: what it misses is read from the log and sent on the bulk lane, within bounds, and the switch
+// to live appends is clean. Real hosts, logs and links; the frames between them are watched.
+
+import { expect, test } from "vitest";
+import { RECOVERY_PIECE_BYTES, RECOVERY_TARGET_BYTES_MAX } from "../../src/base/limits.ts";
+import { LANE_BULK, LANE_RAFT } from "../../src/peer/transport.ts";
+import { MSG_APPEND, MSG_APPEND_RESPONSE, type Message } from "../../src/raft/types.ts";
+import { decodeRaftFrame } from "../../src/peer/frames.ts";
+import { eventually, HostCluster, type TestHost } from "../support/host-cluster.ts";
+
+const BODY = Buffer.alloc(64 * 1024, "x");
+const ENTRIES = 640;
+/** Nothing old stays in memory. */
+const SETTINGS = { tailCacheBytesMax: 1024 * 1024, checkpointEntries: 100_000 };
+
+async function publish(host: TestHost, entries: number): Promise<void> {
+  const outcomes = await Promise.all(Array.from({ length: entries }, () => host.publish(1, BODY)));
+  for (const { code } of outcomes) expect(code).toBe(0);
+}
+
+/** One follower misses 40 MiB. */
+async function leaveBehind(cluster: HostCluster): Promise<{ leader: TestHost; behind: TestHost }> {
+  const leader = await cluster.leader();
+  await publish(leader, 1);
+  await cluster.settled();
+  const behind = cluster.hosts.find((host) => host !== leader)!;
+  await cluster.stop(behind);
+  for (let left = ENTRIES; left > 0; left -= 80) await publish(leader, 80);
+  return { leader, behind };
+}
+
+function messagesOf(lane: number, frame: Uint8Array): Message[] {
+  const messages: Message[] = [];
+  if (lane === LANE_RAFT || frame[0] === 2)
+    decodeRaftFrame(lane === LANE_RAFT ? frame : frame.subarray(1), (_, message) => messages.push(message));
+  return messages;
+}
+
+const bytesOf = (message: Message): number => (message.entries ?? []).reduce((sum, { payload }) => sum + payload.length, 0);
+
+test("catch-up: old entries come on the bulk lane, within the bounds, and live appends follow without a gap", async () => {
+  await using cluster = await HostCluster.start(3, SETTINGS);
+  const { leader, behind } = await leaveBehind(cluster);
+  let bulkBytes = 0;
+  let largest = 0;
+  let underWay = 0;
+  let cached = 0;
+  let rejected = 0;
+  behind.onFrame = (_from, lane, frame) => {
+    underWay = Math.max(underWay, leader.host.recovery.bytesUnderWay);
+    cached = Math.max(cached, leader.replica.cache.bytes);
+    if (lane !== LANE_BULK) return;
+    for (const message of messagesOf(lane, frame)) {
+      bulkBytes += bytesOf(message);
+      largest = Math.max(largest, bytesOf(message));
+    }
+  };
+  leader.onFrame = (from, lane, frame) => {
+    if (lane !== LANE_RAFT || from !== behind.id) return;
+    for (const { kind, reject } of messagesOf(lane, frame)) if (kind === MSG_APPEND_RESPONSE && reject) rejected += 1;
+  };
+  await cluster.start(behind);
+  // The load goes on meanwhile.
+  let isBehind = true;
+  const load = (async () => {
+    while (isBehind) await publish(leader, 4);
+  })();
+  await eventually(() => behind.replica.applied + 100 >= leader.replica.applied && behind.replica.applied > ENTRIES, "it has caught up");
+  isBehind = false;
+  await load;
+  await cluster.settled();
+  expect(bulkBytes).toBeGreaterThan(ENTRIES * BODY.length * 0.9);
+  expect(largest).toBeLessThanOrEqual(RECOVERY_PIECE_BYTES);
+  // A piece may be a little larger in memory than asked for.
+  expect(underWay).toBeLessThanOrEqual(RECOVERY_TARGET_BYTES_MAX + RECOVERY_PIECE_BYTES);
+  expect(cached).toBeLessThan(4 * SETTINGS.tailCacheBytesMax);
+  // One to learn where it stands; none for a message that overtook another.
+  expect(rejected).toBeLessThanOrEqual(2);
+  expect(leader.host.recovery.bytesUnderWay).toBe(0);
+  expect(leader.host.recovery.groupsOf(behind.id)).toBe(0);
+  expect(behind.stream.endOffset).toBe(leader.stream.endOffset);
+});
+
+test("catch-up: a piece that is lost on the way is sent again", async () => {
+  await using cluster = await HostCluster.start(3, SETTINGS);
+  const { leader, behind } = await leaveBehind(cluster);
+  let bulk = 0;
+  behind.onFrame = (_from, lane) => lane !== LANE_BULK || ++bulk !== 3;
+  await cluster.start(behind);
+  await cluster.settled();
+  expect(bulk).toBeGreaterThan(3);
+  expect(behind.stream.endOffset).toBe(leader.stream.endOffset);
+});
+
+test("catch-up: a follower that confirms nothing gets no more than the bound, and the rest once it does", { timeout: 30_000 }, async () => {
+  await using cluster = await HostCluster.start(3, SETTINGS);
+  const { leader, behind } = await leaveBehind(cluster);
+  let isDeaf = false;
+  let bulkBytes = 0;
+  behind.onFrame = (_from, lane, frame) => {
+    if (lane !== LANE_BULK) return;
+    isDeaf = true;
+    for (const message of messagesOf(lane, frame)) bulkBytes += bytesOf(message);
+  };
+  // From the first piece on its answers are lost.
+  leader.onFrame = (from, lane) => from !== behind.id || lane !== LANE_RAFT || !isDeaf;
+  await cluster.start(behind);
+  await eventually(() => bulkBytes > RECOVERY_TARGET_BYTES_MAX / 2 || bulkBytes > RECOVERY_PIECE_BYTES / 2, "something was sent");
+  await publish(leader, 100);
+  expect(bulkBytes).toBeLessThanOrEqual(RECOVERY_TARGET_BYTES_MAX);
+  leader.onFrame = () => {};
+  await cluster.settled();
+  expect(behind.stream.endOffset).toBe(leader.stream.endOffset);
+});
+
+test("catch-up: live appends carry no old entries", async () => {
+  await using cluster = await HostCluster.start(3, SETTINGS);
+  const { leader, behind } = await leaveBehind(cluster);
+  let old = 0;
+  behind.onFrame = (from, lane, frame) => {
+    if (lane !== LANE_RAFT || from !== leader.id) return;
+    for (const message of messagesOf(lane, frame))
+      if (message.kind === MSG_APPEND && message.lastEntry > message.index && message.lastEntry < ENTRIES / 2) old += 1;
+  };
+  await cluster.start(behind);
+  await cluster.settled();
+  expect(old).toBe(0);
+});
