@@ -7,6 +7,7 @@ import { Command } from "commander";
 import { diskCeiling } from "./disk-ceiling.ts";
 import { measureFailover } from "./failover.ts";
 import { FlotillaSystem } from "./flotilla.ts";
+import { isMet, measureGroups, renderGroups } from "./groups.ts";
 import { measureAll } from "./measure.ts";
 import { NatsSystem } from "./nats.ts";
 import { RabbitmqSystem } from "./rabbitmq.ts";
@@ -22,6 +23,7 @@ type Options = {
   json?: string;
   tiny?: boolean;
   failover?: string;
+  groups?: string;
   directory?: string;
 };
 
@@ -33,6 +35,7 @@ const program = new Command("bench")
   .option("--sizes <list>", "message sizes in bytes", "128,1024,16384")
   .option("--partitions <list>", "numbers of partitions (queues, streams)", "1,10")
   .option("--failover <runs>", "instead: SIGKILL the leader under load so many times, and print the time without acks")
+  .option("--groups <n>", "instead: what so many groups cost, from making them to deleting them; fails when a figure is missed")
   .option("--json <file>", "write the results there as well")
   .option("--directory <dir>", "where the systems keep their data (a new folder in it)", tmpdir())
   .option("--tiny", "a second or two of everything, to see that it works")
@@ -46,6 +49,14 @@ async function main(options: Options): Promise<void> {
   try {
     if (options.failover !== undefined) {
       process.stdout.write(await measureFailover(directory, Number(options.failover), progress));
+      return;
+    }
+    if (options.groups !== undefined) {
+      const restSeconds = options.tiny === true ? 1 : 30;
+      const report = await measureGroups(directory, { groups: Number(options.groups), restSeconds, progress });
+      process.stdout.write(renderGroups(report));
+      if (options.json !== undefined) writeFileSync(options.json, `${JSON.stringify(report, null, 2)}\n`);
+      if (options.tiny !== true && !report.figures.every(isMet)) process.exitCode = 1;
       return;
     }
     const plan =

@@ -6,6 +6,7 @@ import { assert } from "../base/assert.ts";
 import { DecodeError } from "../base/bytes.ts";
 import type { Clock, Timer } from "../base/clock.ts";
 import { CATALOG_GROUP, nodeOfReplica, type GroupId, type NodeId, type ReplicaId } from "../base/ids.ts";
+import { TRANSFERS_MAX } from "../base/limits.ts";
 import type { Logger } from "../base/logger.ts";
 import type { Random } from "../base/prng.ts";
 import type { LogWatcher, SharedLog } from "../log/types.ts";
@@ -17,6 +18,7 @@ import {
   PROPOSE_OK,
   Message,
   MSG_APPEND,
+  MSG_HEARTBEAT_RESPONSE,
   MSG_REST,
   MSG_SNAPSHOT,
   type ConfigurationChange,
@@ -31,7 +33,8 @@ import { Outbox } from "./outbox.ts";
 import { openReplica, ReplicaAheadError, ReplicaDamagedError } from "./open.ts";
 import { Quarantine } from "./quarantine.ts";
 import type { Replica } from "./replica.ts";
-import { acceptRest, isRestingPoint, restMessages } from "./rest.ts";
+import { Pulse } from "./pulse.ts";
+import { acceptRest } from "./rest.ts";
 import { Snapshots } from "./snapshots.ts";
 import { TailBudget } from "./tail-budget.ts";
 import {
@@ -45,6 +48,11 @@ import {
   type MachineKind,
   type ProposeDone,
 } from "./types.ts";
+
+/** Between two looks at what a node that stops still leads. */
+const HAND_OVER_MS = 10;
+/** States saved at one time when the host stops. */
+const SAVES_AT_STOP = 256;
 
 export type HostComponents = {
   /** Entries of group 0, in a log of its own that is written first. */
@@ -72,6 +80,7 @@ export class ReplicaHost {
   private readonly checkpointer: Checkpointer;
   private readonly snapshots: Snapshots;
   private readonly elections: Elections;
+  private readonly pulse: Pulse;
   private readonly tailBudget: TailBudget;
   readonly quarantine: Quarantine;
   /** Asked before records are proposed: whether the disks of this group have room for more. */
@@ -106,7 +115,20 @@ export class ReplicaHost {
     this.applier = new Applier({ clock, logOf, events, touched, damaged: (replica, reason) => this.damaged(replica, reason, true) });
     this.checkpointer = new Checkpointer(settings, { store: components.store, logOf, logger, failed: (error) => events.fatal(error) });
     this.snapshots = new Snapshots({ ...components, replicaOf: (group) => this.replicas.get(group), logOf, touched });
-    this.elections = new Elections({ clock, random: components.random, touched });
+    this.elections = new Elections({
+      clock,
+      random: components.random,
+      electionTimeoutMs: settings.electionTicks * settings.tickMs,
+      isUp: (node) => components.transport.isUp(node),
+      touched,
+      sleep: (replica) => this.pulse.sleep(replica),
+    });
+    this.pulse = new Pulse(settings, {
+      elections: this.elections,
+      isUp: (peer) => this.isPeerUp(peer),
+      post: (replica, message) => this.post(replica, message),
+      news: (replica) => this.note(replica),
+    });
     const watcher: LogWatcher = {
       committedOf: (group) => this.replicas.get(group)?.raft.commitIndex ?? 0,
       damaged: (group, reason) => {
@@ -152,8 +174,8 @@ export class ReplicaHost {
     if (this.stopping || this.replicas.has(group)) return false;
     this.quarantine.forget(group);
     this.replicas.set(group, replica);
-    if (descriptor.preferred && replica.raft.term === 0) replica.raft.campaign();
     this.touch(replica);
+    this.elections.opened(replica);
     return true;
   }
 
@@ -186,18 +208,25 @@ export class ReplicaHost {
   /** Ends the replica's work here. Its records stay. */
   close(replica: Replica): void {
     this.replicas.delete(replica.group);
+    this.pulse.sleep(replica);
     replica.closed = true;
     replica.leadershipLost();
     replica.cache.clear();
+    this.tailBudget.closed();
   }
 
-  /** The group was deleted, or its replica here removed, by a committed command: replica, records and checkpoints go. */
-  async remove(group: GroupId): Promise<void> {
-    const replica = this.replicas.get(group);
-    if (replica !== undefined) this.close(replica);
-    this.quarantine.forget(group);
-    this.logFor(group).destroy(group);
-    await this.components.store.deleteGroup(group);
+  /**
+   * The groups were deleted, or their replicas here removed, by a committed command: replicas, records and checkpoints go.
+   * The log goes last: what it still holds after a crash is removed again by whoever asks for `heldGroups`.
+   */
+  async remove(groups: readonly GroupId[]): Promise<void> {
+    for (const group of groups) {
+      const replica = this.replicas.get(group);
+      if (replica !== undefined) this.close(replica);
+      this.quarantine.forget(group);
+    }
+    await this.components.store.deleteGroups(groups);
+    for (const group of groups) this.logFor(group).destroy(group);
   }
 
   has(group: GroupId): boolean {
@@ -211,6 +240,14 @@ export class ReplicaHost {
   /** Groups of which records are here, in service or not; without the catalog. */
   heldGroups(): IterableIterator<GroupId> {
     return this.components.dataLog.groups().keys();
+  }
+
+  get heldCount(): number {
+    return this.components.dataLog.groups().size;
+  }
+
+  get electionCounts(): Elections["counts"] {
+    return this.elections.counts;
   }
 
   /** Which replica of the group is here, in service or not. */
@@ -294,26 +331,36 @@ export class ReplicaHost {
   }
 
   onUp(peer: NodeId): void {
-    for (const replica of this.replicas.values()) if (replica.isLeader && this.isMember(replica, peer)) this.touch(replica);
+    const leaderless: Replica[] = [];
+    for (const replica of this.replicas.values()) {
+      if (!this.isMember(replica, peer)) continue;
+      if (replica.isLeader) this.touch(replica);
+      else if (replica.raft.leader === 0 && !replica.awake) leaderless.push(replica);
+    }
+    this.elections.leaderless(leaderless);
     this.components.events.peerUp(peer);
   }
 
   /** Liveness is per node pair: every group that the lost node led or followed is told at once. */
   onDown(peer: NodeId): void {
+    const leaderless: Replica[] = [];
     for (const replica of this.replicas.values()) {
       if (!this.isMember(replica, peer)) continue;
-      if (replica.leaderNode === peer) this.elections.leaderLost(replica, peer);
-      else if (replica.isLeader) this.forEachReplicaOn(replica, peer, (id) => replica.raft.reportUnreachable(id));
+      if (replica.isLeader) this.forEachReplicaOn(replica, peer, (id) => replica.raft.reportUnreachable(id));
       this.touch(replica);
+      if (replica.leaderNode !== peer) continue;
+      replica.raft.forgetLeader();
+      leaderless.push(replica);
     }
+    this.elections.leaderless(leaderless);
     this.components.events.peerDown(peer);
   }
 
-  /** Moves every leadership away; resolves when none is left or time is up. */
+  /** Moves every leadership away, so many at a time; resolves when none is left or time is up. */
   async handOverLeaders(timeoutMs: number): Promise<number> {
     const { clock, transport } = this.components;
     const deadline = clock.monotonicMs() + timeoutMs;
-    for (;;) {
+    for (let round = 0; ; round++) {
       let leading = 0;
       for (const replica of this.replicas.values()) {
         if (!replica.isLeader) continue;
@@ -322,10 +369,12 @@ export class ReplicaHost {
           .filter((node) => node !== this.settings.nodeId && transport.isUp(node));
         if (others.length === 0) continue;
         leading += 1;
-        this.transferLeadership(replica.group, others[this.components.random.below(others.length)]!);
+        // The same one until an election timeout has passed: a transfer that is under way is left to its end.
+        const attempt = Math.floor((round * HAND_OVER_MS) / (this.settings.electionTicks * this.settings.tickMs));
+        if (leading <= TRANSFERS_MAX) this.transferLeadership(replica.group, others[(replica.group + attempt) % others.length]!);
       }
       if (leading === 0 || clock.monotonicMs() >= deadline) return leading;
-      await new Promise<void>((resolve) => clock.schedule(10, resolve));
+      await new Promise<void>((resolve) => clock.schedule(HAND_OVER_MS, resolve));
     }
   }
 
@@ -333,20 +382,26 @@ export class ReplicaHost {
   async stop(): Promise<void> {
     this.stopping = true;
     this.tickTimer?.cancel();
-    for (const replica of this.replicas.values()) {
-      replica.leadershipLost(HOST_STOPPING);
-      await this.checkpointer.save(replica);
-      replica.closed = true;
-    }
+    const replicas = [...this.replicas.values()];
+    for (const replica of replicas) replica.leadershipLost(HOST_STOPPING);
+    // Saves of one time share their writes to the store.
+    for (let at = 0; at < replicas.length; at += SAVES_AT_STOP)
+      await Promise.all(replicas.slice(at, at + SAVES_AT_STOP).map((replica) => this.checkpointer.save(replica)));
+    for (const replica of replicas) replica.closed = true;
     while (!this.catalogLane.isIdle || !this.dataLane.isIdle)
       await new Promise<void>((resolve) => this.components.clock.schedule(1, resolve));
   }
 
   // The turn.
 
+  /** Something happens in the group. */
   private touch(replica: Replica): void {
-    replica.awake = true;
     replica.idleTicks = 0;
+    this.wake(replica);
+  }
+
+  private wake(replica: Replica): void {
+    this.pulse.wake(replica);
     this.note(replica);
   }
 
@@ -379,6 +434,7 @@ export class ReplicaHost {
       this.dataLane.start();
       this.applyAll();
     }
+    this.elections.pump();
     this.outbox.flush();
     this.inTurn = false;
     if (this.dirty.length > 0 || this.toApply.length > 0) this.requestTurn();
@@ -387,12 +443,8 @@ export class ReplicaHost {
   private tick(): void {
     this.tickDue = false;
     const now = this.components.clock.monotonicMs();
-    for (const replica of this.replicas.values()) {
-      if (!replica.awake) continue;
-      replica.raft.tick();
-      if (replica.raft.hasReady()) this.note(replica);
-      this.considerRest(replica);
-    }
+    this.pulse.tick();
+    this.tailBudget.sweep();
     for (const lane of [this.catalogLane, this.dataLane]) lane.tick();
     if (now - this.lastFlushMs >= this.settings.tickMs) {
       this.lastFlushMs = now;
@@ -417,18 +469,6 @@ export class ReplicaHost {
     if (now - this.lastRelaxedSyncMs + this.settings.tickMs < interval) return false;
     this.lastRelaxedSyncMs = now;
     return true;
-  }
-
-  private considerRest(replica: Replica): void {
-    if (!replica.isLeader) return;
-    if (!isRestingPoint(replica, (peer) => this.isPeerUp(peer))) {
-      replica.idleTicks = 0;
-      return;
-    }
-    replica.idleTicks += 1;
-    if (replica.idleTicks < this.settings.restTicks) return;
-    for (const message of restMessages(replica)) this.post(replica, message);
-    replica.awake = false;
   }
 
   private collectAll(): void {
@@ -499,11 +539,13 @@ export class ReplicaHost {
     // Of a group that is not here (deleted, or not yet created here), or meant for another life of this replica.
     if (replica === undefined || message.to !== replica.descriptor.self || nodeOfReplica(message.from as ReplicaId) !== from) return;
     if (message.kind === MSG_REST) {
-      if (acceptRest(replica, message)) replica.awake = false;
+      if (acceptRest(replica, message)) this.pulse.sleep(replica);
       return;
     }
     replica.raft.step(message);
-    this.touch(replica);
+    if (message.kind !== MSG_HEARTBEAT_RESPONSE) this.touch(replica);
+    // That a follower is there is no work: it neither wakes a group at rest nor keeps one from it.
+    else if (replica.raft.hasReady()) this.wake(replica);
   }
 
   /** Completes a message of the core and puts it into its node's frame. */

@@ -5,6 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { expect, test } from "vitest";
+import type { GroupsReport } from "../../bench/groups.ts";
 import type { Report } from "../../bench/report.ts";
 import { runProgram } from "../support/run.ts";
 
@@ -59,6 +60,27 @@ test("the failover bench kills a leader and reports the time without acks", { ti
   const { code, stdout, stderr } = await runProgram(process.execPath, [MAIN, "--failover", "1"]);
   expect(code, stderr).toBe(0);
   expect(stdout.toString()).toMatch(/\d+ ms/);
+});
+
+test("the groups bench measures every figure of a tiny fleet", { timeout: 120_000 }, async () => {
+  const directory = await mkdtemp(join(tmpdir(), "flotilla-bench-test-"));
+  try {
+    const file = join(directory, "report.json");
+    const { code, stdout, stderr } = await runProgram(process.execPath, [
+      MAIN,
+      ...["--groups", "60", "--tiny", "--json", file, "--directory", directory],
+    ]);
+    expect(code, stderr).toBe(0);
+    const { groups, topics, figures } = JSON.parse(await readFile(file, "utf8")) as GroupsReport;
+    expect({ groups, topics }).toEqual({ groups: 60, topics: 10 });
+    expect(figures.length).toBeGreaterThan(12);
+    for (const { name, measured } of figures) {
+      expect(Number.isFinite(measured), name).toBe(true);
+      expect(stdout.toString()).toContain(name);
+    }
+  } finally {
+    await rm(directory, { recursive: true, force: true });
+  }
 });
 
 test("an unknown peer is named", async () => {

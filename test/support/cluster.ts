@@ -55,6 +55,12 @@ export class TestCluster {
     return this.children.get(node)!.pid!;
   }
 
+  /** The value of one of the node's metrics, of one without labels. */
+  async metric(node: number, name: string): Promise<number> {
+    const page = await (await fetch(`http://127.0.0.1:${this.ports[node - 1]!.http}/metrics`)).text();
+    return Number(new RegExp(`^${name} (.+)$`, "m").exec(page)?.[1]);
+  }
+
   /** What the node printed last, for a failing test's message. */
   outputOf(node: number): string {
     return (this.output.get(node) ?? []).join("").slice(-4_000);
