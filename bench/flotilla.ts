@@ -1,12 +1,7 @@
-import { mkdirSync } from "node:fs";
-import { join } from "node:path";
-import { fileURLToPath } from "node:url";
 import { Flotilla } from "../src/client/index.ts";
-import { end, freePorts, run, until, type Running } from "./processes.ts";
+import { Nodes } from "./nodes.ts";
 import { payload, UNBATCHED_INFLIGHT, type PublishRequest, type System, type Target } from "./system.ts";
 
-const MAIN = fileURLToPath(new URL("../src/cli/main.js", import.meta.url));
-const BUILT_MAIN = fileURLToPath(new URL("../dist/src/cli/main.js", import.meta.url));
 const BATCH_BYTES = 128 * 1024;
 const BUFFER_BYTES = 24 * 1024 * 1024;
 
@@ -15,56 +10,23 @@ export class FlotillaSystem implements System {
   readonly name = "flotilla";
   readonly version = "0.1.0";
   readonly settings = `replication 3, fsync on a majority; client batches of at most ${BATCH_BYTES / 1024} KiB, linger 1 ms`;
-  /** Where each node answers /metrics. */
-  readonly httpPorts: readonly number[];
-  private readonly nodes: Running[];
-  private readonly startNode: (at: number) => Promise<Running>;
+  readonly nodes: Nodes;
   private readonly client: Flotilla;
   private next = 1;
 
   /** `execArgv`: flags of Node for every node process. */
   static async start(directory: string, execArgv: readonly string[] = []): Promise<FlotillaSystem> {
-    const ports = await freePorts(9);
-    const peers = [0, 1, 2].map((at) => `${at + 1}=127.0.0.1:${ports[at * 3 + 1]}`).join(",");
-    // From the sources (in tests) the built program stands elsewhere than beside this file.
-    const main = MAIN.includes("/dist/") ? MAIN : BUILT_MAIN;
-    const launch = (at: number): Running => {
-      const dataDir = join(directory, `node-${at + 1}`);
-      mkdirSync(dataDir, { recursive: true });
-      return run(process.execPath, [...execArgv, main, "serve"], {
-        FLOTILLA_NODE_ID: String(at + 1),
-        FLOTILLA_CLUSTER_ID: "bench",
-        FLOTILLA_DATA_DIR: dataDir,
-        FLOTILLA_API_PORT: String(ports[at * 3]),
-        FLOTILLA_PEER_PORT: String(ports[at * 3 + 1]),
-        FLOTILLA_HTTP_PORT: String(ports[at * 3 + 2]),
-        FLOTILLA_PEERS: peers,
-        FLOTILLA_LOG_LEVEL: "warn",
-      });
-    };
-    const ready = (at: number, nodes: readonly Running[]): Promise<void> =>
-      until(`flotilla node ${at + 1} ready`, async () => (await fetch(`http://127.0.0.1:${ports[at * 3 + 2]}/readyz`)).ok, nodes);
-    const nodes = [0, 1, 2].map(launch);
-    for (const at of [0, 1, 2]) await ready(at, nodes);
-    const startNode = async (at: number): Promise<Running> => {
-      const node = launch(at);
-      await ready(at, [node]);
-      return node;
-    };
-    const client = await Flotilla.connect({ endpoints: [0, 1, 2].map((at) => `127.0.0.1:${ports[at * 3]}`) });
-    const httpPorts = [0, 1, 2].map((at) => ports[at * 3 + 2]!);
-    return new FlotillaSystem(nodes, startNode, client, httpPorts);
+    const nodes = await Nodes.start(directory, { execArgv });
+    return new FlotillaSystem(nodes, await Flotilla.connect({ endpoints: nodes.endpoints }));
   }
 
-  private constructor(nodes: Running[], startNode: (at: number) => Promise<Running>, client: Flotilla, httpPorts: readonly number[]) {
-    this.httpPorts = httpPorts;
+  private constructor(nodes: Nodes, client: Flotilla) {
     this.nodes = nodes;
-    this.startNode = startNode;
     this.client = client;
   }
 
   get pids(): readonly number[] {
-    return this.nodes.map(({ pid }) => pid);
+    return this.nodes.pids;
   }
 
   /** `retentionBytes` of each partition; 0 = all is kept. */
@@ -213,13 +175,14 @@ export class FlotillaSystem implements System {
     };
     await moreAcks(100);
     longest = 0;
-    const leader = (await this.client.cluster.resolve(target.name)).partitions[0]!.leader - 1;
-    this.nodes[leader]!.child.kill("SIGKILL");
+    const leader = (await this.client.cluster.resolve(target.name)).partitions[0]!.leader;
+    this.nodes.kill(leader);
     await moreAcks(100);
     clearInterval(timer);
     await producer.close();
     const gap = longest;
-    this.nodes[leader] = await this.startNode(leader);
+    this.nodes.launch(leader);
+    await this.nodes.ready(leader);
     await this.deleteTarget(target);
     return gap;
   }
@@ -234,6 +197,6 @@ export class FlotillaSystem implements System {
 
   async stop(): Promise<void> {
     await this.client.close();
-    await Promise.all(this.nodes.map((node) => end(node)));
+    await this.nodes.stop();
   }
 }

@@ -5,6 +5,7 @@ import { mkdirSync, readFileSync, statfsSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { FlotillaSystem } from "./flotilla.ts";
+import { NODES } from "./nodes.ts";
 
 const RECORD_BYTES = 1024;
 const PARTITIONS = 6;
@@ -59,7 +60,7 @@ export async function measureLaggard(directory: string, plan: LaggardPlan): Prom
       stopped: () => isOver,
     });
     const leaders = system.pids.filter((pid) => pid !== victim);
-    const leaderPorts = system.httpPorts.filter((_, at) => at !== VICTIM - 1);
+    const others = NODES.filter((node) => node !== VICTIM);
     /** Runs until `done`, at the latest `seconds`. */
     const phase = async (name: string, seconds: number, done: () => Promise<boolean>): Promise<Phase> => {
       const start = performance.now();
@@ -75,7 +76,7 @@ export async function measureLaggard(directory: string, plan: LaggardPlan): Prom
         const elapsed = (now - start) / 1000;
         if (now - saidMs > 5_000) {
           saidMs = now;
-          const sent = (await sumOf(leaderPorts, "flotilla_recovery_sent_bytes_total")) / 2 ** 20;
+          const sent = (await sumOf(system, others, "flotilla_recovery_sent_bytes_total")) / 2 ** 20;
           const rate = ((acked - ackedBefore) / elapsed).toFixed(0);
           progress(`${name}: ${elapsed.toFixed(0)} s, ${rate} records/s, ${sent.toFixed(0)} MiB sent to catch up`);
         }
@@ -98,7 +99,7 @@ export async function measureLaggard(directory: string, plan: LaggardPlan): Prom
     const began = performance.now();
     const catchingUp = await phase("catching up", CATCH_UP_MS_MAX / 1000, async () => {
       const now = performance.now();
-      const groups = await sumOf(leaderPorts, "flotilla_recovery_groups");
+      const groups = await sumOf(system, others, "flotilla_recovery_groups");
       if (groups > 0) {
         seenMs = now;
         quietMs = 0;
@@ -151,8 +152,8 @@ function rssOf(pid: number): number {
 }
 
 /** A gauge of several nodes, added up. */
-async function sumOf(ports: readonly number[], name: string): Promise<number> {
-  const texts = await Promise.all(ports.map(async (port) => (await fetch(`http://127.0.0.1:${port}/metrics`)).text()));
+async function sumOf(system: FlotillaSystem, nodes: readonly number[], name: string): Promise<number> {
+  const texts = await Promise.all(nodes.map(async (node) => (await system.nodes.get(node, "metrics")).text()));
   let sum = 0;
   for (const text of texts) for (const [, value] of text.matchAll(new RegExp(`^${name}(?:\\{.*\\})? (\\d+)$`, "gm"))) sum += Number(value);
   return sum;

@@ -10,6 +10,7 @@ import { measureCeiling } from "./ceiling.ts";
 import { measureFailover } from "./failover.ts";
 import { FlotillaSystem } from "./flotilla.ts";
 import { measureLaggard, renderLaggard } from "./laggard.ts";
+import { isMet, measureGroups, renderGroups } from "./groups.ts";
 import { measureAll } from "./measure.ts";
 import { NatsSystem } from "./nats.ts";
 import { RabbitmqSystem } from "./rabbitmq.ts";
@@ -27,6 +28,7 @@ type Options = {
   failover?: string;
   budget?: boolean;
   laggard?: string;
+  groups?: string;
   directory?: string;
 };
 
@@ -40,6 +42,7 @@ const program = new Command("bench")
   .option("--failover <runs>", "instead: SIGKILL the leader under load so many times, and print the time without acks")
   .option("--budget", "instead: where the time of a published batch goes, by V8's profiler in every process")
   .option("--laggard <seconds>", "instead: SIGSTOP a follower under full load for so long: memory of the leaders, cost of its coming back")
+  .option("--groups <n>", "instead: what so many groups cost, from making them to deleting them; fails when a figure is missed")
   .option("--json <file>", "write the results there as well")
   .option("--directory <dir>", "where the systems keep their data (a new folder in it)", tmpdir())
   .option("--tiny", "a second or two of everything, to see that it works")
@@ -70,6 +73,14 @@ async function main(options: Options): Promise<void> {
       const report = await measureLaggard(directory, { stopSeconds: Number(options.laggard), warmUpSeconds, beforeSeconds, progress });
       process.stdout.write(renderLaggard(report));
       if (options.json !== undefined) writeFileSync(options.json, `${JSON.stringify(report, null, 2)}\n`);
+      return;
+    }
+    if (options.groups !== undefined) {
+      const restSeconds = options.tiny === true ? 1 : 30;
+      const report = await measureGroups(directory, { groups: Number(options.groups), restSeconds, progress });
+      process.stdout.write(renderGroups(report));
+      if (options.json !== undefined) writeFileSync(options.json, `${JSON.stringify(report, null, 2)}\n`);
+      if (options.tiny !== true && !report.figures.every(isMet)) process.exitCode = 1;
       return;
     }
     const plan =

@@ -23,6 +23,8 @@ export const UNCOMMITTED_BYTES_MAX = 32 * 1024 * 1024;
 /** Append messages, and their bytes, in flight to one follower of one group. */
 export const INFLIGHT_MESSAGES_MAX = 256;
 export const INFLIGHT_BYTES_MAX = 8 * 1024 * 1024;
+/** Groups for which one node stands for election at one time; whoever has no place yet waits for one. */
+export const CAMPAIGNS_MAX = 64;
 /** Payload bytes of one append message; a larger single entry travels alone. */
 export const APPEND_BYTES_MAX = 1024 * 1024;
 /** Bytes waiting in user space for one peer connection before it counts as not draining. */
@@ -47,6 +49,14 @@ export const CURSORS_PER_STREAM_MAX = 10_000;
 export const COMMIT_METADATA_LENGTH_MAX = 4_096;
 /** Rows of the sparse offset index of one stream; at the bound every second row goes and the stride doubles. */
 export const OFFSET_INDEX_ROWS_MAX = 4_096;
+/** Replicas opened at one time on one node. */
+export const OPENS_MAX = 256;
+/** Leaderships that one node gives away in one round of its upkeep, or has on the way when it stops. */
+export const TRANSFERS_MAX = 256;
+/** Groups of one notice about who leads them. */
+export const NOTICE_GROUPS_MAX = 65_536;
+/** Bytes of checkpoints that one write to the store carries. */
+export const CHECKPOINT_WRITE_BYTES_MAX = 4 * 1024 * 1024;
 /** Topics of a cluster. */
 export const TOPICS_MAX = 100_000;
 /** Characters of each text of a node's registration: endpoints, labels, version, store id; and of the cluster id. */

@@ -5,7 +5,7 @@ import { ByteWriter } from "../base/bytes.ts";
 import { BrokerError } from "../base/errors.ts";
 import type { Clock } from "../base/clock.ts";
 import { CATALOG_GROUP, type GroupId, type NodeId } from "../base/ids.ts";
-import { COMMIT_METADATA_LENGTH_MAX, REQUEST_PARTITIONS_MAX } from "../base/limits.ts";
+import { COMMIT_METADATA_LENGTH_MAX, NOTICE_GROUPS_MAX, REQUEST_PARTITIONS_MAX } from "../base/limits.ts";
 import type { Logger } from "../base/logger.ts";
 import type { PayloadMemory } from "../base/payload-memory.ts";
 import type { CatalogMachine } from "../machine/catalog/catalog.ts";
@@ -43,6 +43,8 @@ const NOTICE_FITNESS = 2;
 const NOTICE_LAGGARDS = 3;
 const REGISTER_RETRY_MS = 200;
 
+type Led = { readonly group: GroupId; readonly term: number };
+
 export type BrokerSettings = {
   readonly clusterId: string;
   readonly registration: NodeRegistration;
@@ -79,6 +81,8 @@ export class NodeBroker implements types.Broker {
   private readonly controller: Controller;
   private readonly watchers = new Set<() => void>();
   private readonly catalogWaits = new Set<() => void>();
+  /** Led here since the last notice to the other nodes. */
+  private led: Led[] = [];
   private registered = false;
   private stopped = false;
 
@@ -170,6 +174,7 @@ export class NodeBroker implements types.Broker {
 
   catalogChanged(): void {
     this.controller.reconcile();
+    this.forgetDeleted();
     this.reachNodes();
     for (const wait of [...this.catalogWaits]) wait();
     this.notifyWatchers();
@@ -180,13 +185,12 @@ export class NodeBroker implements types.Broker {
     if (group === CATALOG_GROUP && leader === this.nodeId) this.initializeCluster();
     if (leader !== this.nodeId) return;
     this.controller.leads(group);
-    const notice = encodeLeading([{ group, term }]);
-    for (const { id } of this.catalog.nodes())
-      if (id !== this.nodeId && this.components.transport.isUp(id)) this.forwarder.notify(id, NOTICE_LEADING, notice);
+    // Elections come in crowds: what one turn brings is told with one notice.
+    if (this.led.push({ group, term }) === 1) this.components.clock.defer(() => this.tellLed());
   }
 
   damaged(): void {
-    this.controller.reconcile();
+    this.controller.reconcileAll();
   }
 
   /** This node's disk became fit, or no longer is: the others are told, and its leaderships move. */
@@ -208,10 +212,10 @@ export class NodeBroker implements types.Broker {
   }
 
   peerUp(peer: NodeId): void {
-    const leading = [];
     const { host } = this.components;
+    const leading: Led[] = [];
     for (const replica of host.groups()) if (replica.isLeader) leading.push({ group: replica.group, term: replica.raft.term });
-    if (leading.length > 0) this.forwarder.notify(peer, NOTICE_LEADING, encodeLeading(leading));
+    this.tell([peer], leading);
     if (this.unfit.own !== "fit") this.forwarder.notify(peer, NOTICE_FITNESS, encodeFitness(this.unfit.own));
     const lagging = host.recovery.nodes();
     if (lagging.length > 0) this.forwarder.notify(peer, NOTICE_LAGGARDS, encodeLaggards(lagging));
@@ -384,6 +388,12 @@ export class NodeBroker implements types.Broker {
     );
   }
 
+  /** For the metrics. */
+  counts(): { readonly leaderlessGroups: number; readonly leadersKnown: number; readonly peersUp: number } {
+    const peers = this.catalog.nodes().filter(({ id }) => id !== this.nodeId && this.isAlive(id));
+    return { leaderlessGroups: this.cluster.leaderless(), leadersKnown: this.leaders.size, peersUp: peers.length };
+  }
+
   // Inside.
 
   private async commit(
@@ -455,6 +465,23 @@ export class NodeBroker implements types.Broker {
     }
   }
 
+  private tellLed(): void {
+    const { led } = this;
+    this.led = [];
+    const { transport } = this.components;
+    this.tell(
+      this.catalog.nodes().flatMap(({ id }) => (id !== this.nodeId && transport.isUp(id) ? [id] : [])),
+      led,
+    );
+  }
+
+  private tell(nodes: readonly NodeId[], led: readonly Led[]): void {
+    for (let start = 0; start < led.length; start += NOTICE_GROUPS_MAX) {
+      const notice = encodeLeading(led.slice(start, start + NOTICE_GROUPS_MAX));
+      for (const node of nodes) this.forwarder.notify(node, NOTICE_LEADING, notice);
+    }
+  }
+
   private notifyWatchers(): void {
     for (const watcher of this.watchers) watcher();
   }
@@ -474,7 +501,14 @@ export class NodeBroker implements types.Broker {
   }
 
   private heardLeading(from: NodeId, body: Uint8Array): void {
-    for (const { group, term } of decodeLeading(body)) this.leaders.set(group, from, term);
+    for (const { group, term } of decodeLeading(body))
+      if (this.catalog.groupState(group) !== "deleted") this.leaders.set(group, from, term);
+  }
+
+  /** Nothing is kept of who led what is no longer there. */
+  private forgetDeleted(): void {
+    // The catalog's own group is not one of its rows.
+    if (this.leaders.size > this.catalog.groups + 1) this.leaders.retain((group) => this.catalog.groupState(group) !== "deleted");
   }
 
   private ledBy(group: GroupId, node: NodeId, signal: AbortSignal): Promise<void> {

@@ -46,21 +46,23 @@ export class ClusterAdmin {
   describe(): ClusterInfo {
     const { catalog, leaders, clusterId, nodeId } = this.components;
     const topics = [...catalog.topics()];
-    let groups = 1;
-    let leaderless = leaders.of(CATALOG_GROUP) === 0 ? 1 : 0;
-    for (const topic of topics) {
-      groups += topic.partitions.length;
-      for (const { group } of topic.partitions) if (leaders.of(group) === 0) leaderless += 1;
-    }
     return {
       clusterId,
       nodeId,
       controllerId: leaders.of(CATALOG_GROUP),
       nodes: this.nodes(),
       topics: topics.length,
-      groups,
-      leaderlessGroups: leaderless,
+      groups: catalog.groups + 1,
+      leaderlessGroups: this.leaderless(),
     };
+  }
+
+  /** Groups without a leader, as this node sees it. */
+  leaderless(): number {
+    const { catalog, leaders } = this.components;
+    let count = leaders.of(CATALOG_GROUP) === 0 ? 1 : 0;
+    for (const topic of catalog.topics()) for (const { group } of topic.partitions) if (leaders.of(group) === 0) count += 1;
+    return count;
   }
 
   resolve(vhost: string, name: string): Topology {

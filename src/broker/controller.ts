@@ -5,7 +5,7 @@ import type { Clock, Timer } from "../base/clock.ts";
 import { ByteReader, ByteWriter } from "../base/bytes.ts";
 import { BrokerError } from "../base/errors.ts";
 import { CATALOG_GROUP, lifeOfReplica, nodeOfReplica, type GroupId, type NodeId, type ReplicaId } from "../base/ids.ts";
-import { RENEWALS_PER_COMMAND_MAX } from "../base/limits.ts";
+import { OPENS_MAX, RENEWALS_PER_COMMAND_MAX, TRANSFERS_MAX } from "../base/limits.ts";
 import type { Logger } from "../base/logger.ts";
 import type { CatalogMachine, PartitionRow, TopicRow } from "../machine/catalog/catalog.ts";
 import { CATALOG_OK, encodeRenewReplicas } from "../machine/catalog/commands.ts";
@@ -24,11 +24,10 @@ export const OP_MEMBER = 5;
 /** Replicas about which one round asks whether they may go. */
 const LEAVES_PER_ROUND = 64;
 
-/** Replicas opened at one time. */
-const OPEN_CONCURRENCY = 32;
 const UPKEEP_MS = 1_000;
-/** Leaderships moved back to their preferred node in one round. */
-const MOVES_PER_ROUND = 16;
+/** Leaderships moved back to their preferred node in one round: this part of all led here, and at least so many. */
+const MOVED_PART = 1 / 16;
+const MOVES_MIN = 16;
 /** Rounds for which a preferred node must have been up before leaderships go back to it. */
 const SETTLED_ROUNDS = 5;
 const DEFAULT_FLUSH_INTERVAL_MS = 500;
@@ -57,6 +56,12 @@ export class Controller {
   private readonly upRounds = new Map<NodeId, number>();
   /** Replicas that are here and that the catalog no longer places here: they go once their group no longer counts on them. */
   private leaving: GroupId[] = [];
+  /** The rows that this node is in line with. A change makes a new row, so whatever is not in here has to be looked at. */
+  private settled = new Set<TopicRow>();
+  /** Everything is looked at: at the start, and when something happened to a replica here. */
+  private lookAtAll = true;
+  /** Of these the leaders said that they no longer count on them. */
+  private left: GroupId[] = [];
   private asking = false;
   private renewing = false;
 
@@ -85,7 +90,13 @@ export class Controller {
     this.reshaper.look(group);
   }
 
-  /** Looks at the whole catalog once more, soon; calls in between are one. */
+  /** A replica here is damaged or missing: what the catalog says of it is to be carried out anew. */
+  reconcileAll(): void {
+    this.lookAtAll = true;
+    this.reconcile();
+  }
+
+  /** Looks at what changed in the catalog, soon; calls in between are one. */
   reconcile(): void {
     if (this.running) {
       this.again = true;
@@ -122,38 +133,63 @@ export class Controller {
 
   private async reconcileNow(): Promise<void> {
     if (this.stopped) return;
-    const { host, catalog, nodeId } = this.components;
-    const missing: { topic: TopicRow; partition: number; self: ReplicaId }[] = [];
+    const { host, catalog } = this.components;
+    const { settled, lookAtAll } = this;
+    this.lookAtAll = false;
     this.reshaper.look(CATALOG_GROUP);
-    for (const topic of catalog.topics()) {
-      const durability = durabilityOf(topic.config);
-      topic.partitions.forEach(({ group, replicas }, partition) => {
-        const self = replicas.find((id) => nodeOfReplica(id) === nodeId);
-        const replica = host.get(group);
-        if (replica !== undefined) {
-          replica.durability = durability;
-          this.reshaper.look(group);
-          if (self === undefined || lifeOfReplica(self) <= lifeOfReplica(replica.descriptor.self)) return;
-          // The catalog gave this replica a successor on this very node.
-          host.close(replica);
-        }
-        if (self !== undefined && host.quarantine.of(group)?.replica !== self) missing.push({ topic, partition, self });
-      });
-    }
-    await this.removeDeleted();
-    for (let start = 0; start < missing.length && !this.stopped; start += OPEN_CONCURRENCY)
-      await Promise.all(missing.slice(start, start + OPEN_CONCURRENCY).map((one) => this.open(one.topic, one.partition, one.self)));
+    const rows = new Set(catalog.topics());
+    const changed = [...rows].filter((topic) => lookAtAll || !settled.has(topic));
+    const isGone = [...settled].some((topic) => !rows.has(topic));
+    this.settled = rows;
+    const missing = changed.flatMap((topic) => this.missingOf(topic));
+    // New topics alone take nothing from anybody.
+    const dead = lookAtAll || isGone ? this.sortHeld() : [];
+    if (dead.length > 0) await host.remove(dead);
+    for (let start = 0; start < missing.length && !this.stopped; start += OPENS_MAX)
+      await Promise.all(missing.slice(start, start + OPENS_MAX).map((one) => this.open(one.topic, one.partition, one.self)));
     this.renew();
   }
 
-  /** Nothing goes because the catalog looks as if it were gone: only a committed deletion that names the group counts. */
-  private async removeDeleted(): Promise<void> {
-    const { host, catalog, nodeId } = this.components;
+  /** The replicas of the topic that are to be opened here; those that are open are told what changed. */
+  private missingOf(topic: TopicRow): { topic: TopicRow; partition: number; self: ReplicaId }[] {
+    const { host, nodeId } = this.components;
+    const missing: { topic: TopicRow; partition: number; self: ReplicaId }[] = [];
+    const durability = durabilityOf(topic.config);
+    topic.partitions.forEach(({ group, replicas }, partition) => {
+      const self = replicas.find((id) => nodeOfReplica(id) === nodeId);
+      const replica = host.get(group);
+      if (replica !== undefined) {
+        replica.durability = durability;
+        this.reshaper.look(group);
+        if (self === undefined || lifeOfReplica(self) <= lifeOfReplica(replica.descriptor.self)) return;
+        // The catalog gave this replica a successor on this very node.
+        host.close(replica);
+      }
+      if (self !== undefined && host.quarantine.of(group)?.replica !== self) missing.push({ topic, partition, self });
+    });
+    return missing;
+  }
+
+  /**
+   * Tells what is held here and is of no use to anybody any more, and notes what is to go. Nothing goes because the catalog
+   * looks as if it were gone: only a committed deletion that names the group counts, or the word of the group's leader.
+   */
+  private sortHeld(): GroupId[] {
+    const { host, catalog } = this.components;
+    const left = new Set(this.left);
+    this.left = [];
     this.leaving = [];
-    for (const group of [...host.heldGroups()]) {
-      if (catalog.groupState(group) === "deleted") await host.remove(group);
-      else if (this.rowOf(group)?.replicas.some((id) => nodeOfReplica(id) === nodeId) === false) this.leaving.push(group);
+    const dead: GroupId[] = [];
+    for (const group of host.heldGroups()) {
+      if (catalog.groupState(group) === "deleted") dead.push(group);
+      else if (this.isPlacedElsewhere(group)) (left.has(group) ? dead : this.leaving).push(group);
     }
+    return dead;
+  }
+
+  /** The group is there, and the catalog wants no replica of it here. */
+  private isPlacedElsewhere(group: GroupId): boolean {
+    return this.rowOf(group)?.replicas.some((id) => nodeOfReplica(id) === this.components.nodeId) === false;
   }
 
   private async open(topic: TopicRow, partition: number, self: ReplicaId): Promise<void> {
@@ -200,10 +236,9 @@ export class Controller {
       if (leader === 0 || leader === nodeId || replica === undefined || this.stopped) continue;
       const question = new ByteWriter(8).u32(group).u32(replica).finish();
       const answer = await router.ask(leader, OP_MEMBER, [question], AbortSignal.timeout(UPKEEP_MS)).catch(() => null);
-      const isPlaced = this.rowOf(group)?.replicas.some((id) => nodeOfReplica(id) === nodeId);
-      if (answer?.[0] !== 0 || isPlaced !== false) continue;
+      if (answer?.[0] !== 0 || !this.isPlacedElsewhere(group)) continue;
       logger.info({ group, replica }, "replica removed: its group no longer has it as a member");
-      await host.remove(group);
+      this.left.push(group);
     }
   }
 
@@ -218,33 +253,36 @@ export class Controller {
     const { catalog, isUp, nodeId, announceLaggards } = this.components;
     announceLaggards();
     for (const { id } of catalog.nodes()) this.upRounds.set(id, id === nodeId || isUp(id) ? (this.upRounds.get(id) ?? 0) + 1 : 0);
-    let moves = 0;
-    for (const topic of catalog.topics()) {
-      for (const { group, replicas } of topic.partitions) {
-        this.retain(group, topic.config);
-        if (this.components.unfit.own !== "fit") this.leaveTo(group);
-        else if (moves < MOVES_PER_ROUND && this.giveBack(group, this.preferredOf(replicas))) moves += 1;
-      }
-    }
+    this.lookAfterLed();
     if (this.components.host.quarantine.size > 0) this.renew();
     if (this.leaving.length > 0 && !this.asking) {
       this.asking = true;
       this.leave().then(
         () => {
           this.asking = false;
-          this.reconcile();
+          this.reconcileAll();
         },
         (error: unknown) => this.components.fatal(error as Error),
       );
     }
   }
 
-  /** Where the leader is wanted: on the first node of the placement that is not being drained and whose disk is fit. */
-  private preferredOf(replicas: readonly ReplicaId[]): NodeId {
-    const nodes = replicas.map(nodeOfReplica);
-    return nodes.find((node) => this.mayLead(node)) ?? nodes[0]!;
+  private lookAfterLed(): void {
+    const { host, catalog, unfit } = this.components;
+    const mayLead = new Set(catalog.nodes().flatMap(({ id }) => (this.mayLead(id) ? [id] : [])));
+    const led: GroupId[] = [];
+    for (const { group, isLeader } of host.groups()) if (isLeader && group !== CATALOG_GROUP) led.push(group);
+    let moves = Math.min(TRANSFERS_MAX, Math.max(MOVES_MIN, Math.floor(led.length * MOVED_PART)));
+    for (const group of led) {
+      const known = catalog.group(group);
+      if (known === undefined) continue;
+      this.retain(group, known.topic.config);
+      if (unfit.own !== "fit") this.leaveTo(group);
+      else if (moves > 0 && this.giveBack(group, preferredOf(known.topic.partitions[known.partition]!.replicas, mayLead))) moves -= 1;
+    }
   }
 
+  /** Not being drained, and with a disk that is fit. */
   private mayLead(node: NodeId): boolean {
     const { catalog, unfit } = this.components;
     return catalog.node(node)?.drained === false && unfit.of(node) === "fit";
@@ -288,6 +326,12 @@ export class Controller {
     this.components.logger.debug({ group, to: preferred }, "leadership goes back to its preferred node");
     return true;
   }
+}
+
+/** Where the leader is wanted: on the first node of the placement that may lead. */
+function preferredOf(replicas: readonly ReplicaId[], mayLead: ReadonlySet<NodeId>): NodeId {
+  for (const replica of replicas) if (mayLead.has(nodeOfReplica(replica))) return nodeOfReplica(replica);
+  return nodeOfReplica(replicas[0]!);
 }
 
 export function durabilityOf(config: TopicConfig): DurabilityMode {

@@ -10,6 +10,9 @@ export class Leaders {
   private readonly leaders = new Map<GroupId, Leader>();
   private readonly listeners = new Set<(group: GroupId) => void>();
 
+  /** Rises with every change. */
+  version = 0;
+
   of(group: GroupId): NodeId | 0 {
     return this.leaders.get(group)?.node ?? 0;
   }
@@ -27,6 +30,7 @@ export class Leaders {
     )
       return;
     this.leaders.set(group, { node, term });
+    this.version += 1;
     for (const listener of this.listeners) listener(group);
   }
 
@@ -35,12 +39,19 @@ export class Leaders {
     for (const [group, leader] of this.leaders) {
       if (leader.node !== node) continue;
       leader.node = 0;
+      this.version += 1;
       for (const listener of this.listeners) listener(group);
     }
   }
 
-  delete(group: GroupId): void {
-    this.leaders.delete(group);
+  /** Forgets groups that are no longer there. */
+  retain(exists: (group: GroupId) => boolean): void {
+    for (const group of this.leaders.keys()) if (!exists(group)) this.leaders.delete(group);
+    this.version += 1;
+  }
+
+  get size(): number {
+    return this.leaders.size;
   }
 
   /** Calls `listener` on every change; returns the way to stop. */

@@ -15,8 +15,8 @@ class Chunk {
   count = 0;
   /** The index whose place stands first in the arrays: entries before `firstIndex` went elsewhere. */
   private readonly base: number;
-  private positions = new Uint32Array(8);
-  private lengths = new Uint32Array(8);
+  /** Position and length of one entry after the other. Begins small: most groups of many have an entry or two. */
+  private places = new Uint32Array(4);
 
   constructor(segment: number, term: number, firstIndex: number) {
     this.segment = segment;
@@ -31,21 +31,18 @@ class Chunk {
 
   add(position: number, length: number): void {
     const at = this.firstIndex - this.base + this.count;
-    if (at === this.positions.length) {
-      this.positions = grown(this.positions);
-      this.lengths = grown(this.lengths);
-    }
-    this.positions[at] = position;
-    this.lengths[at] = length;
+    if (at * 2 === this.places.length) this.places = grown(this.places);
+    this.places[at * 2] = position;
+    this.places[at * 2 + 1] = length;
     this.count += 1;
   }
 
   position(index: number): number {
-    return this.positions[index - this.base]!;
+    return this.places[(index - this.base) * 2]!;
   }
 
   length(index: number): number {
-    return this.lengths[index - this.base]!;
+    return this.places[(index - this.base) * 2 + 1]!;
   }
 
   /** The entries before `index` are dead, or went elsewhere. */

@@ -49,7 +49,7 @@ export class Core {
   configuration: Configuration;
   /** Ascending by peer; the leader keeps them up to date, the others only know who is a member. */
   progress: Progress[] = [];
-  votes = new Map<PeerId, boolean>();
+  votes: Map<PeerId, boolean> | null = null;
   electionElapsed = 0;
   heartbeatElapsed = 0;
   randomizedTimeout = 0;
@@ -140,6 +140,12 @@ export class Core {
     this.randomizedTimeout = this.settings.electionTicks + this.components.random.below(this.settings.electionTicks);
   }
 
+  slimDown(): void {
+    if (this.uncommitted.length === 0) this.uncommitted = [];
+    this.log.slimDown();
+    for (const progress of this.progress) if (progress.inflights.count === 0) progress.inflights.reset();
+  }
+
   /** Answers that promise something leave only when what they promise is durable (points 13 and 14). */
   send(message: Message): void {
     const { kind } = message;
@@ -162,7 +168,7 @@ export class Core {
     // Changes neither term nor vote: a partitioned replica must not raise the term (point 1).
     assert(this.role !== ROLE_LEADER, "a leader does not stand for election");
     this.role = ROLE_PRE_CANDIDATE;
-    this.votes = new Map();
+    this.votes = null;
     this.leader = 0;
     this.electionElapsed = 0;
     this.drawTimeout();
@@ -300,7 +306,7 @@ export class Core {
     this.heartbeatElapsed = 0;
     this.drawTimeout();
     this.transferee = 0;
-    this.votes = new Map();
+    this.votes = null;
     this.pendingChangeIndex = 0;
     this.uncommittedBytes = 0;
     this.uncommitted = [];

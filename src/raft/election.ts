@@ -49,9 +49,10 @@ function ask(core: Core, kind: typeof MSG_VOTE | typeof MSG_PRE_VOTE, term: numb
 /** Counts one vote; the first answer of a voter stands. */
 export function recordVote(core: Core, voter: PeerId, granted: boolean): void {
   if (core.progressOf(voter) === undefined) return;
-  if (!core.votes.has(voter)) core.votes.set(voter, granted);
+  const votes = (core.votes ??= new Map());
+  if (!votes.has(voter)) votes.set(voter, granted);
   const { voters, votersOutgoing } = core.configuration;
-  const result: VoteResult = jointVote(voters, votersOutgoing, (peer) => core.votes.get(peer));
+  const result: VoteResult = jointVote(voters, votersOutgoing, (peer) => votes.get(peer));
   if (result === VOTE_WON) {
     if (core.role === ROLE_PRE_CANDIDATE) stand(core, false);
     else if (core.role === ROLE_CANDIDATE) {

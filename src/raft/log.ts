@@ -113,6 +113,14 @@ export class RaftLog {
     if (drop > 0) this.unstable.splice(0, drop);
   }
 
+  slimDown(): void {
+    if (this.unstable.length === 0) this.unstable = [];
+    if (this.writes.length === 0) this.writes = [];
+    // A list that was pushed to keeps room for more; a copy has none.
+    this.runTerms = this.runTerms.slice();
+    this.runFirsts = this.runFirsts.slice();
+  }
+
   /** Payload bytes of an entry that is not durable yet; -1 when it is no longer in memory. */
   unstableBytes(index: Index): number {
     const first = this.unstable[0]?.index;

@@ -237,6 +237,12 @@ export class RaftNode {
     this.core.log.compact(index, term);
   }
 
+  /** Nothing is under way: gives back the memory of lists that were longer once. */
+  slimDown(): void {
+    if (this.commitWrites.length === 0) this.commitWrites = [];
+    this.core.slimDown();
+  }
+
   hasReady(): boolean {
     const { core } = this;
     return (
@@ -353,7 +359,12 @@ export class RaftNode {
     return core.configuration;
   }
 
-  /** The leader's view of every member, itself included; ascending. */
+  /** The leader's view of every member, itself included; ascending. Without a copy: for looking at, within the call. */
+  members(): readonly Pick<ProgressStatus, "peer" | "state" | "match">[] {
+    return this.core.progress;
+  }
+
+  /** The same as a copy with everything in it. */
   status(): ProgressStatus[] {
     return this.core.progress.map((progress) => ({
       peer: progress.peer,

@@ -18,6 +18,7 @@ import {
   Message,
   MSG_APPEND,
   MSG_APPEND_RESPONSE,
+  MSG_HEARTBEAT_RESPONSE,
   MSG_REST,
   MSG_SNAPSHOT,
   type ConfigurationChange,
@@ -33,7 +34,8 @@ import { Recovery } from "./recovery.ts";
 import { openReplica, ReplicaAheadError, ReplicaDamagedError } from "./open.ts";
 import { Quarantine } from "./quarantine.ts";
 import type { Replica } from "./replica.ts";
-import { acceptRest, isRestingPoint, restMessages } from "./rest.ts";
+import { Pulse } from "./pulse.ts";
+import { acceptRest } from "./rest.ts";
 import { BULK_ANSWER, BULK_APPEND, BULK_CHUNK } from "./snapshot-codec.ts";
 import { Snapshots } from "./snapshots.ts";
 import { TailBudget } from "./tail-budget.ts";
@@ -49,6 +51,10 @@ import {
   type MachineKind,
   type ProposeDone,
 } from "./types.ts";
+
+/** Between two looks at what a node that stops still leads. */
+/** States saved at one time when the host stops. */
+const SAVES_AT_STOP = 256;
 
 export type HostComponents = {
   /** Entries of group 0, in a log of its own that is written first. */
@@ -80,6 +86,7 @@ export class ReplicaHost {
   private readonly elections: Elections;
   private readonly transfers: Transfers;
   private readonly catchUps: CatchUps;
+  private readonly pulse: Pulse;
   private readonly tailBudget: TailBudget;
   readonly quarantine: Quarantine;
   /** Asked before records are proposed: whether the disks of this group have room for more. */
@@ -129,11 +136,26 @@ export class ReplicaHost {
       logOf,
       touched,
     });
-    this.elections = new Elections({ clock, random: components.random, touched, yields: () => this.isBehind(settings.nodeId) });
+    const electionTimeoutMs = settings.electionTicks * settings.tickMs;
+    this.elections = new Elections({
+      clock,
+      random: components.random,
+      electionTimeoutMs,
+      isUp: (node) => components.transport.isUp(node),
+      touched,
+      sleep: (replica) => this.pulse.sleep(replica),
+      yields: () => this.isBehind(settings.nodeId),
+    });
+    this.pulse = new Pulse(settings, {
+      elections: this.elections,
+      isUp: (peer) => this.isPeerUp(peer),
+      post: (replica, message) => this.post(replica, message),
+      news: (replica) => this.note(replica),
+    });
     this.transfers = new Transfers({
       self: settings.nodeId,
       clock,
-      random: components.random,
+      electionTimeoutMs,
       isUp: (node) => components.transport.isUp(node),
       isBehind: (node) => this.isBehind(node),
       replicas: () => this.replicas.values(),
@@ -193,8 +215,8 @@ export class ReplicaHost {
     if (this.stopping || this.replicas.has(group)) return false;
     this.quarantine.forget(group);
     this.replicas.set(group, replica);
-    if (descriptor.preferred && replica.raft.term === 0) replica.raft.campaign();
     this.touch(replica);
+    this.elections.opened(replica);
     return true;
   }
 
@@ -227,18 +249,25 @@ export class ReplicaHost {
   /** Ends the replica's work here. Its records stay. */
   close(replica: Replica): void {
     this.replicas.delete(replica.group);
+    this.pulse.sleep(replica);
     replica.closed = true;
     replica.leadershipLost();
     replica.cache.clear();
+    this.tailBudget.closed();
   }
 
-  /** The group was deleted, or its replica here removed, by a committed command: replica, records and checkpoints go. */
-  async remove(group: GroupId): Promise<void> {
-    const replica = this.replicas.get(group);
-    if (replica !== undefined) this.close(replica);
-    this.quarantine.forget(group);
-    this.logFor(group).destroy(group);
-    await this.components.store.deleteGroup(group);
+  /**
+   * The groups were deleted, or their replicas here removed, by a committed command: replicas, records and checkpoints go.
+   * The log goes last: what it still holds after a crash is removed again by whoever asks for `heldGroups`.
+   */
+  async remove(groups: readonly GroupId[]): Promise<void> {
+    for (const group of groups) {
+      const replica = this.replicas.get(group);
+      if (replica !== undefined) this.close(replica);
+      this.quarantine.forget(group);
+    }
+    await this.components.store.deleteGroups(groups);
+    for (const group of groups) this.logFor(group).destroy(group);
   }
 
   has(group: GroupId): boolean {
@@ -252,6 +281,14 @@ export class ReplicaHost {
   /** Groups of which records are here, in service or not; without the catalog. */
   heldGroups(): IterableIterator<GroupId> {
     return this.components.dataLog.groups().keys();
+  }
+
+  get heldCount(): number {
+    return this.components.dataLog.groups().size;
+  }
+
+  get electionCounts(): Elections["counts"] {
+    return this.elections.counts;
   }
 
   /** Which replica of the group is here, in service or not. */
@@ -332,7 +369,13 @@ export class ReplicaHost {
   }
 
   onUp(peer: NodeId): void {
-    for (const replica of this.replicas.values()) if (replica.isLeader && this.isMember(replica, peer)) this.touch(replica);
+    const leaderless: Replica[] = [];
+    for (const replica of this.replicas.values()) {
+      if (!this.isMember(replica, peer)) continue;
+      if (replica.isLeader) this.touch(replica);
+      else if (replica.raft.leader === 0 && !replica.awake) leaderless.push(replica);
+    }
+    this.elections.leaderless(leaderless);
     this.components.events.peerUp(peer);
   }
 
@@ -344,12 +387,16 @@ export class ReplicaHost {
   /** Liveness is per node pair: every group that the lost node led or followed is told at once. */
   onDown(peer: NodeId): void {
     this.recovery.nodeDown(peer);
+    const leaderless: Replica[] = [];
     for (const replica of this.replicas.values()) {
       if (!this.isMember(replica, peer)) continue;
-      if (replica.leaderNode === peer) this.elections.leaderLost(replica, peer);
-      else if (replica.isLeader) this.forEachReplicaOn(replica, peer, (id) => replica.raft.reportUnreachable(id));
+      if (replica.isLeader) this.forEachReplicaOn(replica, peer, (id) => replica.raft.reportUnreachable(id));
       this.touch(replica);
+      if (replica.leaderNode !== peer) continue;
+      replica.raft.forgetLeader();
+      leaderless.push(replica);
     }
+    this.elections.leaderless(leaderless);
     this.components.events.peerDown(peer);
   }
 
@@ -363,20 +410,26 @@ export class ReplicaHost {
     this.stopping = true;
     this.tickTimer?.cancel();
     this.recovery.stop();
-    for (const replica of this.replicas.values()) {
-      replica.leadershipLost(HOST_STOPPING);
-      await this.checkpointer.save(replica);
-      replica.closed = true;
-    }
+    const replicas = [...this.replicas.values()];
+    for (const replica of replicas) replica.leadershipLost(HOST_STOPPING);
+    // Saves of one time share their writes to the store.
+    for (let at = 0; at < replicas.length; at += SAVES_AT_STOP)
+      await Promise.all(replicas.slice(at, at + SAVES_AT_STOP).map((replica) => this.checkpointer.save(replica)));
+    for (const replica of replicas) replica.closed = true;
     while (!this.catalogLane.isIdle || !this.dataLane.isIdle)
       await new Promise<void>((resolve) => this.components.clock.schedule(1, resolve));
   }
 
   // The turn.
 
+  /** Something happens in the group. */
   private touch(replica: Replica): void {
-    replica.awake = true;
     replica.idleTicks = 0;
+    this.wake(replica);
+  }
+
+  private wake(replica: Replica): void {
+    this.pulse.wake(replica);
     this.note(replica);
   }
 
@@ -409,6 +462,7 @@ export class ReplicaHost {
       this.dataLane.start();
       this.applyAll();
     }
+    this.elections.pump();
     // Who published hears of a commit before the followers do.
     this.outbox.flush(true);
     this.inTurn = false;
@@ -418,12 +472,8 @@ export class ReplicaHost {
   private tick(): void {
     this.tickDue = false;
     const now = this.components.clock.monotonicMs();
-    for (const replica of this.replicas.values()) {
-      if (!replica.awake) continue;
-      replica.raft.tick();
-      if (replica.raft.hasReady()) this.note(replica);
-      this.considerRest(replica);
-    }
+    this.pulse.tick();
+    this.tailBudget.sweep();
     for (const lane of [this.catalogLane, this.dataLane]) lane.tick();
     this.recovery.tick();
     this.snapshots.tick();
@@ -450,18 +500,6 @@ export class ReplicaHost {
     if (now - this.lastRelaxedSyncMs + this.settings.tickMs < interval) return false;
     this.lastRelaxedSyncMs = now;
     return true;
-  }
-
-  private considerRest(replica: Replica): void {
-    if (!replica.isLeader) return;
-    if (!isRestingPoint(replica, (peer) => this.isPeerUp(peer))) {
-      replica.idleTicks = 0;
-      return;
-    }
-    replica.idleTicks += 1;
-    if (replica.idleTicks < this.settings.restTicks) return;
-    for (const message of restMessages(replica)) this.post(replica, message);
-    replica.awake = false;
   }
 
   private collectAll(): void {
@@ -533,11 +571,13 @@ export class ReplicaHost {
     // Of a group that is not here (deleted, or not yet created here), or meant for another life of this replica.
     if (replica === undefined || message.to !== replica.descriptor.self || nodeOfReplica(message.from as ReplicaId) !== from) return;
     if (message.kind === MSG_REST) {
-      if (acceptRest(replica, message)) replica.awake = false;
+      if (acceptRest(replica, message)) this.pulse.sleep(replica);
       return;
     }
     replica.raft.step(message);
-    this.touch(replica);
+    if (message.kind !== MSG_HEARTBEAT_RESPONSE) this.touch(replica);
+    // That a follower is there is no work: it neither wakes a group at rest nor keeps one from it.
+    else if (replica.raft.hasReady()) this.wake(replica);
     if (message.kind === MSG_APPEND_RESPONSE && replica.catchUps.size + replica.pins.size > 0) {
       replica.pins.extend(message.from, this.components.clock.monotonicMs());
       replica.catchUps.get(message.from)?.answered(message);

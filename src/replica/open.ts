@@ -98,7 +98,7 @@ async function stateOf(descriptor: GroupDescriptor, { log, store }: OpenComponen
   if (held !== undefined && lifeOfReplica(held.replica) > lifeOfReplica(self))
     throw new ReplicaAheadError(`group ${group}: replica ${held.replica} is here, the catalog names ${self}`);
   // Of another life, which the catalog has replaced: nothing of it counts any more.
-  if (held !== undefined) await store.deleteGroup(group);
+  if (held !== undefined) await store.deleteGroups([group]);
   log.begin(group, self, descriptor.members === null ? 0 : FOUNDING_INDEX, 0);
   return log.groups().get(group)!;
 }

@@ -57,7 +57,7 @@ export class Replica {
   applying = false;
   reading = false;
   /** Awake groups tick; a group at rest is woken by any message, proposal or change of a node's liveness. */
-  awake = true;
+  awake = false;
   idleTicks = 0;
   closed = false;
 
@@ -75,7 +75,7 @@ export class Replica {
 
   private queue: Proposal[] = [];
   private queueBytes = 0;
-  private readonly readWaits = new Map<number, (ok: boolean) => void>();
+  private readWaits: Map<number, (ok: boolean) => void> | null = null;
   private confirmedReads: ReadState[] = [];
   private nextReadToken = 1;
   /** The term and vote that were last handed to the log. */
@@ -154,14 +154,15 @@ export class Replica {
 
   /** A linearizable read barrier: `done(true)` once everything that was committed at the call is applied here. */
   readBarrier(done: (ok: boolean) => void): void {
-    if (!this.isLeader || this.readWaits.size >= READS_MAX) {
+    const waits = (this.readWaits ??= new Map());
+    if (!this.isLeader || waits.size >= READS_MAX) {
       done(false);
       return;
     }
     const token = this.nextReadToken++;
-    this.readWaits.set(token, done);
+    waits.set(token, done);
     if (!this.raft.readIndex(token)) {
-      this.readWaits.delete(token);
+      waits.delete(token);
       done(false);
     }
   }
@@ -184,8 +185,8 @@ export class Replica {
   }
 
   private finishRead(token: number, ok: boolean): void {
-    const done = this.readWaits.get(token);
-    this.readWaits.delete(token);
+    const done = this.readWaits?.get(token);
+    this.readWaits?.delete(token);
     done?.(ok);
   }
 
@@ -197,7 +198,7 @@ export class Replica {
     this.pending.failAll(code);
     for (const proposal of queue) proposal.done(HOST_NOT_LEADER, this.leaderNode, null);
     this.confirmedReads = [];
-    for (const token of [...this.readWaits.keys()]) this.finishRead(token, false);
+    for (const token of [...(this.readWaits?.keys() ?? [])]) this.finishRead(token, false);
     for (const work of [...this.catchUps.values(), ...this.snapshotsSending.values()]) work.stop();
     this.snapshotsSending.clear();
     this.pins.clear();
@@ -224,8 +225,16 @@ export class Replica {
   isQuiet(): boolean {
     assert(this.applied <= this.committedTo, "applied <= committedTo");
     const { raft } = this;
-    if (this.queue.length > 0 || this.pending.size > 0 || this.outstandingWrites > 0 || this.readWaits.size > 0) return false;
+    if (this.queue.length > 0 || this.pending.size > 0 || this.outstandingWrites > 0 || (this.readWaits?.size ?? 0) > 0) return false;
     return this.applied === raft.lastIndex && raft.commitIndex === raft.lastIndex && this.catchUps.size === 0 && !this.applying;
+  }
+
+  /** The group comes to rest: it keeps no memory for work that is done. What is cached with a payload stays for readers. */
+  slimDown(): void {
+    if (this.cache.bytes === 0) this.evictTail(this.applied);
+    if (this.readWaits?.size === 0) this.readWaits = null;
+    this.checkpointIndexes = this.checkpointIndexes.slice();
+    this.raft.slimDown();
   }
 
   cacheEntries(entries: readonly Entry[]): number {

@@ -2,6 +2,9 @@ import type { Replica } from "./replica.ts";
 
 type Batch = { readonly replica: Replica; readonly lastIndex: number; readonly bytes: number };
 
+/** What a batch costs beside its payload; also bounds how many there are. */
+const OVERHEAD_BYTES = 256;
+
 /**
  * Keeps the tail caches of all groups within one bound: what was cached first goes first, whoever owns it. An entry that
  * is not yet durable and applied stays, because nothing else could serve it; those are bounded by UNCOMMITTED_BYTES_MAX.
@@ -11,12 +14,19 @@ export class TailBudget {
   private batches: (Batch | undefined)[] = [];
   private head = 0;
   private bytes = 0;
+  private hasClosed = false;
 
   constructor(bytesMax: number) {
     this.bytesMax = bytesMax;
   }
 
-  added(replica: Replica, lastIndex: number, bytes: number): void {
+  /** Batches that are accounted for. */
+  get size(): number {
+    return this.batches.length - this.head;
+  }
+
+  added(replica: Replica, lastIndex: number, payloadBytes: number): void {
+    const bytes = payloadBytes + OVERHEAD_BYTES;
     this.batches.push({ replica, lastIndex, bytes });
     this.bytes += bytes;
     while (this.bytes > this.bytesMax && this.head < this.batches.length) {
@@ -30,5 +40,22 @@ export class TailBudget {
       this.batches = this.batches.slice(this.head);
       this.head = 0;
     }
+  }
+
+  /** A replica was closed: with the next sweep nothing here holds it any more. */
+  closed(): void {
+    this.hasClosed = true;
+  }
+
+  /** Forgets what belongs to closed replicas, and what its replica no longer has cached. */
+  sweep(): void {
+    if (!this.hasClosed) return;
+    this.hasClosed = false;
+    const held = this.batches.filter(
+      (batch) => batch !== undefined && !batch.replica.closed && batch.replica.cache.lastIndex >= batch.lastIndex,
+    );
+    this.batches = held;
+    this.head = 0;
+    this.bytes = held.reduce((sum, batch) => sum + batch!.bytes, 0);
   }
 }

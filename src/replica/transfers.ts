@@ -3,7 +3,7 @@
 
 import type { Clock } from "../base/clock.ts";
 import { nodeOfReplica, type NodeId, type ReplicaId } from "../base/ids.ts";
-import type { Random } from "../base/prng.ts";
+import { TRANSFERS_MAX } from "../base/limits.ts";
 import type { Replica } from "./replica.ts";
 
 /** Entries that a member may lack of its leader's when it is to take over. */
@@ -13,7 +13,7 @@ const ROUND_MS = 10;
 export type TransfersComponents = {
   readonly self: NodeId;
   readonly clock: Clock;
-  readonly random: Random;
+  readonly electionTimeoutMs: number;
   readonly isUp: (node: NodeId) => boolean;
   /** Some leader still brings the node up to date. */
   readonly isBehind: (node: NodeId) => boolean;
@@ -33,11 +33,13 @@ export class Transfers {
     return !this.components.isBehind(to) && this.transfer(replica, to);
   }
 
-  /** Moves every leadership away; resolves with how many are left when none is or time is up. */
+  /** Moves every leadership away, so many at a time; resolves with how many are left when none is or time is up. */
   async all(timeoutMs: number): Promise<number> {
-    const { clock, replicas, self, isUp } = this.components;
+    const { clock, replicas, self, isUp, electionTimeoutMs } = this.components;
     const deadline = clock.monotonicMs() + timeoutMs;
-    for (;;) {
+    for (let round = 0; ; round++) {
+      // The same heir until an election timeout has passed: a transfer that is under way is left to its end.
+      const attempt = Math.floor((round * ROUND_MS) / electionTimeoutMs);
       let leading = 0;
       for (const replica of replicas()) {
         if (!replica.isLeader) continue;
@@ -46,7 +48,7 @@ export class Transfers {
           .filter((node) => node !== self && isUp(node));
         if (others.length === 0) continue;
         leading += 1;
-        this.toAnyOf(replica, others);
+        if (leading <= TRANSFERS_MAX) this.toOneOf(replica, others, attempt);
       }
       if (leading === 0 || clock.monotonicMs() >= deadline) return leading;
       await new Promise<void>((resolve) => clock.schedule(ROUND_MS, resolve));
@@ -54,10 +56,10 @@ export class Transfers {
   }
 
   /** This node is about to go: one that lags in other groups is better than an election. */
-  private toAnyOf(replica: Replica, nodes: readonly NodeId[]): void {
+  private toOneOf(replica: Replica, nodes: readonly NodeId[], attempt: number): void {
     const fit = nodes.filter((node) => !this.components.isBehind(node));
     const heirs = fit.length > 0 ? fit : nodes;
-    this.transfer(replica, heirs[this.components.random.below(heirs.length)]!);
+    this.transfer(replica, heirs[(replica.group + attempt) % heirs.length]!);
   }
 
   private transfer(replica: Replica, to: NodeId): boolean {

@@ -61,7 +61,7 @@ export interface CheckpointStore {
   list(group: GroupId): Promise<readonly number[]>;
   read(group: GroupId, index: number): Promise<Checkpoint | undefined>;
   deleteBelow(group: GroupId, index: number): Promise<void>;
-  deleteGroup(group: GroupId): Promise<void>;
+  deleteGroups(groups: readonly GroupId[]): Promise<void>;
 }
 
 /** What the host tells the layer above; called from within a turn, so keep it short and never throw. */

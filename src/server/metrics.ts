@@ -16,7 +16,7 @@ export function renderMetrics(host: ReplicaHost, broker: NodeBroker, logs: reado
     if (replica.isLeader) leading += 1;
     if (!replica.awake) resting += 1;
   }
-  const { leaderlessGroups } = broker.describeCluster();
+  const { leaderlessGroups, leadersKnown, peersUp } = broker.counts();
   const lines: string[] = [];
   const metric = (
     name: string,
@@ -31,6 +31,14 @@ export function renderMetrics(host: ReplicaHost, broker: NodeBroker, logs: reado
   metric("flotilla_groups_leading", "gauge", "Groups that this node leads.", [["", leading]]);
   metric("flotilla_groups_resting", "gauge", "Replicas at rest: they do not tick.", [["", resting]]);
   metric("flotilla_groups_leaderless", "gauge", "Groups of the cluster without a leader, as this node sees it.", [["", leaderlessGroups]]);
+  metric("flotilla_groups_held", "gauge", "Groups of which records are here, in service or not; without the catalog.", [
+    ["", host.heldCount],
+  ]);
+  metric("flotilla_leaders_known", "gauge", "Groups of which this node knows, or knew, a leader.", [["", leadersKnown]]);
+  metric("flotilla_peers_up", "gauge", "Other nodes with which this one is connected.", [["", peersUp]]);
+  const elections = host.electionCounts;
+  metric("flotilla_elections_standing", "gauge", "Groups for which this node stands for election.", [["", elections.standing]]);
+  metric("flotilla_elections_waiting", "gauge", "Groups without a leader that wait for their turn to stand.", [["", elections.waiting]]);
   metric("flotilla_replicas_damaged_total", "counter", "Replicas taken out of service since the start because of damage.", [
     ["", host.quarantine.count],
   ]);

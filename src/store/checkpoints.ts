@@ -4,6 +4,7 @@
 import { crc32 } from "node:zlib";
 import { ByteReader, ByteWriter, DecodeError } from "../base/bytes.ts";
 import type { GroupId } from "../base/ids.ts";
+import { CHECKPOINT_WRITE_BYTES_MAX } from "../base/limits.ts";
 import type { Configuration } from "../raft/types.ts";
 import { checkpointDataKey, checkpointIndexOf, checkpointKey, checkpointsOf } from "./keys.ts";
 import { StoreCorruptError, type Kv, type KvOperation } from "./kv.ts";
@@ -22,15 +23,27 @@ export type StoredCheckpoint = {
 
 type Head = Omit<StoredCheckpoint, "snapshot"> & { readonly bytes: number; readonly crc: number };
 
+type Save = { readonly operations: readonly KvOperation[]; readonly bytes: number; readonly done: (error: Error | null) => void };
+/** Of a head, roughly, with its keys. */
+const HEAD_BYTES = 128;
+/** Groups whose rows go with one write. */
+const DELETES_PER_WRITE = 512;
+
 export class Checkpoints {
   private readonly kv: Kv;
+  private saves: Save[] = [];
+  /** The writes under way; null = none. */
+  private saving: Promise<void> | null = null;
 
   constructor(kv: Kv) {
     this.kv = kv;
   }
 
-  /** Durable when it resolves: the log may be cut at it. */
-  async save(group: GroupId, checkpoint: StoredCheckpoint): Promise<void> {
+  /**
+   * Durable when it resolves: the log may be cut at it. What is saved while a write is under way shares the next one, so that
+   * many groups at one time cost few syncs.
+   */
+  save(group: GroupId, checkpoint: StoredCheckpoint): Promise<void> {
     const { snapshot } = checkpoint;
     const operations: KvOperation[] = [];
     for (let chunk = 0; chunk * CHUNK_BYTES < snapshot.length; chunk++) {
@@ -41,7 +54,31 @@ export class Checkpoints {
     operations.push({
       put: [checkpointKey(group, checkpoint.index), encodeHead({ ...checkpoint, bytes: snapshot.length, crc: crc32(snapshot) })],
     });
-    await this.kv.batch(operations, { sync: true });
+    return new Promise((resolve, reject) => {
+      this.saves.push({ operations, bytes: snapshot.length, done: (error) => (error === null ? resolve() : reject(error)) });
+      this.saving ??= this.saveAll();
+    });
+  }
+
+  /** One write after the other, each with as much as waits and fits. */
+  private async saveAll(): Promise<void> {
+    while (this.saves.length > 0) {
+      let bytes = 0;
+      let count = 0;
+      while (count < this.saves.length && bytes < CHECKPOINT_WRITE_BYTES_MAX) bytes += this.saves[count++]!.bytes + HEAD_BYTES;
+      const saves = this.saves.splice(0, count);
+      let failure: Error | null = null;
+      try {
+        await this.kv.batch(
+          saves.flatMap(({ operations }) => operations),
+          { sync: true },
+        );
+      } catch (error) {
+        failure = error as Error;
+      }
+      for (const { done } of saves) done(failure);
+    }
+    this.saving = null;
   }
 
   /** The newest one at or below `maxIndex` that can be read; a damaged one is passed over, an older one replays more. */
@@ -78,14 +115,20 @@ export class Checkpoints {
   }
 
   async deleteBelow(group: GroupId, index: number): Promise<void> {
-    await this.remove(group, (at) => at < index);
+    await this.kv.batch(await this.removals(group, (at) => at < index), { sync: false });
   }
 
-  async deleteGroup(group: GroupId): Promise<void> {
-    await this.remove(group, () => true);
+  async deleteGroups(groups: readonly GroupId[]): Promise<void> {
+    for (let at = 0; at < groups.length; at += DELETES_PER_WRITE) {
+      const removals: KvOperation[] = [];
+      for (const group of groups.slice(at, at + DELETES_PER_WRITE)) removals.push(...(await this.removals(group, () => true)));
+      await this.kv.batch(removals, { sync: false });
+    }
   }
 
-  private async remove(group: GroupId, isDead: (index: number) => boolean): Promise<void> {
+  private async removals(group: GroupId, isDead: (index: number) => boolean): Promise<KvOperation[]> {
+    // What was to be saved before goes as well.
+    if (this.saving !== null) await this.saving;
     const operations: KvOperation[] = [];
     for (const index of await this.list(group)) {
       if (!isDead(index)) continue;
@@ -93,7 +136,7 @@ export class Checkpoints {
       const data = checkpointDataKey(group, index, 0).subarray(0, 13);
       for (const key of await this.kv.keys(data)) operations.push({ remove: key });
     }
-    if (operations.length > 0) await this.kv.batch(operations, { sync: false });
+    return operations;
   }
 }
 

@@ -6,6 +6,7 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { expect, test } from "vitest";
 import type { LaggardReport } from "../../bench/laggard.ts";
+import type { GroupsReport } from "../../bench/groups.ts";
 import type { Report } from "../../bench/report.ts";
 import { runProgram } from "../support/run.ts";
 
@@ -89,6 +90,27 @@ test("the laggard bench stops a follower and reports memory, rates and the time 
       expect(peakRssBytes).toBeGreaterThan(1024 * 1024);
     }
     expect(bytesMissed).toBeGreaterThan(0);
+  } finally {
+    await rm(directory, { recursive: true, force: true });
+  }
+});
+
+test("the groups bench measures every figure of a tiny fleet", { timeout: 120_000 }, async () => {
+  const directory = await mkdtemp(join(tmpdir(), "flotilla-bench-test-"));
+  try {
+    const file = join(directory, "report.json");
+    const { code, stdout, stderr } = await runProgram(process.execPath, [
+      MAIN,
+      ...["--groups", "60", "--tiny", "--json", file, "--directory", directory],
+    ]);
+    expect(code, stderr).toBe(0);
+    const { groups, topics, figures } = JSON.parse(await readFile(file, "utf8")) as GroupsReport;
+    expect({ groups, topics }).toEqual({ groups: 60, topics: 10 });
+    expect(figures.length).toBeGreaterThan(12);
+    for (const { name, measured } of figures) {
+      expect(Number.isFinite(measured), name).toBe(true);
+      expect(stdout.toString()).toContain(name);
+    }
   } finally {
     await rm(directory, { recursive: true, force: true });
   }

@@ -55,7 +55,7 @@ export class TestCluster {
   async metric(node: number, name: string): Promise<number> {
     const text = await (await fetch(`http://127.0.0.1:${this.ports[node - 1]!.http}/metrics`)).text();
     let sum = 0;
-    for (const [, value] of text.matchAll(new RegExp(`^${name}(?:\\{.*\\})? (\\d+)$`, "gm"))) sum += Number(value);
+    for (const [, value] of text.matchAll(new RegExp(`^${name}(?:\\{.*\\})? (\\S+)$`, "gm"))) sum += Number(value);
     return sum;
   }
 

@@ -93,6 +93,11 @@ export class CatalogMachine implements Machine {
     return this.topicRows.values();
   }
 
+  /** How many there are. */
+  get groups(): number {
+    return this.groupRows.size;
+  }
+
   group(group: GroupId): { readonly topic: TopicRow; readonly partition: number } | undefined {
     return this.groupRows.get(group);
   }

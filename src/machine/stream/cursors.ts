@@ -7,8 +7,12 @@ import { STREAM_OFFSET_OUT_OF_RANGE, STREAM_OK, STREAM_TOO_MANY_CURSORS, STREAM_
 export type Cursor = { readonly offset: number; readonly metadata: string; readonly committedMs: number };
 export type CursorCommit = { readonly subscription: string; readonly offset: number; readonly metadata: string; readonly reset: boolean };
 
+/** Shared by all streams without cursors; never written to. */
+const NONE = new Map<string, Cursor>();
+
 export class Cursors {
-  private cursors = new Map<string, Cursor>();
+  /** Most streams have none. */
+  private cursors: Map<string, Cursor> = NONE;
 
   get(subscription: string): Cursor | undefined {
     return this.cursors.get(subscription);
@@ -19,6 +23,7 @@ export class Cursors {
     if (commit.offset > endOffset) return STREAM_OFFSET_OUT_OF_RANGE;
     if (known !== undefined && commit.offset < known.offset && !commit.reset) return STREAM_WOULD_GO_BACK;
     if (known === undefined && this.cursors.size >= CURSORS_PER_STREAM_MAX) return STREAM_TOO_MANY_CURSORS;
+    if (this.cursors === NONE) this.cursors = new Map();
     this.cursors.set(commit.subscription, { offset: commit.offset, metadata: commit.metadata, committedMs: nowMs });
     return STREAM_OK;
   }
@@ -44,7 +49,9 @@ export class Cursors {
 
   static read(reader: ByteReader): Cursors {
     const cursors = new Cursors();
-    for (let count = reader.varint(); count > 0; count--) {
+    let count = reader.varint();
+    if (count > 0) cursors.cursors = new Map();
+    for (; count > 0; count--) {
       cursors.cursors.set(reader.string(), { offset: reader.varint(), metadata: reader.string(), committedMs: reader.varint() });
     }
     return cursors;

@@ -17,9 +17,12 @@ type Producer = { epoch: number; next: number; lastMs: number; batches: Batch[] 
 export type Verdict = { readonly code: number; /** Of a duplicate: its first offset, or -1. */ readonly offset: number };
 const ACCEPTED: Verdict = { code: STREAM_OK, offset: -1 };
 
+/** Shared by all streams without producers; never written to. */
+const NOBODY = new Map<number, Producer>();
+
 export class Producers {
-  /** The one that was active longest ago comes first: Map keeps the order of insertion. */
-  private producers = new Map<number, Producer>();
+  /** The one that was active longest ago comes first: Map keeps the order of insertion. Most streams have none. */
+  private producers: Map<number, Producer> = NOBODY;
 
   get size(): number {
     return this.producers.size;
@@ -47,6 +50,7 @@ export class Producers {
     producer.lastMs = nowMs;
     producer.batches.push({ sequence, offset });
     if (producer.batches.length > REMEMBERED) producer.batches.shift();
+    if (this.producers === NOBODY) this.producers = new Map();
     this.producers.delete(producerId);
     this.producers.set(producerId, producer);
     this.forget(nowMs);
@@ -70,7 +74,9 @@ export class Producers {
 
   static read(reader: ByteReader): Producers {
     const producers = new Producers();
-    for (let count = reader.varint(); count > 0; count--) {
+    let count = reader.varint();
+    if (count > 0) producers.producers = new Map();
+    for (; count > 0; count--) {
       const id = reader.varint();
       const producer: Producer = { epoch: reader.varint(), next: reader.varint(), lastMs: reader.varint(), batches: [] };
       for (let left = reader.varint(); left > 0; left--) producer.batches.push({ sequence: reader.varint(), offset: reader.varint() });

@@ -89,7 +89,7 @@ export class StreamMachine implements Machine {
   }
 
   snapshot(): Uint8Array {
-    const writer = new ByteWriter(4096).u8(FORMAT);
+    const writer = new ByteWriter(256).u8(FORMAT);
     writer.varint(this.startOffset).varint(this.endOffset).varint(this.firstIndex);
     writer.varint(this.lastTimeMs).varint(this.lastRecordMs).varint(this.bytesTotal);
     this.offsets.write(writer);
