@@ -236,7 +236,7 @@ export class Controller {
     }
   }
 
-  /** Where the leader is wanted: on the first node of the placement that is not being drained and whose disk is fit. */
+  /** Where the leader is wanted: on the first node of the placement that is not being drained and is fit. */
   private preferredOf(replicas: readonly ReplicaId[]): NodeId {
     const nodes = replicas.map(nodeOfReplica);
     return nodes.find((node) => this.mayLead(node)) ?? nodes[0]!;
@@ -247,7 +247,7 @@ export class Controller {
     return catalog.node(node)?.drained === false && unfit.of(node) === "fit";
   }
 
-  /** This node's disk keeps the group waiting, or has no room: the follower that has most leads from now on. */
+  /** This node keeps the group waiting, or has no room for it: the follower that has most leads from now on. */
   private leaveTo(group: GroupId): void {
     const { host, isUp, nodeId } = this.components;
     const replica = host.get(group);

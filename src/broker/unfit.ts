@@ -1,11 +1,11 @@
-// Which nodes' disks let them lead, as they tell each other: no leader goes to one that is full or slow, and no records go
-// where most members have no room for them.
+// Which nodes are fit to lead, as they tell each other: no leader goes to one whose disk is full or slow or whose event loop
+// stalls, and no records go where most members have no room for them.
 
 import { nodeOfReplica, type NodeId, type ReplicaId } from "../base/ids.ts";
 import type { Fitness } from "../replica/fitness.ts";
 import type { Configuration } from "../raft/types.ts";
 
-const WORDS: readonly Fitness[] = ["fit", "full", "slow"];
+const WORDS: readonly Fitness[] = ["fit", "full", "slow", "stalled"];
 
 export class Unfit {
   private readonly self: NodeId;
