@@ -17,7 +17,9 @@ export class FlotillaSystem implements System {
   readonly settings = `replication 3, fsync on a majority; client batches of at most ${BATCH_BYTES / 1024} KiB, linger 1 ms`;
   private readonly nodes: Running[];
   private readonly startNode: (at: number) => Promise<Running>;
+  readonly endpoints: readonly string[];
   private readonly client: Flotilla;
+  private readonly httpPorts: readonly number[];
   private next = 1;
 
   /** `execArgv`: flags of Node for every node process. */
@@ -49,12 +51,22 @@ export class FlotillaSystem implements System {
       await ready(at, [node]);
       return node;
     };
-    return new FlotillaSystem(nodes, startNode, await Flotilla.connect({ endpoints: [0, 1, 2].map((at) => `127.0.0.1:${ports[at * 3]}`) }));
+    const endpoints = [0, 1, 2].map((at) => `127.0.0.1:${ports[at * 3]}`);
+    const httpPorts = [0, 1, 2].map((at) => ports[at * 3 + 2]!);
+    return new FlotillaSystem(nodes, startNode, endpoints, httpPorts, await Flotilla.connect({ endpoints }));
   }
 
-  private constructor(nodes: Running[], startNode: (at: number) => Promise<Running>, client: Flotilla) {
+  private constructor(
+    nodes: Running[],
+    startNode: (at: number) => Promise<Running>,
+    endpoints: readonly string[],
+    httpPorts: readonly number[],
+    client: Flotilla,
+  ) {
     this.nodes = nodes;
     this.startNode = startNode;
+    this.endpoints = endpoints;
+    this.httpPorts = httpPorts;
     this.client = client;
   }
 
@@ -71,6 +83,17 @@ export class FlotillaSystem implements System {
   /** The node that leads the target's first partition. */
   async leaderOf(target: Target): Promise<number> {
     return (await this.client.cluster.resolve(target.name)).partitions[0]!.leader;
+  }
+
+  /** What every node says of itself, by the sample's name with its labels. */
+  async metrics(): Promise<ReadonlyMap<string, number>[]> {
+    return Promise.all(
+      this.httpPorts.map(async (port) => {
+        const text = await (await fetch(`http://127.0.0.1:${port}/metrics`)).text();
+        const lines = text.split("\n").filter((line) => line !== "" && !line.startsWith("#"));
+        return new Map(lines.map((line) => [line.slice(0, line.lastIndexOf(" ")), Number(line.slice(line.lastIndexOf(" ") + 1))]));
+      }),
+    );
   }
 
   async deleteTarget(target: Target): Promise<void> {

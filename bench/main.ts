@@ -13,6 +13,7 @@ import { measureAll } from "./measure.ts";
 import { NatsSystem } from "./nats.ts";
 import { RabbitmqSystem } from "./rabbitmq.ts";
 import { render, reportOf } from "./report.ts";
+import { measureStalls } from "./stalls.ts";
 import type { System } from "./system.ts";
 
 type Options = {
@@ -25,6 +26,8 @@ type Options = {
   tiny?: boolean;
   failover?: string;
   budget?: boolean;
+  stalls?: string;
+  wide: string;
   directory?: string;
 };
 
@@ -37,6 +40,8 @@ const program = new Command("bench")
   .option("--partitions <list>", "numbers of partitions (queues, streams)", "1,10")
   .option("--failover <runs>", "instead: SIGKILL the leader under load so many times, and print the time without acks")
   .option("--budget", "instead: where the time of a published batch goes, by V8's profiler in every process")
+  .option("--stalls <seconds>", "instead: send each of the most expensive requests for so long, and print what it does to the nodes")
+  .option("--wide <n>", "partitions of the widest topic among these requests' targets", "100")
   .option("--json <file>", "write the results there as well")
   .option("--directory <dir>", "where the systems keep their data (a new folder in it)", tmpdir())
   .option("--tiny", "a second or two of everything, to see that it works")
@@ -58,6 +63,10 @@ async function main(options: Options): Promise<void> {
       const budgets = await measureBudget(directory, { sizes, seconds: options.tiny === true ? 1 : Number(options.seconds), progress });
       process.stdout.write(renderBudget(budgets));
       if (options.json !== undefined) writeFileSync(options.json, `${JSON.stringify(budgets, null, 2)}\n`);
+      return;
+    }
+    if (options.stalls !== undefined) {
+      process.stdout.write(await measureStalls(directory, Number(options.stalls), Number(options.wide), progress));
       return;
     }
     const plan =

@@ -5,6 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { expect, test } from "vitest";
+import { attacks } from "../../bench/attacks.ts";
 import type { Report } from "../../bench/report.ts";
 import { runProgram } from "../support/run.ts";
 
@@ -69,6 +70,14 @@ test("the budget names where the time of a batch goes, in every process", { time
   expect(code, stderr).toBe(0);
   for (const role of ["client", "leader", "follower"]) expect(stdout.toString()).toMatch(new RegExp(`^${role} +in all +[1-9]\\d+ `, "m"));
   expect(stdout.toString()).toContain("flotilla replica");
+});
+
+test("the stalls bench sends every request, and each is served or refused as it should be", { timeout: 120_000 }, async () => {
+  const { code, stdout, stderr } = await runProgram(process.execPath, [MAIN, "--stalls", "0.1", "--wide", "4"]);
+  expect(code, stderr).toBe(0);
+  const rows = stdout.toString().split("\n");
+  for (const { name } of attacks({ topic: "t", wide: "w", partitions: 4, tiny: "t" }))
+    expect(rows.filter((row) => row.startsWith(`${name} `)), name).toHaveLength(1);
 });
 
 test("an unknown peer is named", async () => {
