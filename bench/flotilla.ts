@@ -1,5 +1,5 @@
 import { Flotilla } from "../src/client/index.ts";
-import { Nodes } from "./nodes.ts";
+import { Nodes, NODES } from "./nodes.ts";
 import { payload, UNBATCHED_INFLIGHT, type PublishRequest, type System, type Target } from "./system.ts";
 
 const BATCH_BYTES = 128 * 1024;
@@ -39,6 +39,17 @@ export class FlotillaSystem implements System {
   /** The node that leads the target's first partition. */
   async leaderOf(target: Target): Promise<number> {
     return (await this.client.cluster.resolve(target.name)).partitions[0]!.leader;
+  }
+
+  /** What every node says of itself, by the sample's name with its labels. */
+  async metrics(): Promise<ReadonlyMap<string, number>[]> {
+    return Promise.all(
+      NODES.map(async (node) => {
+        const text = await (await this.nodes.get(node, "metrics")).text();
+        const lines = text.split("\n").filter((line) => line !== "" && !line.startsWith("#"));
+        return new Map(lines.map((line) => [line.slice(0, line.lastIndexOf(" ")), Number(line.slice(line.lastIndexOf(" ") + 1))]));
+      }),
+    );
   }
 
   async deleteTarget(target: Target): Promise<void> {

@@ -1,4 +1,5 @@
-// `npm run bench`: measures a real three-node cluster, and on request the peers beside it, in the same run.
+// `npm run bench`: measures a real three-node cluster, and on request the peers beside it, in the same run. Options that
+// begin with "instead" choose another measurement.
 
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -9,12 +10,13 @@ import { measureBudget, renderBudget } from "./budget.ts";
 import { measureCeiling } from "./ceiling.ts";
 import { measureFailover } from "./failover.ts";
 import { FlotillaSystem } from "./flotilla.ts";
-import { measureLaggard, renderLaggard } from "./laggard.ts";
 import { isMet, measureGroups, renderGroups } from "./groups.ts";
+import { measureLaggard, renderLaggard } from "./laggard.ts";
 import { measureAll } from "./measure.ts";
 import { NatsSystem } from "./nats.ts";
 import { RabbitmqSystem } from "./rabbitmq.ts";
 import { render, reportOf } from "./report.ts";
+import { measureStalls } from "./stalls.ts";
 import type { System } from "./system.ts";
 
 type Options = {
@@ -27,10 +29,13 @@ type Options = {
   tiny?: boolean;
   failover?: string;
   budget?: boolean;
-  laggard?: string;
   groups?: string;
+  laggard?: string;
+  stalls?: string;
+  wide: string;
   directory?: string;
 };
+type Run = { readonly directory: string; readonly options: Options; readonly isTiny: boolean; readonly progress: (text: string) => void };
 
 const program = new Command("bench")
   .description("publish, sequential latency and replay on a real three-node cluster; with --against the same on its peers")
@@ -41,8 +46,10 @@ const program = new Command("bench")
   .option("--partitions <list>", "numbers of partitions (queues, streams)", "1,10")
   .option("--failover <runs>", "instead: SIGKILL the leader under load so many times, and print the time without acks")
   .option("--budget", "instead: where the time of a published batch goes, by V8's profiler in every process")
-  .option("--laggard <seconds>", "instead: SIGSTOP a follower under full load for so long: memory of the leaders, cost of its coming back")
   .option("--groups <n>", "instead: what so many groups cost, from making them to deleting them; fails when a figure is missed")
+  .option("--laggard <seconds>", "instead: SIGSTOP a follower under full load for so long: memory of the leaders, cost of its coming back")
+  .option("--stalls <seconds>", "instead: send each of the most expensive requests for so long, and print what it does to the nodes")
+  .option("--wide <n>", "partitions of the widest topic among these requests' targets", "100")
   .option("--json <file>", "write the results there as well")
   .option("--directory <dir>", "where the systems keep their data (a new folder in it)", tmpdir())
   .option("--tiny", "a second or two of everything, to see that it works")
@@ -53,58 +60,68 @@ await main(program.opts<Options>());
 
 async function main(options: Options): Promise<void> {
   const directory = mkdtempSync(join(options.directory ?? tmpdir(), "flotilla-bench-"));
+  const clean = (): void => rmSync(directory, { recursive: true, force: true, maxRetries: 5 });
   // Killed, too, it leaves nothing behind: a full load fills a disk within minutes.
-  process.on("exit", () => rmSync(directory, { recursive: true, force: true, maxRetries: 5 }));
+  process.on("exit", clean);
   const progress = (text: string): void => void process.stderr.write(`${text}\n`);
   try {
-    if (options.failover !== undefined) {
-      process.stdout.write(await measureFailover(directory, Number(options.failover), progress));
-      return;
-    }
-    if (options.budget === true) {
-      const sizes = list(options.sizes);
-      const budgets = await measureBudget(directory, { sizes, seconds: options.tiny === true ? 1 : Number(options.seconds), progress });
-      process.stdout.write(renderBudget(budgets));
-      if (options.json !== undefined) writeFileSync(options.json, `${JSON.stringify(budgets, null, 2)}\n`);
-      return;
-    }
-    if (options.laggard !== undefined) {
-      const [warmUpSeconds, beforeSeconds] = options.tiny === true ? [0.5, 0.5] : [5, 10];
-      const report = await measureLaggard(directory, { stopSeconds: Number(options.laggard), warmUpSeconds, beforeSeconds, progress });
-      process.stdout.write(renderLaggard(report));
-      if (options.json !== undefined) writeFileSync(options.json, `${JSON.stringify(report, null, 2)}\n`);
-      return;
-    }
-    if (options.groups !== undefined) {
-      const restSeconds = options.tiny === true ? 1 : 30;
-      const report = await measureGroups(directory, { groups: Number(options.groups), restSeconds, progress });
-      process.stdout.write(renderGroups(report));
-      if (options.json !== undefined) writeFileSync(options.json, `${JSON.stringify(report, null, 2)}\n`);
-      if (options.tiny !== true && !report.figures.every(isMet)) process.exitCode = 1;
-      return;
-    }
-    const plan =
-      options.tiny === true
-        ? { seconds: 0.3, rounds: 1, sizes: [128, 16_384], partitions: [1, 3], progress }
-        : {
-            seconds: Number(options.seconds),
-            rounds: Number(options.rounds),
-            sizes: list(options.sizes),
-            partitions: list(options.partitions),
-            progress,
-          };
-    const ceiling = await measureCeiling(directory, options.tiny === true ? 0.2 : 2);
-    const systems = await startAll(directory, options.against?.split(",") ?? [], progress);
-    try {
-      const report = reportOf(systems, ceiling, await measureAll(systems, plan));
-      process.stdout.write(`\n${render(report)}`);
-      if (options.json !== undefined) writeFileSync(options.json, `${JSON.stringify(report, null, 2)}\n`);
-    } finally {
-      for (const system of systems) await system.stop();
-    }
+    await run({ directory, options, isTiny: options.tiny === true, progress });
   } finally {
-    rmSync(directory, { recursive: true, force: true });
+    clean();
   }
+}
+
+async function run(given: Run): Promise<void> {
+  const { directory, options, progress } = given;
+  if (options.failover !== undefined) print(await measureFailover(directory, Number(options.failover), progress));
+  else if (options.stalls !== undefined) print(await measureStalls(directory, Number(options.stalls), Number(options.wide), progress));
+  else if (options.budget === true) await budget(given);
+  else if (options.laggard !== undefined) await laggard(given);
+  else if (options.groups !== undefined) await groups(given);
+  else await throughput(given);
+}
+
+async function budget({ directory, options, isTiny, progress }: Run): Promise<void> {
+  const sizes = list(options.sizes);
+  const budgets = await measureBudget(directory, { sizes, seconds: isTiny ? 1 : Number(options.seconds), progress });
+  print(renderBudget(budgets), budgets, options);
+}
+
+async function laggard({ directory, options, isTiny, progress }: Run): Promise<void> {
+  const [warmUpSeconds, beforeSeconds] = isTiny ? [0.5, 0.5] : [5, 10];
+  const report = await measureLaggard(directory, { stopSeconds: Number(options.laggard), warmUpSeconds, beforeSeconds, progress });
+  print(renderLaggard(report), report, options);
+}
+
+async function groups({ directory, options, isTiny, progress }: Run): Promise<void> {
+  const report = await measureGroups(directory, { groups: Number(options.groups), restSeconds: isTiny ? 1 : 30, progress });
+  print(renderGroups(report), report, options);
+  if (!isTiny && !report.figures.every(isMet)) process.exitCode = 1;
+}
+
+async function throughput({ directory, options, isTiny, progress }: Run): Promise<void> {
+  const plan = isTiny
+    ? { seconds: 0.3, rounds: 1, sizes: [128, 16_384], partitions: [1, 3], progress }
+    : {
+        seconds: Number(options.seconds),
+        rounds: Number(options.rounds),
+        sizes: list(options.sizes),
+        partitions: list(options.partitions),
+        progress,
+      };
+  const ceiling = await measureCeiling(directory, isTiny ? 0.2 : 2);
+  const systems = await startAll(directory, options.against?.split(",") ?? [], progress);
+  try {
+    const report = reportOf(systems, ceiling, await measureAll(systems, plan));
+    print(`\n${render(report)}`, report, options);
+  } finally {
+    for (const system of systems) await system.stop();
+  }
+}
+
+function print(text: string, report?: object, options: { readonly json?: string } = {}): void {
+  process.stdout.write(text);
+  if (options.json !== undefined && report !== undefined) writeFileSync(options.json, `${JSON.stringify(report, null, 2)}\n`);
 }
 
 async function startAll(directory: string, against: readonly string[], progress: (text: string) => void): Promise<System[]> {

@@ -1,15 +1,15 @@
 import type { UntypedServiceImplementation } from "@grpc/grpc-js";
 import { BrokerError } from "../base/errors.ts";
+import { NAME_BYTES_MAX, TOPICS_PER_PAGE_MAX } from "../base/limits.ts";
 import type { Broker } from "../broker/types.ts";
 import { changedConfig, describedPartition, newConfig, subscriptionMessage, topicMessage, type ConfigMessage } from "./messages.ts";
 import { unary, type UnarySettings } from "./unary.ts";
-
-const PAGE_MAX = 1_000;
 
 type TopicName = { vhost: string; name: string };
 type CreateRequest = TopicName & { partitions: number; replicas: number; config: ConfigMessage | null };
 type UpdateRequest = TopicName & { config: ConfigMessage | null; update: string[] };
 type ListRequest = { vhost: string; pageSize: number; pageToken: string };
+type SubscriptionsRequest = { vhost: string; topic: string; pageSize: number; pageToken: string };
 
 /** flotilla.v1.Admin over the use cases. */
 export function adminService(broker: Broker, settings: UnarySettings): UntypedServiceImplementation {
@@ -33,9 +33,13 @@ export function adminService(broker: Broker, settings: UnarySettings): UntypedSe
       await broker.deleteTopic(vhost, name, signal);
       return {};
     }),
-    ListSubscriptions: unary(settings, async ({ vhost, topic }: { vhost: string; topic: string }, signal) => ({
-      subscriptions: (await broker.listSubscriptions(vhost, topic, signal)).map(subscriptionMessage),
-    })),
+    ListSubscriptions: unary(settings, async ({ vhost, topic, pageSize, pageToken }: SubscriptionsRequest, signal) => {
+      const { subscriptions, next } = await broker.listSubscriptions(
+        { vhost, topic, after: placeOf(pageToken), namesMax: pageSize },
+        signal,
+      );
+      return { subscriptions: subscriptions.map(subscriptionMessage), nextPageToken: next === null ? "" : tokenOf(next) };
+    }),
     DeleteSubscription: unary(settings, async ({ vhost, topic, name }: { vhost: string; topic: string; name: string }, signal) => {
       await broker.deleteSubscription(vhost, topic, name, signal);
       return {};
@@ -43,16 +47,24 @@ export function adminService(broker: Broker, settings: UnarySettings): UntypedSe
   };
 }
 
-/** The token is the last name of the page before, so that a page stays right while topics come and go. */
-function listTopics(broker: Broker, request: ListRequest): object {
-  const size = request.pageSize === 0 ? PAGE_MAX : Math.min(request.pageSize, PAGE_MAX);
-  if (request.pageToken.length > 1_000)
+function listTopics(broker: Broker, { vhost, pageSize, pageToken }: ListRequest): object {
+  const [afterVhost, afterName] = placeOf(pageToken).split("\n");
+  const { topics, hasMore } = broker.listTopics({
+    vhost: vhost === "" ? null : vhost,
+    after: afterName === undefined ? null : { vhost: afterVhost!, name: afterName },
+    topicsMax: pageSize === 0 ? TOPICS_PER_PAGE_MAX : Math.min(pageSize, TOPICS_PER_PAGE_MAX),
+  });
+  const last = topics[topics.length - 1];
+  return { topics: topics.map(topicMessage), nextPageToken: hasMore ? tokenOf(`${last!.vhost}\n${last!.name}`) : "" };
+}
+
+/** A token is the last name of the page before, so that a page stays right while things come and go. */
+function tokenOf(place: string): string {
+  return Buffer.from(place).toString("base64url");
+}
+
+function placeOf(pageToken: string): string {
+  if (pageToken.length > NAME_BYTES_MAX)
     throw new BrokerError("INVALID_ARGUMENT", "page_token is not one that this call gave out", { field: "page_token" });
-  const keyOf = (topic: { vhost: string; name: string }): string => `${topic.vhost}\n${topic.name}`;
-  const after = Buffer.from(request.pageToken, "base64url").toString();
-  const rest = broker.listTopics(request.vhost === "" ? null : request.vhost).filter((topic) => after === "" || keyOf(topic) > after);
-  const page = rest.slice(0, size);
-  const last = page[page.length - 1];
-  const nextPageToken = rest.length > page.length && last !== undefined ? Buffer.from(keyOf(last)).toString("base64url") : "";
-  return { topics: page.map(topicMessage), nextPageToken };
+  return Buffer.from(pageToken, "base64url").toString();
 }

@@ -1,5 +1,6 @@
 import type { ServerWritableStream, UntypedServiceImplementation } from "@grpc/grpc-js";
 import { BrokerError } from "../base/errors.ts";
+import type { Pacer } from "../base/pacer.ts";
 import type { Broker } from "../broker/types.ts";
 import type { Decoded } from "./definitions.ts";
 import { clusterMessage, moveMessage, partitionMessage, topologyMessage } from "./messages.ts";
@@ -20,7 +21,7 @@ export function clusterService(broker: Broker, settings: UnarySettings): Untyped
   return {
     DescribeCluster: unary(settings, () => clusterMessage(broker.describeCluster())),
     Resolve: unary(settings, ({ vhost, topic }: TopicRequest) => ({ topology: topologyMessage(broker.resolve(vhost, topic)) })),
-    WatchTopology: (call: WatchCall) => watch(broker, call),
+    WatchTopology: (call: WatchCall) => watch(broker, call, settings.pacer),
     TransferLeader: unary(settings, async (request: TransferRequest, signal) => ({ leader: await broker.transferLeader(request, signal) })),
     MoveReplicas: unary(settings, async (request: MoveRequest, signal) => ({
       partition: partitionMessage(await broker.moveReplicas(request, signal)),
@@ -34,7 +35,7 @@ export function clusterService(broker: Broker, settings: UnarySettings): Untyped
   };
 }
 
-function watch(broker: Broker, call: WatchCall): void {
+function watch(broker: Broker, call: WatchCall, pacer: Pacer): void {
   if (call.request.error !== null) {
     call.emit("error", toStatus(call.request.error));
     return;
@@ -43,9 +44,23 @@ function watch(broker: Broker, call: WatchCall): void {
   let last = "";
   let timer: NodeJS.Timeout | null = null;
   let isBlocked = false;
+  let isOver = false;
+  // One change may be news to thousands of watchers.
+  const inTurn = async (): Promise<void> => {
+    try {
+      const turn = pacer.turn();
+      if (turn !== null) await turn;
+    } catch {
+      // Too many wait: again a little later.
+      timer = null;
+      soon();
+      return;
+    }
+    tell();
+  };
   const tell = (): void => {
     timer = null;
-    if (isBlocked) return;
+    if (isBlocked || isOver) return;
     try {
       const message = { topology: topologyMessage(broker.resolve(vhost, topic)) };
       const text = JSON.stringify(message);
@@ -59,10 +74,11 @@ function watch(broker: Broker, call: WatchCall): void {
     }
   };
   const soon = (): void => {
-    timer ??= setTimeout(tell, COALESCE_MS);
+    if (!isOver) timer ??= setTimeout(() => void inTurn(), COALESCE_MS);
   };
   const unwatch = broker.watch(soon);
   const stop = (): void => {
+    isOver = true;
     unwatch();
     if (timer !== null) clearTimeout(timer);
   };
@@ -73,5 +89,5 @@ function watch(broker: Broker, call: WatchCall): void {
   });
   call.on("cancelled", stop);
   call.on("error", stop);
-  tell();
+  void inTurn();
 }

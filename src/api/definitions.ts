@@ -5,13 +5,12 @@ import { existsSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import type { MethodDefinition, ServiceDefinition } from "@grpc/grpc-js";
-import { loadSync, type PackageDefinition } from "@grpc/proto-loader";
+import { loadSync, type MessageTypeDefinition, type PackageDefinition } from "@grpc/proto-loader";
 import { DecodeError } from "../base/bytes.ts";
 import { BrokerError } from "../base/errors.ts";
-import { ProtoReader } from "../base/protobuf.ts";
-
-/** Fields of one request outside the hot messages; a legal one has at most a few per partition. */
-const FIELDS_MAX = 10_000;
+import { GRPC_MESSAGE_BYTES_MAX, REQUEST_BYTES_MAX } from "../base/limits.ts";
+import type { Worked } from "../base/work.ts";
+import { checkBytes, checkValues, shapeOf } from "./request-bounds.ts";
 
 export type Decoded<T> = { readonly value: T; readonly error: null } | { readonly value: null; readonly error: BrokerError };
 
@@ -33,35 +32,61 @@ function protoDirectory(): string {
   throw new Error("the folder proto/flotilla/v1 is missing from the installation");
 }
 
-export type Codec = { readonly decode?: (bytes: Uint8Array) => unknown; readonly encode?: (value: never) => Buffer };
+export type Codec = {
+  /** Bounds the values of the request itself. */
+  readonly decode?: (bytes: Uint8Array) => unknown;
+  readonly encode?: (value: never) => Buffer;
+  readonly bytesMax?: number;
+};
 
 /** A service whose requests arrive as Decoded; `codecs` replace the generic ones, by method name. */
-export function serviceOf(protos: PackageDefinition, name: string, codecs: Readonly<Record<string, Codec>>): ServiceDefinition {
+export function serviceOf(
+  protos: PackageDefinition,
+  name: string,
+  codecs: Readonly<Record<string, Codec>>,
+  worked: Worked = () => {},
+): ServiceDefinition {
   const service = protos[name] as ServiceDefinition;
   const result: Record<string, MethodDefinition<unknown, unknown>> = {};
-  for (const [method, definition] of Object.entries(service)) {
-    const codec = codecs[method];
-    const decode = codec?.decode ?? ((bytes: Uint8Array) => generic(definition as MethodDefinition<unknown, unknown>, bytes));
+  for (const [method, definition] of Object.entries(service) as [string, MethodDefinition<unknown, unknown>][]) {
+    const codec = codecs[method] ?? {};
+    const bytesMax = codec.bytesMax ?? (codec.decode === undefined ? REQUEST_BYTES_MAX : GRPC_MESSAGE_BYTES_MAX);
+    const decode = codec.decode ?? generic(protos, definition);
+    const encode = (codec.encode as ((value: unknown) => Buffer) | undefined) ?? definition.responseSerialize;
+    const decoding = `decoding a request: ${method}`;
+    const encoding = `encoding an answer: ${method}`;
     result[method] = {
-      ...(definition as MethodDefinition<unknown, unknown>),
-      requestDeserialize: (bytes) => decoded(() => decode(bytes)),
-      ...(codec?.encode === undefined ? {} : { responseSerialize: codec.encode as (value: unknown) => Buffer }),
+      ...definition,
+      requestDeserialize: (bytes) => {
+        const beganMs = performance.now();
+        const request = decoded(() => {
+          checkBytes(bytes, bytesMax);
+          return decode(bytes);
+        });
+        worked(decoding, beganMs);
+        return request;
+      },
+      responseSerialize: (value) => {
+        const beganMs = performance.now();
+        const bytes = encode(value);
+        worked(encoding, beganMs);
+        return bytes;
+      },
     };
   }
   return result;
 }
 
-function generic(definition: MethodDefinition<unknown, unknown>, bytes: Buffer | Uint8Array): unknown {
-  const reader = new ProtoReader(bytes);
-  for (let fields = 0; reader.next(); fields++) {
-    if (fields > FIELDS_MAX) throw new DecodeError(`a request may have ${FIELDS_MAX} fields`);
-    reader.skip();
-  }
-  try {
-    return definition.requestDeserialize(bytes as Buffer);
-  } catch (error) {
-    throw new DecodeError((error as Error).message);
-  }
+function generic(protos: PackageDefinition, definition: MethodDefinition<unknown, unknown>): (bytes: Uint8Array) => unknown {
+  const shape = shapeOf(protos, (definition as unknown as { requestType: MessageTypeDefinition<object, object> }).requestType);
+  return (bytes) => {
+    checkValues(bytes, shape);
+    try {
+      return definition.requestDeserialize(bytes as Buffer);
+    } catch (error) {
+      throw new DecodeError((error as Error).message);
+    }
+  };
 }
 
 function decoded(decode: () => unknown): Decoded<unknown> {

@@ -7,13 +7,16 @@ import type { Http2Server } from "node:http2";
 import { Server, ServerCredentials, type ConnectionInjector } from "@grpc/grpc-js";
 import { ReflectionService } from "@grpc/reflection";
 import { HealthImplementation } from "grpc-health-check";
-import { GRPC_MESSAGE_BYTES_MAX } from "../base/limits.ts";
+import { COMMIT_BYTES_MAX, GRPC_MESSAGE_BYTES_MAX, REQUEST_BYTES_MAX } from "../base/limits.ts";
 import type { Logger } from "../base/logger.ts";
+import type { Pacer } from "../base/pacer.ts";
+import type { Worked } from "../base/work.ts";
 import type { Broker } from "../broker/types.ts";
 import { adminService } from "./admin-service.ts";
 import { clusterService } from "./cluster-service.ts";
 import { loadProtos, serviceOf } from "./definitions.ts";
 import { messagingService } from "./messaging-service.ts";
+import { bounded } from "./plain-services.ts";
 import { decodeFetch, decodePublish, decodePublishFrame, encodeAcks, encodeFetched, encodePublished } from "./raw-codec.ts";
 
 export type ApiSettings = {
@@ -21,7 +24,13 @@ export type ApiSettings = {
   readonly port: number;
   readonly tls?: { readonly cert: Buffer; readonly key: Buffer; readonly ca: Buffer } | undefined;
 };
-export type ApiComponents = { readonly broker: Broker; readonly logger: Logger };
+export type ApiComponents = {
+  readonly broker: Broker;
+  readonly logger: Logger;
+  /** Shared by all work that clients ask for. */
+  readonly pacer: Pacer;
+  readonly worked: Worked;
+};
 
 const CONNECTIONS_MAX = 4_096;
 const STREAMS_PER_CONNECTION_MAX = 100;
@@ -49,7 +58,7 @@ export class GrpcApi {
   private readonly sockets = new Set<Socket>();
   private healthTimer: NodeJS.Timeout | null = null;
 
-  constructor(settings: ApiSettings, { broker, logger }: ApiComponents) {
+  constructor(settings: ApiSettings, { broker, logger, pacer, worked }: ApiComponents) {
     this.settings = settings;
     this.broker = broker;
     this.server = new Server({
@@ -61,20 +70,19 @@ export class GrpcApi {
       "grpc-node.max_session_memory": SESSION_MEMORY_MB,
     });
     const protos = loadProtos();
-    const unary = { defaultDeadlineMs: DEADLINE_MS, logger };
-    this.server.addService(
-      serviceOf(protos, "flotilla.v1.Messaging", {
-        Publish: { decode: decodePublish, encode: encodePublished },
-        PublishStream: { decode: decodePublishFrame, encode: encodeAcks },
-        Fetch: { decode: decodeFetch, encode: encodeFetched },
-      }),
-      messagingService(broker, unary),
-    );
-    this.server.addService(serviceOf(protos, "flotilla.v1.Cluster", {}), clusterService(broker, unary));
-    this.server.addService(serviceOf(protos, "flotilla.v1.Admin", {}), adminService(broker, unary));
+    const unary = { defaultDeadlineMs: DEADLINE_MS, logger, pacer, worked };
+    const messaging = {
+      Publish: { decode: decodePublish, encode: encodePublished },
+      PublishStream: { decode: decodePublishFrame, encode: encodeAcks },
+      Fetch: { decode: decodeFetch, encode: encodeFetched, bytesMax: REQUEST_BYTES_MAX },
+      CommitOffsets: { bytesMax: COMMIT_BYTES_MAX },
+    };
+    this.server.addService(serviceOf(protos, "flotilla.v1.Messaging", messaging, worked), messagingService(broker, unary));
+    this.server.addService(serviceOf(protos, "flotilla.v1.Cluster", {}, worked), clusterService(broker, unary));
+    this.server.addService(serviceOf(protos, "flotilla.v1.Admin", {}, worked), adminService(broker, unary));
     this.health = new HealthImplementation(Object.fromEntries(SERVICES.map((name) => [name, "NOT_SERVING" as const])));
-    this.health.addToServer(this.server);
-    new ReflectionService(protos).addToServer(this.server);
+    this.health.addToServer(bounded(this.server));
+    new ReflectionService(protos).addToServer(bounded(this.server));
     const { tls } = settings;
     const credentials =
       tls === undefined
@@ -89,8 +97,13 @@ export class GrpcApi {
   async start(): Promise<void> {
     this.listener.listen(this.settings.port, this.settings.host);
     await once(this.listener, "listening");
+    let told: boolean | null = null;
     const report = (): void => {
-      for (const name of SERVICES) this.health.setStatus(name, this.broker.ready ? "SERVING" : "NOT_SERVING");
+      const { ready } = this.broker;
+      // Each watcher gets a message with every report.
+      if (ready === told) return;
+      told = ready;
+      for (const name of SERVICES) this.health.setStatus(name, ready ? "SERVING" : "NOT_SERVING");
     };
     report();
     this.healthTimer = setInterval(report, HEALTH_MS);

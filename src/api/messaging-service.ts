@@ -23,7 +23,7 @@ export function messagingService(broker: Broker, settings: UnarySettings): Untyp
   return {
     Publish: unary(settings, (request: PublishRequest, signal) => publish(broker, request, signal)),
     PublishStream: (call: PublishCall) => {
-      new PublishStream(call, broker);
+      new PublishStream(call, broker, settings.pacer);
     },
     Fetch: unary(settings, (request: FetchCall, signal) => broker.fetch(request, signal)),
     CommitOffsets: unary(settings, async (request: CommitRequest, signal) => {

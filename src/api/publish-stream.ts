@@ -3,7 +3,8 @@
 
 import type { ServerDuplexStream } from "@grpc/grpc-js";
 import { BrokerError } from "../base/errors.ts";
-import { BATCH_BYTES_MAX } from "../base/limits.ts";
+import { BATCH_BYTES_MAX, FRAME_ACKS_MAX } from "../base/limits.ts";
+import type { Pacer } from "../base/pacer.ts";
 import type { Broker } from "../broker/types.ts";
 import type { Decoded } from "./definitions.ts";
 import type { Ack, PublishFrame, PublishOpen, StreamBatch } from "./raw-codec.ts";
@@ -18,6 +19,10 @@ export type PublishCall = ServerDuplexStream<Decoded<PublishFrame>, readonly Ack
 export class PublishStream {
   private readonly call: PublishCall;
   private readonly broker: Broker;
+  private readonly pacer: Pacer;
+  /** Frames that wait for their slice of the event loop: those that came before reading stopped. */
+  private held: Decoded<PublishFrame>[] = [];
+  private isWaiting = false;
   private open: PublishOpen | null = null;
   private nextId = 1;
   private inflightBatches = 0;
@@ -30,9 +35,10 @@ export class PublishStream {
   private isEnding = false;
   private isOver = false;
 
-  constructor(call: PublishCall, broker: Broker) {
+  constructor(call: PublishCall, broker: Broker, pacer: Pacer) {
     this.call = call;
     this.broker = broker;
+    this.pacer = pacer;
     call.on("data", (frame: Decoded<PublishFrame>) => this.receive(frame));
     call.on("end", () => {
       this.isEnding = true;
@@ -47,6 +53,32 @@ export class PublishStream {
   }
 
   private receive(frame: Decoded<PublishFrame>): void {
+    this.held.push(frame);
+    if (!this.isWaiting) this.takeHeld();
+  }
+
+  /** A frame may be a thousand batches, and there may be thousands of streams. */
+  private takeHeld(): void {
+    while (this.held.length > 0 && !this.isOver) {
+      const turn = this.pacer.turn();
+      if (turn !== null) {
+        this.isWaiting = true;
+        this.throttle();
+        const go = (): void => {
+          this.isWaiting = false;
+          this.take(this.held.shift()!);
+          this.takeHeld();
+        };
+        turn.then(go, go);
+        return;
+      }
+      this.take(this.held.shift()!);
+    }
+    this.throttle();
+    this.finish();
+  }
+
+  private take(frame: Decoded<PublishFrame>): void {
     if (this.isOver) return;
     if (frame.error !== null) {
       this.fail(frame.error);
@@ -70,7 +102,6 @@ export class PublishStream {
       this.nextId += 1;
       this.publish(this.open, batch);
     }
-    this.throttle();
   }
 
   private publish(open: PublishOpen, batch: StreamBatch): void {
@@ -115,9 +146,9 @@ export class PublishStream {
 
   private write(): void {
     if (this.isOver || this.isBlocked) return;
-    if (this.acks.length > 0) {
-      const acks = this.acks;
-      this.acks = [];
+    while (this.acks.length > 0 && !this.isBlocked) {
+      const acks = this.acks.length > FRAME_ACKS_MAX ? this.acks.splice(0, FRAME_ACKS_MAX) : this.acks;
+      if (acks === this.acks) this.acks = [];
       this.isBlocked = !this.call.write(acks);
     }
     this.throttle();
@@ -125,7 +156,8 @@ export class PublishStream {
   }
 
   private throttle(): void {
-    const full = this.isBlocked || this.inflightBatches >= INFLIGHT_BATCHES_MAX || this.inflightBytes >= INFLIGHT_BYTES_MAX;
+    const full =
+      this.isBlocked || this.isWaiting || this.inflightBatches >= INFLIGHT_BATCHES_MAX || this.inflightBytes >= INFLIGHT_BYTES_MAX;
     if (full === this.isPaused) return;
     this.isPaused = full;
     if (full) this.call.pause();
@@ -133,7 +165,7 @@ export class PublishStream {
   }
 
   private finish(): void {
-    if (!this.isEnding || this.isOver || this.inflightBatches > 0 || this.acks.length > 0) return;
+    if (!this.isEnding || this.isOver || this.inflightBatches > 0 || this.acks.length > 0 || this.held.length > 0) return;
     this.isOver = true;
     this.call.end();
   }

@@ -1,9 +1,17 @@
 // Hand-written codecs of the hot messages. RecordBatch fields stay what they are on the wire: slices of the request's
 // buffer on the way in, copied once into the answer on the way out.
 
-import { DecodeError } from "../base/bytes.ts";
-import type { BrokerError } from "../base/errors.ts";
-import { FETCH_BYTES_DEFAULT, FETCH_BYTES_MAX, FETCH_WAIT_MS_MAX, FRAME_BATCHES_MAX, REQUEST_PARTITIONS_MAX } from "../base/limits.ts";
+import { DecodeError, utf8Decode } from "../base/bytes.ts";
+import { BrokerError } from "../base/errors.ts";
+import {
+  FETCH_BYTES_DEFAULT,
+  FETCH_BYTES_MAX,
+  FETCH_WAIT_MS_MAX,
+  FRAME_BATCHES_MAX,
+  MESSAGE_FIELDS_MAX,
+  NAME_BYTES_MAX,
+  REQUEST_PARTITIONS_MAX,
+} from "../base/limits.ts";
 import { ProtoReader, ProtoWriter } from "../base/protobuf.ts";
 import {
   FROM_EARLIEST,
@@ -20,7 +28,7 @@ const EMPTY = new Uint8Array(0);
 const ROUTING_DIRECT = 2;
 
 export function decodePublish(bytes: Uint8Array): PublishCall {
-  const reader = new ProtoReader(bytes);
+  const reader = new ProtoReader(bytes, 0, bytes.length, MESSAGE_FIELDS_MAX);
   const call = {
     vhost: "",
     topic: "",
@@ -34,13 +42,13 @@ export function decodePublish(bytes: Uint8Array): PublishCall {
     direct: false,
   };
   while (reader.next()) {
-    if (reader.field === 1) call.vhost = reader.string();
-    else if (reader.field === 2) call.topic = reader.string();
+    if (reader.field === 1) call.vhost = name(reader);
+    else if (reader.field === 2) call.topic = name(reader);
     else if (reader.field === 3) call.partition = reader.uint();
     else if (reader.field === 4) call.records = reader.block();
     else if (reader.field === 5) call.count = reader.uint();
     else if (reader.field === 6) {
-      const producer = reader.message();
+      const producer = reader.message(MESSAGE_FIELDS_MAX);
       while (producer.next()) {
         if (producer.field === 1) call.producerId = producer.uint();
         else if (producer.field === 2) call.producerEpoch = uint32(producer);
@@ -84,14 +92,14 @@ export type StreamBatch = {
 export type PublishFrame = { readonly open: PublishOpen | null; readonly batches: readonly StreamBatch[] };
 
 export function decodePublishFrame(bytes: Uint8Array): PublishFrame {
-  const reader = new ProtoReader(bytes);
+  const reader = new ProtoReader(bytes, 0, bytes.length, FRAME_BATCHES_MAX + MESSAGE_FIELDS_MAX);
   let open: PublishOpen | null = null;
   const batches: StreamBatch[] = [];
   while (reader.next()) {
-    if (reader.field === 1) open = decodeOpen(reader.message());
+    if (reader.field === 1) open = decodeOpen(reader.message(MESSAGE_FIELDS_MAX));
     else if (reader.field === 2) {
       if (batches.length === FRAME_BATCHES_MAX) throw new DecodeError(`a frame may have ${FRAME_BATCHES_MAX} batches`);
-      batches.push(decodeBatch(reader.message()));
+      batches.push(decodeBatch(reader.message(MESSAGE_FIELDS_MAX)));
     } else reader.skip();
   }
   return { open, batches };
@@ -100,8 +108,8 @@ export function decodePublishFrame(bytes: Uint8Array): PublishFrame {
 function decodeOpen(reader: ProtoReader): PublishOpen {
   const open = { vhost: "", topic: "", producerId: 0, producerEpoch: 0, direct: false };
   while (reader.next()) {
-    if (reader.field === 1) open.vhost = reader.string();
-    else if (reader.field === 2) open.topic = reader.string();
+    if (reader.field === 1) open.vhost = name(reader);
+    else if (reader.field === 2) open.topic = name(reader);
     else if (reader.field === 3) open.producerId = reader.uint();
     else if (reader.field === 4) open.producerEpoch = uint32(reader);
     else if (reader.field === 5) open.direct = reader.uint() === ROUTING_DIRECT;
@@ -152,15 +160,15 @@ export function encodeAcks(acks: readonly Ack[]): Buffer {
 }
 
 export function decodeFetch(bytes: Uint8Array): FetchCall {
-  const reader = new ProtoReader(bytes);
+  const reader = new ProtoReader(bytes, 0, bytes.length, REQUEST_PARTITIONS_MAX + MESSAGE_FIELDS_MAX);
   const positions: FetchPosition[] = [];
   const call = { vhost: "", topic: "", positions, maxBytes: 0, maxWaitMs: 0, direct: false };
   while (reader.next()) {
-    if (reader.field === 1) call.vhost = reader.string();
-    else if (reader.field === 2) call.topic = reader.string();
+    if (reader.field === 1) call.vhost = name(reader);
+    else if (reader.field === 2) call.topic = name(reader);
     else if (reader.field === 3) {
       if (positions.length === REQUEST_PARTITIONS_MAX) throw new DecodeError(`a fetch may name ${REQUEST_PARTITIONS_MAX} positions`);
-      positions.push(decodePosition(reader.message()));
+      positions.push(decodePosition(reader.message(MESSAGE_FIELDS_MAX)));
     } else if (reader.field === 4) call.maxBytes = reader.uint();
     else if (reader.field === 5) call.maxWaitMs = reader.uint();
     else if (reader.field === 6) call.direct = reader.uint() === ROUTING_DIRECT;
@@ -219,6 +227,14 @@ function writePartError(writer: ProtoWriter, field: number, error: BrokerError):
     writer.string(1, name).string(2, value).close(entry);
   }
   writer.close(mark);
+}
+
+/** One that cannot be a name is refused before it is made text of. */
+function name(reader: ProtoReader): string {
+  const bytes = reader.block();
+  if (bytes.length > NAME_BYTES_MAX)
+    throw new BrokerError("INVALID_NAME", `a name of ${bytes.length} bytes is too long`, { field: String(reader.field) });
+  return utf8Decode(bytes);
 }
 
 function uint32(reader: ProtoReader): number {

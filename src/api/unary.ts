@@ -3,10 +3,17 @@
 import type { handleUnaryCall, ServerUnaryCall, sendUnaryData } from "@grpc/grpc-js";
 import { BrokerError } from "../base/errors.ts";
 import type { Logger } from "../base/logger.ts";
+import type { Pacer } from "../base/pacer.ts";
+import type { Worked } from "../base/work.ts";
 import type { Decoded } from "./definitions.ts";
 import { toStatus, unknownFailure } from "./status.ts";
 
-export type UnarySettings = { readonly defaultDeadlineMs: number; readonly logger: Logger };
+export type UnarySettings = {
+  readonly defaultDeadlineMs: number;
+  readonly logger: Logger;
+  readonly pacer: Pacer;
+  readonly worked: Worked;
+};
 
 /** Serves a unary method by `work`, which rejects with BrokerError for everything that is not a bug. */
 export function unary<Request, Response>(
@@ -19,7 +26,7 @@ export function unary<Request, Response>(
       return;
     }
     const { signal, done } = deadlineOf(call, settings.defaultDeadlineMs);
-    run(call.request.value, signal, work).then(
+    run(settings, call.request.value, signal, work).then(
       (response) => {
         done();
         callback(null, response);
@@ -33,11 +40,20 @@ export function unary<Request, Response>(
 }
 
 async function run<Request, Response>(
+  { pacer, worked }: UnarySettings,
   request: Request,
   signal: AbortSignal,
   work: (request: Request, signal: AbortSignal) => Promise<Response> | Response,
 ): Promise<Response> {
-  return work(request, signal);
+  const turn = pacer.turn();
+  if (turn !== null) await turn;
+  if (signal.aborted) throw new BrokerError("TIMEOUT", "the deadline passed before the call was begun: nothing was done");
+  const beganMs = performance.now();
+  try {
+    return work(request, signal);
+  } finally {
+    worked("beginning a call of a client", beganMs);
+  }
 }
 
 function fail(error: unknown, callback: sendUnaryData<never>, logger: Logger): void {

@@ -1,6 +1,8 @@
 // The one table of errors that cross a border: code -> gRPC status, what the caller should do, what it means. README.md
 // and the proto comments name the same codes; a test compares them.
 
+import { ERROR_TEXT_LENGTH_MAX } from "./limits.ts";
+
 /** gRPC status numbers that we use. */
 export const GRPC = {
   INVALID_ARGUMENT: 3,
@@ -33,6 +35,11 @@ export const ERRORS = {
   MALFORMED_BATCH: row(GRPC.INVALID_ARGUMENT, "no", "The record batch is not a RecordBatch message, or is empty."),
   COUNT_MISMATCH: row(GRPC.INVALID_ARGUMENT, "no", "The count does not match the records in the batch."),
   BATCH_TOO_LARGE: row(GRPC.INVALID_ARGUMENT, "no", "A batch may have 65,536 records and 4,128,768 bytes; send smaller batches."),
+  REQUEST_TOO_LARGE: row(
+    GRPC.RESOURCE_EXHAUSTED,
+    "no",
+    "The request has more bytes or more values than its kind may have; ask for less at a time.",
+  ),
   UNKNOWN_TOPIC: row(GRPC.NOT_FOUND, "no", "There is no such topic; create it first."),
   UNKNOWN_PARTITION: row(GRPC.NOT_FOUND, "no", "The topic has fewer partitions."),
   UNKNOWN_SUBSCRIPTION: row(GRPC.NOT_FOUND, "no", "No offset was ever committed under this name."),
@@ -66,16 +73,22 @@ export type ErrorCode = keyof typeof ERRORS;
 
 export type ErrorDetails = Readonly<Record<string, string>>;
 
-/** An operational failure on its way to a caller: a code of the table, a reason for people, and what the next step needs. */
+/**
+ * An operational failure on its way to a caller: a code of the table, a reason for people, and what the next step needs. Texts
+ * are cut to ERROR_TEXT_LENGTH_MAX: they may quote what the caller sent, and travel in headers.
+ */
 export class BrokerError extends Error {
   override readonly name = "BrokerError";
   readonly code: ErrorCode;
   readonly details: ErrorDetails;
 
   constructor(code: ErrorCode, message: string, details: ErrorDetails = {}) {
-    super(message);
+    super(cut(message));
     this.code = code;
-    this.details = details;
+    const names = Object.keys(details);
+    this.details = names.some((name) => details[name]!.length > ERROR_TEXT_LENGTH_MAX)
+      ? Object.fromEntries(names.map((name) => [name, cut(details[name]!)]))
+      : details;
   }
 
   /** The outcome is unknown: the call may have been carried out. */
@@ -86,6 +99,10 @@ export class BrokerError extends Error {
   get retryable(): boolean {
     return ERRORS[this.code].retry !== "no";
   }
+}
+
+function cut(text: string): string {
+  return text.length > ERROR_TEXT_LENGTH_MAX ? `${text.slice(0, ERROR_TEXT_LENGTH_MAX - 3)}...` : text;
 }
 
 export function isErrorCode(code: string): code is ErrorCode {

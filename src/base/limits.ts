@@ -4,14 +4,45 @@
 export const BATCH_BYTES_MAX = 4 * 1024 * 1024 - 64 * 1024;
 /** Records of one batch. */
 export const BATCH_RECORDS_MAX = 65_536;
+/** Acknowledgements of one answer of a PublishStream. Mostly one says it all; each may carry an error of its own. */
+export const FRAME_ACKS_MAX = 1_024;
 /** Batches of one PublishStream frame. */
 export const FRAME_BATCHES_MAX = 1_024;
 /** Bytes of one gRPC request; the default limit of every stock client for a response as well. */
 export const GRPC_MESSAGE_BYTES_MAX = 4 * 1024 * 1024;
+/** Bytes of one request, apart from those that carry records, which GRPC_MESSAGE_BYTES_MAX bounds, and CommitOffsets. */
+export const REQUEST_BYTES_MAX = 64 * 1024;
+export const COMMIT_BYTES_MAX = 1024 * 1024;
+/** Values of one request, at all levels: fields, known or not, repeated or not, and elements of packed ones. */
+export const REQUEST_VALUES_MAX = 10_000;
+/** Fields of one hot message beyond its repeated ones: those that there are, and some for later releases. */
+export const MESSAGE_FIELDS_MAX = 64;
+/** Bytes of a name on the wire; more than any legal one has. */
+export const NAME_BYTES_MAX = 1_024;
+/** Characters of an error's message, and of each of its details. */
+export const ERROR_TEXT_LENGTH_MAX = 512;
+/** Fields of a record batch that are not records: there are none yet. */
+export const BATCH_FIELDS_MAX = 64;
+/** Milliseconds of one turn of the event loop for starting calls of clients, and for their long ones, all together. */
+export const CALLS_SLICE_MS = 8;
+/** Calls that wait for such a slice. */
+export const CALLS_WAITING_MAX = 20_000;
 /** Bytes of one Fetch answer unless the client asks for less. */
 export const FETCH_BYTES_DEFAULT = 1024 * 1024;
 export const FETCH_BYTES_MAX = 4 * 1024 * 1024 - 64 * 1024;
 export const FETCH_WAIT_MS_MAX = 30_000;
+/** Batches of one partition in a Fetch answer, and bytes that each counts for beyond its records. */
+export const FETCH_BATCHES_MAX = 4_096;
+export const FETCH_BATCH_OVERHEAD_BYTES = 32;
+/** Bytes that the error of a partition counts for. */
+export const FETCH_ERROR_BYTES = 1_024;
+/** Rows, one per subscription and partition, of one page of ListSubscriptions. */
+export const SUBSCRIPTION_ROWS_MAX = 10_000;
+/** Topics of one page of ListTopics. */
+export const TOPICS_PER_PAGE_MAX = 1_000;
+/** Groups that one node is asked about at a time; fewer when records must be read for the answer. */
+export const OFFSETS_GROUPS_MAX = 64;
+export const OFFSETS_GROUPS_BY_TIME_MAX = 4;
 /** Positions of one Fetch, partitions of one CommitOffsets or GetOffsets. */
 export const REQUEST_PARTITIONS_MAX = 1_024;
 /** Characters of a topic, subscription or vhost name: `^[A-Za-z0-9._-]{1,200}$` (the default vhost "/" aside). */
@@ -20,6 +51,10 @@ export const PARTITIONS_PER_TOPIC_MAX = 1_000;
 export const REPLICAS_MAX = 7;
 /** Bytes that a group may have proposed and not yet committed (research/raft point 28). */
 export const UNCOMMITTED_BYTES_MAX = 32 * 1024 * 1024;
+/** Entries that a group may have proposed and not yet committed. */
+export const UNCOMMITTED_ENTRIES_MAX = 65_536;
+/** Proposals of one group that one round of a turn hands to its core; the others wait for the next round. */
+export const PROPOSALS_PER_ROUND_MAX = 1_024;
 /** Append messages, and their bytes, in flight to one follower of one group. */
 export const INFLIGHT_MESSAGES_MAX = 256;
 export const INFLIGHT_BYTES_MAX = 8 * 1024 * 1024;
@@ -33,8 +68,17 @@ export const PEER_SEND_BYTES_MAX = 32 * 1024 * 1024;
 export const PEER_FRAME_BYTES_MAX = 16 * 1024 * 1024;
 /** Forwarded requests that wait for their answer, per peer. */
 export const FORWARDED_REQUESTS_MAX = 65_536;
-/** Bytes of one write to the segment log. */
+/** Entries of one read of the log: however small they are, decoding them takes a few milliseconds. */
+export const LOG_READ_ENTRIES_MAX = 4_096;
+/** Requests that wait for a leader on one node, and their payload bytes. */
+export const WAITING_MAX = 100_000;
+export const WAITING_BYTES_MAX = 64 * 1024 * 1024;
+/** Bytes of one write to the segment log, and entries beyond which no further group is added to it. */
 export const LOG_WRITE_BYTES_MAX = 16 * 1024 * 1024;
+export const LOG_WRITE_ENTRIES_MAX = 4_096;
+/** What an entry counts for beyond its payload: on the way to a follower, and in memory. */
+export const ENTRY_FRAME_BYTES = 64;
+export const ENTRY_MEMORY_BYTES = 256;
 export const SEGMENT_BYTES_DEFAULT = 64 * 1024 * 1024;
 /** Bytes of recent entries that one node keeps in memory for followers and consumers at the tail. */
 export const TAIL_CACHE_BYTES_MAX = 64 * 1024 * 1024;

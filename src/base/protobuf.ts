@@ -17,16 +17,20 @@ export class ProtoReader {
   private readonly bytes: Uint8Array;
   private at: number;
   private readonly end: number;
+  private fieldsLeft: number;
 
-  constructor(bytes: Uint8Array, start = 0, end = bytes.length) {
+  /** `next` throws beyond `fieldsMax` fields of this message, those of nested ones not counted. */
+  constructor(bytes: Uint8Array, start = 0, end = bytes.length, fieldsMax = Number.MAX_SAFE_INTEGER) {
     this.bytes = bytes;
     this.at = start;
     this.end = end;
+    this.fieldsLeft = fieldsMax;
   }
 
   /** False at the end of the message. */
   next(): boolean {
     if (this.at >= this.end) return false;
+    if (--this.fieldsLeft < 0) throw new DecodeError("a message has too many fields");
     const tag = this.rawVarint();
     this.field = Math.floor(tag / 8);
     this.wire = tag % 8;
@@ -59,11 +63,11 @@ export class ProtoReader {
   }
 
   /** A nested message; read it to its end before going on. */
-  message(): ProtoReader {
+  message(fieldsMax?: number): ProtoReader {
     this.expect(WIRE_BYTES);
     const length = this.rawVarint();
     if (length > this.end - this.at) throw new DecodeError("a field reaches past the end");
-    const reader = new ProtoReader(this.bytes, this.at, this.at + length);
+    const reader = new ProtoReader(this.bytes, this.at, this.at + length, fieldsMax);
     this.at += length;
     return reader;
   }

@@ -21,9 +21,10 @@ import {
   encodeExpandTopic,
   encodeUpdateTopic,
 } from "../machine/catalog/commands.ts";
+import { quoted } from "../machine/names.ts";
 import { place, type PlacementNode } from "../machine/catalog/placement.ts";
 import type { Router } from "./router.ts";
-import type { CreateTopicCall, TopicConfig, TopicInfo } from "./types.ts";
+import type { CreateTopicCall, ListTopicsCall, TopicConfig, TopicInfo, TopicPage } from "./types.ts";
 
 export const CONFIG_DEFAULTS: TopicConfig = { durability: 1, retentionMs: 0, retentionBytes: 0, flushIntervalMs: 0, flushMessages: 0 };
 const REPLICAS_DEFAULT = 3;
@@ -53,7 +54,9 @@ export class Admin {
     const topic = this.components.catalog.topic(vhostOf(vhost), name);
     return (
       topic ??
-      new BrokerError("UNKNOWN_TOPIC", `there is no topic ${JSON.stringify(name)}; create it with "flotilla topic create"`, { topic: name })
+      new BrokerError("UNKNOWN_TOPIC", `there is no topic ${quoted(name)}; create it with "flotilla topic create"`, {
+        topic: name.slice(0, NAME_LENGTH_MAX),
+      })
     );
   }
 
@@ -79,10 +82,15 @@ export class Admin {
     return { topic: infoOf(topic), created: code === CATALOG_OK };
   }
 
-  list(vhost: string | null): TopicInfo[] {
-    const infos: TopicInfo[] = [];
-    for (const topic of this.components.catalog.topics()) if (vhost === null || topic.vhost === vhostOf(vhost)) infos.push(infoOf(topic));
-    return infos.sort((a, b) => compare(a.vhost, b.vhost) || compare(a.name, b.name));
+  list({ vhost, after, topicsMax }: ListTopicsCall): TopicPage {
+    const topics: TopicInfo[] = [];
+    const only = vhost === null ? null : vhostOf(vhost);
+    for (const topic of this.components.catalog.topicsAfter(after ?? { vhost: only ?? "", name: "" })) {
+      if (only !== null && topic.vhost !== only) break;
+      if (topics.length === topicsMax) return { topics, hasMore: true };
+      topics.push(infoOf(topic));
+    }
+    return { topics, hasMore: false };
   }
 
   async update(vhost: string, name: string, changes: Partial<TopicConfig>, signal: AbortSignal): Promise<TopicInfo> {
@@ -239,8 +247,4 @@ function catalogError(code: number, detail: string): BrokerError {
     [CATALOG_CONFLICT]: "CONFLICT",
   };
   return new BrokerError(known[code] ?? "INTERNAL", detail || `the catalog refused the change (${code})`);
-}
-
-function compare(a: string, b: string): number {
-  return a < b ? -1 : a > b ? 1 : 0;
 }

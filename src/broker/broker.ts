@@ -7,6 +7,7 @@ import type { Clock } from "../base/clock.ts";
 import { CATALOG_GROUP, type GroupId, type NodeId } from "../base/ids.ts";
 import { COMMIT_METADATA_LENGTH_MAX, NOTICE_GROUPS_MAX, REQUEST_PARTITIONS_MAX } from "../base/limits.ts";
 import type { Logger } from "../base/logger.ts";
+import type { Pacer } from "../base/pacer.ts";
 import type { PayloadMemory } from "../base/payload-memory.ts";
 import type { CatalogMachine } from "../machine/catalog/catalog.ts";
 import {
@@ -34,6 +35,7 @@ import { Leaders, decodeLeading, encodeLeading } from "./leaders.ts";
 import { LocalGroups } from "./local-groups.ts";
 import { Publisher } from "./publisher.ts";
 import { OP_PROPOSE, Router } from "./router.ts";
+import { subscriptionPage, subscriptionsPerPage } from "./subscriptions.ts";
 import { decodeFitness, decodeLaggards, encodeFitness, encodeLaggards, Unfit } from "./unfit.ts";
 import type * as types from "./types.ts";
 
@@ -42,6 +44,10 @@ const NOTICE_LEADING = 1;
 const NOTICE_FITNESS = 2;
 const NOTICE_LAGGARDS = 3;
 const REGISTER_RETRY_MS = 200;
+/** Offsets that are committed in one go. */
+const COMMITS_PER_STEP = 64;
+/** Asks where partitions begin and end, and for nothing else. */
+const POSITIONS = { subscription: "", timeMs: -1, cursorsAfter: "", cursorsMax: 0 };
 
 type Led = { readonly group: GroupId; readonly term: number };
 
@@ -57,6 +63,7 @@ export type BrokerComponents = {
   readonly clock: Clock;
   readonly logger: Logger;
   readonly memory: PayloadMemory;
+  readonly pacer: Pacer;
   readonly fatal: (error: Error) => void;
   /** The cluster has seen a later start of this node, of this incarnation. */
   readonly outrun: (incarnation: number) => void;
@@ -89,15 +96,15 @@ export class NodeBroker implements types.Broker {
   constructor(settings: BrokerSettings, components: BrokerComponents) {
     this.settings = settings;
     this.components = components;
-    const { host, transport, clock, logger, memory, fatal } = components;
+    const { host, transport, clock, logger, memory, pacer, fatal } = components;
     this.nodeId = settings.registration.id;
     this.catalog = host.get(CATALOG_GROUP)!.machine as CatalogMachine;
     this.unfit = new Unfit(this.nodeId);
     host.takesRecords = ({ configuration }) => this.unfit.takesRecords(configuration);
     host.isBehind = (node) => this.unfit.isBehind(node);
     this.router = new Router({ nodeId: this.nodeId, host, leaders: this.leaders, clock });
-    this.local = new LocalGroups(host, clock);
-    this.fetcher = new Fetcher(this.nodeId, this.router, this.local);
+    this.local = new LocalGroups(host, clock, pacer);
+    this.fetcher = new Fetcher(this.nodeId, this.router, this.local, pacer);
     this.forwarder = new Forwarder({
       send: (to, parts) => transport.send(to, LANE_FORWARD, parts),
       operations: new Map<number, Serve>([
@@ -193,11 +200,12 @@ export class NodeBroker implements types.Broker {
     this.controller.reconcileAll();
   }
 
-  /** This node's disk became fit, or no longer is: the others are told, and its leaderships move. */
+  /** This node became fit to lead, or no longer is: the others are told, and its leaderships move. */
   fitnessChanged(fitness: Fitness): void {
     this.unfit.set(this.nodeId, fitness);
     for (const { id } of this.catalog.nodes()) if (id !== this.nodeId) this.forwarder.notify(id, NOTICE_FITNESS, encodeFitness(fitness));
-    this.controller.upkeep();
+    // A machine that is short of time may stall all nodes at once: those that leaders would go to say so before any moves.
+    if (fitness !== "stalled") this.controller.upkeep();
   }
 
   /** All nodes know of a node that is being brought up to date, and leave the leaders where they are. */
@@ -257,13 +265,15 @@ export class NodeBroker implements types.Broker {
     if (call.offsets.length === 0 || call.offsets.length > REQUEST_PARTITIONS_MAX) {
       throw new BrokerError("INVALID_ARGUMENT", `offsets must name 1..${REQUEST_PARTITIONS_MAX} partitions, not ${call.offsets.length}`);
     }
-    const commits = call.offsets.map((commit) => ({ commit, group: groupOf(topic, commit.partition) }));
-    return Promise.all(
-      commits.map(async ({ commit, group }) => ({
-        partition: commit.partition,
-        error: await this.commit(group, call.subscription, commit, call.direct, signal),
-      })),
-    );
+    const groups = call.offsets.map(({ partition }) => groupOf(topic, partition));
+    const errors: Promise<BrokerError | null>[] = [];
+    for (const [at, commit] of call.offsets.entries()) {
+      if (at > 0 && at % COMMITS_PER_STEP === 0) await this.components.pacer.turn();
+      if (signal.aborted) break;
+      errors.push(this.commit(groups[at]!, call.subscription, commit, call.direct, signal));
+    }
+    if (errors.length < groups.length) throw new BrokerError("TIMEOUT", "the deadline passed before all offsets were sent on");
+    return (await Promise.all(errors)).map((error, at) => ({ partition: call.offsets[at]!.partition, error }));
   }
 
   async getOffsets(
@@ -271,9 +281,13 @@ export class NodeBroker implements types.Broker {
     signal: AbortSignal,
   ): Promise<readonly types.PartitionOffsets[]> {
     const topic = this.admin.existing(call.vhost, call.topic);
+    if (call.partitions.length > REQUEST_PARTITIONS_MAX) {
+      throw new BrokerError("INVALID_ARGUMENT", `partitions must name at most ${REQUEST_PARTITIONS_MAX}, not ${call.partitions.length}`);
+    }
     const partitions = call.partitions.length > 0 ? call.partitions : topic.partitions.map((_, partition) => partition);
     const groups = partitions.map((partition) => groupOf(topic, partition));
-    const answers = await this.fetcher.offsets(groups, call.subscription, call.timeMs, call.direct, signal);
+    const { subscription, timeMs, direct } = call;
+    const answers = await this.fetcher.offsets({ ...POSITIONS, groups, subscription, timeMs }, direct, signal);
     return answers.map((answer, at) => ({ partition: partitions[at]!, ...answer }));
   }
 
@@ -318,8 +332,8 @@ export class NodeBroker implements types.Broker {
     return this.admin.create(call, signal);
   }
 
-  listTopics(vhost: string | null): readonly types.TopicInfo[] {
-    return this.admin.list(vhost);
+  listTopics(call: types.ListTopicsCall): types.TopicPage {
+    return this.admin.list(call);
   }
 
   async describeTopic(
@@ -328,13 +342,8 @@ export class NodeBroker implements types.Broker {
     signal: AbortSignal,
   ): Promise<{ topic: types.TopicInfo; partitions: readonly types.PartitionDescription[] }> {
     const topic = this.admin.existing(vhost, name);
-    const offsets = await this.fetcher.offsets(
-      topic.partitions.map(({ group }) => group),
-      "",
-      -1,
-      false,
-      signal,
-    );
+    const groups = topic.partitions.map(({ group }) => group);
+    const offsets = await this.fetcher.offsets({ ...POSITIONS, groups }, false, signal);
     const partitions = offsets.map(({ startOffset, endOffset, bytes, error }, partition) => ({
       info: this.cluster.partitionInfo(topic, partition),
       startOffset,
@@ -357,35 +366,23 @@ export class NodeBroker implements types.Broker {
     return this.admin.delete(vhost, name, signal);
   }
 
-  async listSubscriptions(vhost: string, name: string, signal: AbortSignal): Promise<readonly types.SubscriptionInfo[]> {
-    const topic = this.admin.existing(vhost, name);
-    const offsets = await this.fetcher.offsets(
-      topic.partitions.map(({ group }) => group),
-      "",
-      -1,
-      false,
-      signal,
-    );
-    const found = new Map<string, { partition: number; committedOffset: number; endOffset: number; committedMs: number }[]>();
-    offsets.forEach(({ cursors, endOffset, error }, partition) => {
-      if (error !== null) throw error;
-      for (const { name: subscription, offset, committedMs } of cursors) {
-        const row = { partition, committedOffset: offset, endOffset, committedMs };
-        const rows = found.get(subscription);
-        if (rows === undefined) found.set(subscription, [row]);
-        else rows.push(row);
-      }
-    });
-    return [...found].map(([subscription, partitions]) => ({ name: subscription, partitions })).sort((a, b) => (a.name < b.name ? -1 : 1));
+  async listSubscriptions(call: types.ListSubscriptionsCall, signal: AbortSignal): Promise<types.SubscriptionPage> {
+    const topic = this.admin.existing(call.vhost, call.topic);
+    const groups = topic.partitions.map(({ group }) => group);
+    const namesMax = subscriptionsPerPage(groups.length, call.namesMax);
+    const offsets = await this.fetcher.offsets({ ...POSITIONS, groups, cursorsAfter: call.after, cursorsMax: namesMax }, false, signal);
+    return subscriptionPage(offsets, namesMax);
   }
 
   async deleteSubscription(vhost: string, topicName: string, name: string, signal: AbortSignal): Promise<void> {
-    const known = (await this.listSubscriptions(vhost, topicName, signal)).find((subscription) => subscription.name === name);
-    if (known === undefined) throw new BrokerError("UNKNOWN_SUBSCRIPTION", `no offset was ever committed under ${JSON.stringify(name)}`);
-    const topic = this.admin.existing(vhost, topicName);
-    await Promise.all(
-      known.partitions.map(({ partition }) => this.command(groupOf(topic, partition), encodeDeleteCursor(name), false, signal)),
-    );
+    checkName("subscription", name);
+    const groups = this.admin.existing(vhost, topicName).partitions.map(({ group }) => group);
+    const offsets = await this.fetcher.offsets({ ...POSITIONS, groups, subscription: name }, false, signal);
+    const failed = offsets.find(({ error }) => error !== null);
+    if (failed !== undefined) throw failed.error!;
+    const known = groups.filter((_, partition) => offsets[partition]!.committedOffset >= 0);
+    if (known.length === 0) throw new BrokerError("UNKNOWN_SUBSCRIPTION", `no offset was ever committed under ${JSON.stringify(name)}`);
+    await Promise.all(known.map((group) => this.command(group, encodeDeleteCursor(name), false, signal)));
   }
 
   /** For the metrics. */

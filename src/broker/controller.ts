@@ -288,7 +288,7 @@ export class Controller {
     return catalog.node(node)?.drained === false && unfit.of(node) === "fit";
   }
 
-  /** This node's disk keeps the group waiting, or has no room: the follower that has most leads from now on. */
+  /** This node keeps the group waiting, or has no room for it: the follower that has most leads from now on. */
   private leaveTo(group: GroupId): void {
     const { host, isUp, nodeId, unfit } = this.components;
     const replica = host.get(group);

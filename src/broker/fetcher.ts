@@ -2,6 +2,8 @@
 // back in the order of the question.
 
 import { BrokerError } from "../base/errors.ts";
+import { FETCH_BYTES_MAX, OFFSETS_GROUPS_BY_TIME_MAX, OFFSETS_GROUPS_MAX } from "../base/limits.ts";
+import type { Pacer } from "../base/pacer.ts";
 import type { GroupId, NodeId } from "../base/ids.ts";
 import {
   decodeFetch,
@@ -12,10 +14,12 @@ import {
   encodeFetched,
   encodeOffsets,
   encodeOffsetsAnswer,
+  type OffsetsBody,
 } from "./forward-codec.ts";
 import type { Serve } from "./forwarder.ts";
-import type { GroupFetch, GroupFetched, GroupOffsets, LocalGroups } from "./local-groups.ts";
+import { callerLeft, fetchedBytes, type GroupFetch, type GroupFetched, type GroupOffsets, type LocalGroups } from "./local-groups.ts";
 import type { Router } from "./router.ts";
+import { FROM_OFFSET } from "./types.ts";
 
 export const OP_FETCH = 2;
 export const OP_OFFSETS = 3;
@@ -26,11 +30,14 @@ export class Fetcher {
   private readonly nodeId: NodeId;
   private readonly router: Router;
   private readonly local: LocalGroups;
+  private readonly pacer: Pacer;
+  private nextFirst = 0;
 
-  constructor(nodeId: NodeId, router: Router, local: LocalGroups) {
+  constructor(nodeId: NodeId, router: Router, local: LocalGroups, pacer: Pacer) {
     this.nodeId = nodeId;
     this.router = router;
     this.local = local;
+    this.pacer = pacer;
   }
 
   async fetch(
@@ -38,8 +45,36 @@ export class Fetcher {
     options: { maxBytes: number; maxWaitMs: number; direct: boolean },
     signal: AbortSignal,
   ): Promise<GroupFetched[]> {
+    return this.cut(fetches, await this.fetchAll(fetches, options, signal));
+  }
+
+  /** Each node sends one batch at least, so several can be more than an answer may have: then some wait for the next fetch. */
+  private cut(fetches: readonly GroupFetch[], fetched: GroupFetched[]): GroupFetched[] {
+    let left = FETCH_BYTES_MAX;
+    // Not always the same ones.
+    const first = (this.nextFirst = (this.nextFirst + 1) % fetched.length);
+    for (let count = 0; count < fetched.length; count++) {
+      const at = (first + count) % fetched.length;
+      const part = fetched[at]!;
+      const bytes = fetchedBytes(part);
+      if (part.batches.length > 0 && bytes > left && left < FETCH_BYTES_MAX) {
+        const { from, value } = fetches[at]!;
+        fetched[at] = { ...part, batches: [], nextOffset: from === FROM_OFFSET ? value : part.batches[0]!.baseOffset };
+      } else left -= bytes;
+    }
+    return fetched;
+  }
+
+  private async fetchAll(
+    fetches: readonly GroupFetch[],
+    options: { maxBytes: number; maxWaitMs: number; direct: boolean },
+    signal: AbortSignal,
+  ): Promise<GroupFetched[]> {
     const { maxBytes, maxWaitMs, direct } = options;
-    const byNode = await this.byLeader(fetches, direct);
+    const byNode = await this.byLeader(
+      fetches.map(({ group }) => group),
+      direct,
+    );
     const parts = [...byNode.keys()];
     if (parts.length === 1 || maxWaitMs === 0)
       return this.gather(fetches, byNode, Math.floor(maxBytes / Math.max(parts.length, 1)), maxWaitMs, direct, signal);
@@ -72,22 +107,41 @@ export class Fetcher {
     }
   }
 
-  async offsets(
-    groups: readonly GroupId[],
-    subscription: string,
-    timeMs: number,
-    direct: boolean,
-    signal: AbortSignal,
-  ): Promise<GroupOffsets[]> {
-    const ask = async (group: GroupId): Promise<GroupOffsets> => {
-      for (let tries = 1; ; tries++) {
-        const leader = direct ? this.nodeId : await this.router.leader(group);
-        const [answer] = await this.offsetsFrom(leader, { groups: [group], subscription, timeMs }, signal);
-        if (answer!.error === null || direct || tries === TRIES_MAX || !isMoved(answer!.error)) return answer!;
-        await this.pause(tries, signal);
+  /** Asks all leaders at the same time, each about a few groups after the other: a topic may have a thousand partitions. */
+  async offsets(question: OffsetsBody, direct: boolean, signal: AbortSignal): Promise<GroupOffsets[]> {
+    const { groups, timeMs } = question;
+    const answers: GroupOffsets[] = [];
+    const step = timeMs < 0 ? OFFSETS_GROUPS_MAX : OFFSETS_GROUPS_BY_TIME_MAX;
+    const part = async (node: NodeId, places: readonly number[]): Promise<void> => {
+      for (let start = 0; start < places.length; start += step) {
+        const turn = this.pacer.turn();
+        if (turn !== null) await turn;
+        if (signal.aborted) throw callerLeft();
+        const some = places.slice(start, start + step);
+        const body = { ...question, groups: some.map((at) => groups[at]!) };
+        const found = await this.offsetsFrom(node, body, signal);
+        await Promise.all(some.map(async (at, place) => (answers[at] = await this.settled(body, place, found[place]!, direct, signal))));
       }
     };
-    return Promise.all(groups.map(ask));
+    await Promise.all([...(await this.byLeader(groups, direct))].map(([node, places]) => part(node, places)));
+    return answers;
+  }
+
+  /** The answer for one group of a question, asked again while its leader moves. */
+  private async settled(
+    question: OffsetsBody,
+    place: number,
+    first: GroupOffsets,
+    direct: boolean,
+    signal: AbortSignal,
+  ): Promise<GroupOffsets> {
+    const group = question.groups[place]!;
+    let answer = first;
+    for (let tries = 1; !direct && tries < TRIES_MAX && answer.error !== null && isMoved(answer.error); tries++) {
+      await this.pause(tries, signal);
+      answer = (await this.offsetsFrom(await this.router.leader(group), { ...question, groups: [group] }, signal))[0]!;
+    }
+    return answer;
   }
 
   readonly serveFetch: Serve = (_from, body, reply, signal) => {
@@ -99,17 +153,16 @@ export class Fetcher {
   };
 
   readonly serveOffsets: Serve = (_from, body, reply) => {
-    const { groups, subscription, timeMs } = decodeOffsets(body);
-    this.local.offsets(groups, subscription, timeMs).then(
+    this.local.offsets(decodeOffsets(body)).then(
       (answers) => reply(null, [encodeOffsetsAnswer(answers)]),
       (error: unknown) => reply(asBrokerError(error), []),
     );
   };
 
   /** Which places of the question each node answers. */
-  private async byLeader(fetches: readonly GroupFetch[], direct: boolean): Promise<Map<NodeId, number[]>> {
+  private async byLeader(groups: readonly GroupId[], direct: boolean): Promise<Map<NodeId, number[]>> {
     const byNode = new Map<NodeId, number[]>();
-    const leaders = direct ? fetches.map(() => this.nodeId) : await Promise.all(fetches.map(({ group }) => this.router.leader(group)));
+    const leaders = direct ? groups.map(() => this.nodeId) : await Promise.all(groups.map((group) => this.router.leader(group)));
     leaders.forEach((leader, at) => {
       const places = byNode.get(leader);
       if (places === undefined) byNode.set(leader, [at]);
@@ -167,12 +220,8 @@ export class Fetcher {
     }
   }
 
-  private async offsetsFrom(
-    node: NodeId,
-    body: { groups: readonly GroupId[]; subscription: string; timeMs: number },
-    signal: AbortSignal,
-  ): Promise<GroupOffsets[]> {
-    if (node === this.nodeId) return this.local.offsets(body.groups, body.subscription, body.timeMs);
+  private async offsetsFrom(node: NodeId, body: OffsetsBody, signal: AbortSignal): Promise<GroupOffsets[]> {
+    if (node === this.nodeId) return this.local.offsets(body);
     try {
       return decodeOffsetsAnswer(await this.router.ask(node, OP_OFFSETS, [encodeOffsets(body)], signal));
     } catch (error) {
@@ -191,7 +240,7 @@ export class Fetcher {
   }
 
   private pause(tries: number, signal: AbortSignal): Promise<void> {
-    if (signal.aborted) throw new BrokerError("TIMEOUT", "the caller's time was up while the leader moved");
+    if (signal.aborted) throw callerLeft();
     return this.router.pause(Math.min(10 * tries, 200));
   }
 }

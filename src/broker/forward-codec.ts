@@ -92,12 +92,17 @@ export type OffsetsBody = {
   readonly groups: readonly GroupId[];
   readonly subscription: string;
   /** -1: not asked for. */ readonly timeMs: number;
+  /** Of each group so many subscriptions, by name, after this one. */
+  readonly cursorsAfter: string;
+  readonly cursorsMax: number;
 };
 
 export function encodeOffsets(body: OffsetsBody): Uint8Array {
   const writer = new ByteWriter()
     .string(body.subscription)
     .u64(body.timeMs + 1)
+    .string(body.cursorsAfter)
+    .varint(body.cursorsMax)
     .varint(body.groups.length);
   for (const group of body.groups) writer.u32(group);
   return writer.finish();
@@ -107,9 +112,11 @@ export function decodeOffsets(bytes: Uint8Array): OffsetsBody {
   const reader = new ByteReader(bytes);
   const subscription = reader.string();
   const timeMs = reader.u64() - 1;
+  const cursorsAfter = reader.string();
+  const cursorsMax = reader.varint();
   const groups = Array.from({ length: bounded(reader.varint()) }, () => toGroupId(reader.u32()));
   reader.done();
-  return { groups, subscription, timeMs };
+  return { groups, subscription, timeMs, cursorsAfter, cursorsMax };
 }
 
 export function encodeOffsetsAnswer(answers: readonly GroupOffsets[]): Uint8Array {

@@ -4,10 +4,12 @@
 import { BrokerError } from "../base/errors.ts";
 import type { Clock } from "../base/clock.ts";
 import type { GroupId } from "../base/ids.ts";
-import { FETCH_WAIT_MS_MAX } from "../base/limits.ts";
+import { FETCH_BATCH_OVERHEAD_BYTES, FETCH_ERROR_BYTES, FETCH_WAIT_MS_MAX } from "../base/limits.ts";
+import type { Pacer } from "../base/pacer.ts";
 import type { StreamMachine } from "../machine/stream/stream.ts";
 import type { ReplicaHost } from "../replica/host.ts";
 import type { Replica } from "../replica/replica.ts";
+import type { OffsetsBody } from "./forward-codec.ts";
 import { StreamReader } from "./stream-reader.ts";
 import { FROM_EARLIEST, FROM_LATEST, FROM_OFFSET, FROM_TIME, type FetchedBatch } from "./types.ts";
 
@@ -27,24 +29,29 @@ export type GroupOffsets = {
   readonly committedOffset: number;
   readonly metadata: string;
   readonly timeOffset: number;
+  /** As many subscriptions as were asked for. */
   readonly cursors: readonly CursorInfo[];
   readonly error: BrokerError | null;
 };
 
-/** Long polls that may wait at one time on one node. */
+/** Positions of long polls that may wait at one time on one node. */
 const WAITERS_MAX = 100_000;
+/** Long polls of one group that new records wake in one go. */
+const WAKES_PER_STEP = 256;
 
 export class LocalGroups {
   private readonly host: ReplicaHost;
   private readonly clock: Clock;
+  private readonly pacer: Pacer;
   private readonly reader: StreamReader;
   private readonly waiters = new Map<GroupId, Set<() => void>>();
   private waiting = 0;
 
-  constructor(host: ReplicaHost, clock: Clock) {
+  constructor(host: ReplicaHost, clock: Clock, pacer: Pacer) {
     this.host = host;
     this.clock = clock;
-    this.reader = new StreamReader(host);
+    this.pacer = pacer;
+    this.reader = new StreamReader(host, pacer);
   }
 
   /** New records of a group can be read: wakes its long polls. */
@@ -52,7 +59,16 @@ export class LocalGroups {
     const waiters = this.waiters.get(group);
     if (waiters === undefined) return;
     this.waiters.delete(group);
-    for (const wake of waiters) wake();
+    if (waiters.size <= WAKES_PER_STEP) for (const wake of waiters) wake();
+    else void this.wakeInSteps([...waiters]);
+  }
+
+  private async wakeInSteps(waiters: readonly (() => void)[]): Promise<void> {
+    for (let start = 0; start < waiters.length; start += WAKES_PER_STEP) {
+      for (const wake of waiters.slice(start, start + WAKES_PER_STEP)) wake();
+      // What is refused a turn goes on without one: somebody waits for each of these.
+      await Promise.resolve(this.pacer.turn()).catch(() => {});
+    }
   }
 
   /** Reads from groups that this node leads; waits for the first record of any of them if all are at their end. */
@@ -63,8 +79,11 @@ export class LocalGroups {
       const fetched: GroupFetched[] = [];
       let bytes = 0;
       for (const position of positions) {
+        const turn = this.pacer.turn();
+        if (turn !== null) await turn;
+        if (signal.aborted) throw callerLeft();
         const part = await this.read(position, Math.max(0, maxBytes - bytes), bytes === 0);
-        for (const batch of part.batches) bytes += batch.records.length;
+        bytes += fetchedBytes(part);
         fetched.push(part);
       }
       const waitMs = deadline - this.clock.monotonicMs();
@@ -73,9 +92,11 @@ export class LocalGroups {
     }
   }
 
-  /** Positions, committed offsets and sizes. Linearizable: a read barrier goes first. */
-  async offsets(groups: readonly GroupId[], subscription: string, timeMs: number): Promise<GroupOffsets[]> {
-    return Promise.all(groups.map((group) => this.groupOffsets(group, subscription, timeMs)));
+  /** Positions, committed offsets and sizes, of a few groups. Linearizable: a read barrier goes first. */
+  async offsets(question: OffsetsBody): Promise<GroupOffsets[]> {
+    const turn = this.pacer.turn();
+    if (turn !== null) await turn;
+    return Promise.all(question.groups.map((group) => this.groupOffsets(group, question)));
   }
 
   /** The replica that leads here, or the error that says who does. */
@@ -138,11 +159,15 @@ export class LocalGroups {
   }
 
   private waitForAny(positions: readonly { group: GroupId }[], waitMs: number, signal: AbortSignal): Promise<void> {
-    if (this.waiting >= WAITERS_MAX) throw new BrokerError("OVERLOADED", `${WAITERS_MAX} fetches wait on this node already`);
-    this.waiting += 1;
+    if (this.waiting + positions.length > WAITERS_MAX)
+      throw new BrokerError("OVERLOADED", `fetches of ${WAITERS_MAX} positions wait on this node already`);
+    this.waiting += positions.length;
+    let isAwake = false;
     return new Promise((resolve) => {
       const wake = (): void => {
-        this.waiting -= 1;
+        if (isAwake) return;
+        isAwake = true;
+        this.waiting -= positions.length;
         timer.cancel();
         signal.removeEventListener("abort", wake);
         for (const { group } of positions) this.waiters.get(group)?.delete(wake);
@@ -158,7 +183,7 @@ export class LocalGroups {
     });
   }
 
-  private async groupOffsets(group: GroupId, subscription: string, timeMs: number): Promise<GroupOffsets> {
+  private async groupOffsets(group: GroupId, { subscription, timeMs, cursorsAfter, cursorsMax }: OffsetsBody): Promise<GroupOffsets> {
     const replica = this.leading(group);
     if (replica instanceof BrokerError) return failedOffsets(replica);
     const confirmed = await new Promise<boolean>((resolve) => this.host.readBarrier(group, resolve));
@@ -172,10 +197,22 @@ export class LocalGroups {
       committedOffset: cursor?.offset ?? -1,
       metadata: cursor?.metadata ?? "",
       timeOffset: timeMs < 0 ? -1 : await this.reader.offsetOfTime(replica, timeMs),
-      cursors: machine.listCursors(),
+      cursors: cursorsMax === 0 ? [] : machine.listCursors(cursorsAfter, cursorsMax),
       error: null,
     };
   }
+}
+
+/** Reading goes no further for somebody who is gone, or work would pile up that nobody waits for. */
+export function callerLeft(): BrokerError {
+  return new BrokerError("TIMEOUT", "the caller's time was up before everything was read");
+}
+
+/** What a part of a Fetch answer counts for. */
+export function fetchedBytes({ batches, error }: GroupFetched): number {
+  let bytes = error === null ? 0 : FETCH_ERROR_BYTES;
+  for (const { records } of batches) bytes += records.length + FETCH_BATCH_OVERHEAD_BYTES;
+  return bytes;
 }
 
 function noLongerHeld(offset: number, { startOffset, endOffset }: StreamMachine): BrokerError {

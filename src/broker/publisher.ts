@@ -4,7 +4,7 @@ import { BrokerError } from "../base/errors.ts";
 import { BATCH_BYTES_MAX, BATCH_RECORDS_MAX } from "../base/limits.ts";
 import type { PayloadMemory } from "../base/payload-memory.ts";
 import type { TopicRow } from "../machine/catalog/catalog.ts";
-import { RECORDS_HEADER_BYTES, scanRecordBatch, writeRecordsHeader } from "../machine/stream/records-codec.ts";
+import { BATCH_TOO_MANY, RECORDS_HEADER_BYTES, scanRecordBatch, writeRecordsHeader } from "../machine/stream/records-codec.ts";
 import { STREAM_DUPLICATE, STREAM_FENCED, STREAM_OK, STREAM_OUT_OF_SEQUENCE, STREAM_PRODUCER_UNKNOWN } from "../machine/stream/codes.ts";
 import { ENTRY_RECORDS } from "../raft/types.ts";
 import type { Router } from "./router.ts";
@@ -70,10 +70,10 @@ function checkBatch(call: PublishCall): number | BrokerError {
     );
   }
   const count = scanRecordBatch(call.records, 0, call.records.length);
+  if (count === BATCH_TOO_MANY)
+    return new BrokerError("BATCH_TOO_LARGE", `the batch has more than ${BATCH_RECORDS_MAX} records, or fields that are none`);
   if (count < 0) return new BrokerError("MALFORMED_BATCH", "the record batch is not a RecordBatch message");
   if (count === 0) return new BrokerError("MALFORMED_BATCH", "the record batch has no records");
-  if (count > BATCH_RECORDS_MAX)
-    return new BrokerError("BATCH_TOO_LARGE", `the batch has ${count} records, ${BATCH_RECORDS_MAX} are allowed`);
   if (call.count !== 0 && call.count !== count)
     return new BrokerError("COUNT_MISMATCH", `the batch holds ${count} records, the request says ${call.count}`);
   return count;

@@ -4,6 +4,7 @@
 import { BrokerError } from "../base/errors.ts";
 import type { Clock } from "../base/clock.ts";
 import { CATALOG_GROUP, type GroupId, type NodeId } from "../base/ids.ts";
+import { WAITING_BYTES_MAX, WAITING_MAX } from "../base/limits.ts";
 import { ENTRY_COMMAND, ENTRY_RECORDS, type EntryKind } from "../raft/types.ts";
 import type { ReplicaHost } from "../replica/host.ts";
 import { HOST_DISK_FULL, HOST_LOST, HOST_NO_GROUP, HOST_NOT_LEADER, HOST_OVERLOADED, HOST_STOPPING } from "../replica/types.ts";
@@ -13,8 +14,6 @@ import type { Leaders } from "./leaders.ts";
 import { ByteReader, ByteWriter } from "../base/bytes.ts";
 
 export const OP_PROPOSE = 1;
-/** Requests that wait for a leader, per node. */
-const WAITING_MAX = 100_000;
 /** How long a request waits for an election before it fails with NO_LEADER. */
 export const LEADER_WAIT_MS = 5_000;
 /** A node that says it does not lead is asked again at the earliest after so long, unless news come first. */
@@ -23,7 +22,13 @@ const RETRY_MS = 20;
 /** `code` is the machine's reply. `error` is set when there was none. */
 export type ProposeOutcome = (error: BrokerError | null, code: number, value: number, detail: Uint8Array | null) => void;
 
-type Attempt = { readonly run: (leader: NodeId) => void; readonly fail: (error: BrokerError) => void; readonly deadlineMs: number };
+type Attempt = {
+  readonly run: (leader: NodeId) => void;
+  readonly fail: (error: BrokerError) => void;
+  readonly deadlineMs: number;
+  /** Memory that it holds. */
+  readonly bytes: number;
+};
 
 export type RouterComponents = {
   readonly nodeId: NodeId;
@@ -37,6 +42,7 @@ export class Router {
   private forwarder: Forwarder | null = null;
   private readonly waiting = new Map<GroupId, Attempt[]>();
   private waitingCount = 0;
+  private waitingBytes = 0;
   private sweepScheduled = false;
 
   constructor(components: RouterComponents) {
@@ -65,7 +71,7 @@ export class Router {
     // Whoever waits for this group goes first: the order of a producer's batches is kept.
     if (leader !== 0 && !this.waiting.has(group)) run(leader);
     else if (direct) outcome(leader === 0 ? noLeader(group) : notLeader(leader), 0, 0, null);
-    else this.wait(group, { run, fail: (error) => outcome(error, 0, 0, null), deadlineMs });
+    else this.wait(group, { run, fail: (error) => outcome(error, 0, 0, null), deadlineMs, bytes: payload.length });
   }
 
   /** Proposes a catalog command. */
@@ -78,7 +84,7 @@ export class Router {
     const known = this.leaderOf(group);
     if (known !== 0) return known;
     return new Promise((resolve, reject) => {
-      this.wait(group, { run: resolve, fail: reject, deadlineMs: this.components.clock.monotonicMs() + waitMs });
+      this.wait(group, { run: resolve, fail: reject, deadlineMs: this.components.clock.monotonicMs() + waitMs, bytes: 0 });
     });
   }
 
@@ -123,7 +129,7 @@ export class Router {
   ): void {
     this.components.host.propose(group, kind, payload, (code, value, detail) => {
       if (code >= 0) outcome(null, code, value, detail);
-      else this.refused(group, code, direct, deadlineMs, run, outcome);
+      else this.refused(group, code, payload.length, direct, deadlineMs, run, outcome);
     });
   }
 
@@ -140,19 +146,21 @@ export class Router {
     this.forwarder!.call(leader, OP_PROPOSE, [header, payload], (error, body) => {
       if (error !== null) {
         // NO_LEADER here means that the frame never left: as good as not tried.
-        if (error.code === "NO_LEADER") this.wait(group, { run, fail: (failure) => outcome(failure, 0, 0, null), deadlineMs });
+        if (error.code === "NO_LEADER")
+          this.wait(group, { run, fail: (failure) => outcome(failure, 0, 0, null), deadlineMs, bytes: payload.length });
         else outcome(error, 0, 0, null);
         return;
       }
       const { code, value, detail } = decodeOutcome(body);
       if (code >= 0) outcome(null, code, value, detail);
-      else this.refused(group, code, false, deadlineMs, run, outcome);
+      else this.refused(group, code, payload.length, false, deadlineMs, run, outcome);
     });
   }
 
   private refused(
     group: GroupId,
     code: number,
+    bytes: number,
     direct: boolean,
     deadlineMs: number,
     run: (leader: NodeId) => void,
@@ -162,7 +170,7 @@ export class Router {
       case HOST_NOT_LEADER:
       case HOST_NO_GROUP:
         if (direct) outcome(notLeader(this.leaderOf(group)), 0, 0, null);
-        else this.wait(group, { run, fail: (error) => outcome(error, 0, 0, null), deadlineMs });
+        else this.wait(group, { run, fail: (error) => outcome(error, 0, 0, null), deadlineMs, bytes });
         return;
       case HOST_OVERLOADED:
         outcome(new BrokerError("OVERLOADED", "too much of this partition is not yet committed; slow down"), 0, 0, null);
@@ -187,14 +195,15 @@ export class Router {
   }
 
   private wait(group: GroupId, attempt: Attempt): void {
-    if (this.waitingCount >= WAITING_MAX) {
-      attempt.fail(new BrokerError("OVERLOADED", `${WAITING_MAX} requests wait for a leader on this node already`));
+    if (this.waitingCount >= WAITING_MAX || (this.waitingBytes > 0 && this.waitingBytes + attempt.bytes > WAITING_BYTES_MAX)) {
+      attempt.fail(new BrokerError("OVERLOADED", "too many requests wait for a leader on this node already"));
       return;
     }
     let attempts = this.waiting.get(group);
     if (attempts === undefined) this.waiting.set(group, (attempts = []));
     attempts.push(attempt);
     this.waitingCount += 1;
+    this.waitingBytes += attempt.bytes;
     if (!this.sweepScheduled) {
       this.sweepScheduled = true;
       this.components.clock.schedule(RETRY_MS, () => this.sweep());
@@ -206,16 +215,30 @@ export class Router {
     const attempts = this.waiting.get(group);
     if (leader === 0 || attempts === undefined) return;
     this.waiting.delete(group);
-    this.waitingCount -= attempts.length;
-    for (const attempt of attempts) attempt.run(leader);
+    let at = 0;
+    while (at < attempts.length) {
+      const attempt = attempts[at++]!;
+      this.left(attempt);
+      attempt.run(leader);
+      // It came back at once, so the way to the leader is blocked: the others stay in line behind it, untried.
+      const again = this.waiting.get(group);
+      if (again === undefined) continue;
+      for (; at < attempts.length; at++) again.push(attempts[at]!);
+    }
+  }
+
+  private left(attempt: Attempt): void {
+    this.waitingCount -= 1;
+    this.waitingBytes -= attempt.bytes;
   }
 
   private sweep(): void {
     this.sweepScheduled = false;
     const now = this.components.clock.monotonicMs();
-    for (const [group, attempts] of this.waiting) {
+    // Those of now: whoever waits again by then is for the next round.
+    for (const [group, attempts] of [...this.waiting]) {
       const expired = attempts.filter((attempt) => attempt.deadlineMs <= now);
-      this.waitingCount -= expired.length;
+      for (const attempt of expired) this.left(attempt);
       const left = attempts.filter((attempt) => attempt.deadlineMs > now);
       if (left.length === 0) this.waiting.delete(group);
       else this.waiting.set(group, left);

@@ -1,6 +1,8 @@
 // Reads records by offset from the log of a group: from the sparse offset index to the entry, then forward, counting.
 
 import { BrokerError } from "../base/errors.ts";
+import { FETCH_BATCHES_MAX, FETCH_BATCH_OVERHEAD_BYTES, LOG_READ_ENTRIES_MAX } from "../base/limits.ts";
+import type { Pacer } from "../base/pacer.ts";
 import { isDamage } from "../log/errors.ts";
 import { readRecordsCount, recordsBody } from "../machine/stream/records-codec.ts";
 import type { OffsetRow } from "../machine/stream/offset-index.ts";
@@ -21,15 +23,17 @@ type Place = { readonly index: number; readonly offset: number };
 
 export class StreamReader {
   private readonly host: ReplicaHost;
+  private readonly pacer: Pacer;
   private readonly places = new WeakMap<Replica, Map<number, number>>();
 
-  constructor(host: ReplicaHost) {
+  constructor(host: ReplicaHost, pacer: Pacer) {
     this.host = host;
+    this.pacer = pacer;
   }
 
   /**
-   * Batches from the one that holds `offset` on, up to `endOffset` (committed) and about `maxBytes`; at least one. None
-   * only if a trim passed `offset` meanwhile.
+   * Batches from the one that holds `offset` on, up to `endOffset` (committed), about `maxBytes` with what frames them, and
+   * FETCH_BATCHES_MAX; at least one. None only if a trim passed `offset` meanwhile.
    */
   async read(replica: Replica, offset: number, endOffset: number, maxBytes: number): Promise<FetchedBatch[]> {
     const machine = replica.machine as StreamMachine;
@@ -47,9 +51,11 @@ export class StreamReader {
         const count = countOf(machine, entry);
         if (count > 0 && place.offset + count > offset) {
           const records = recordsBody(entry.payload);
-          if (batches.length > 0 && bytes + records.length > maxBytes) return this.remember(replica, batches, place);
+          const size = records.length + FETCH_BATCH_OVERHEAD_BYTES;
+          if (batches.length > 0 && (bytes + size > maxBytes || batches.length === FETCH_BATCHES_MAX))
+            return this.remember(replica, batches, place);
           batches.push({ baseOffset: place.offset, count, timeMs: entry.timestampMs, records });
-          bytes += records.length;
+          bytes += size;
         }
         place = { index: entry.index + 1, offset: place.offset + count };
         if (place.offset >= endOffset || bytes >= maxBytes) return this.remember(replica, batches, place);
@@ -103,9 +109,11 @@ export class StreamReader {
 
   /** At least one applied entry from `index` on: from memory if it is there, else from disk. Null when a trim passed `index`. */
   private async entries(replica: Replica, machine: StreamMachine, index: number, bytesMax: number): Promise<readonly Entry[] | null> {
+    const turn = this.pacer.turn();
+    if (turn !== null) await turn;
     const entries: Entry[] = [];
     let bytes = 0;
-    for (let at = index; at <= replica.applied && bytes < bytesMax; at++) {
+    for (let at = index; at <= replica.applied && bytes < bytesMax && entries.length < LOG_READ_ENTRIES_MAX; at++) {
       const entry = replica.cache.get(at);
       if (entry === undefined) break;
       entries.push(entry);

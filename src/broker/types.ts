@@ -146,6 +146,16 @@ export type SubscriptionInfo = {
   }[];
 };
 
+/** `after`: the last name of the page before; "" for the first page. At most `namesMax` subscriptions; 0: as many as fit. */
+export type ListSubscriptionsCall = { readonly vhost: string; readonly topic: string; readonly after: string; readonly namesMax: number };
+/** `next`: what the next page comes after; null at the end. */
+export type SubscriptionPage = { readonly subscriptions: readonly SubscriptionInfo[]; readonly next: string | null };
+
+export type TopicName = { readonly vhost: string; readonly name: string };
+/** In the order of vhost and name. `vhost` null: of all. `after`: the last topic of the page before. */
+export type ListTopicsCall = { readonly vhost: string | null; readonly after: TopicName | null; readonly topicsMax: number };
+export type TopicPage = { readonly topics: readonly TopicInfo[]; readonly hasMore: boolean };
+
 export type CreateTopicCall = {
   readonly vhost: string;
   readonly name: string;
@@ -195,7 +205,7 @@ export interface Broker {
   forgetNode(node: number, signal: AbortSignal): Promise<void>;
 
   createTopic(call: CreateTopicCall, signal: AbortSignal): Promise<{ topic: TopicInfo; created: boolean }>;
-  listTopics(vhost: string | null): readonly TopicInfo[];
+  listTopics(call: ListTopicsCall): TopicPage;
   describeTopic(
     vhost: string,
     name: string,
@@ -204,7 +214,7 @@ export interface Broker {
   updateTopic(vhost: string, name: string, config: Partial<TopicConfig>, signal: AbortSignal): Promise<TopicInfo>;
   expandTopic(vhost: string, name: string, partitions: number, signal: AbortSignal): Promise<TopicInfo>;
   deleteTopic(vhost: string, name: string, signal: AbortSignal): Promise<void>;
-  listSubscriptions(vhost: string, topic: string, signal: AbortSignal): Promise<readonly SubscriptionInfo[]>;
+  listSubscriptions(call: ListSubscriptionsCall, signal: AbortSignal): Promise<SubscriptionPage>;
   deleteSubscription(vhost: string, topic: string, name: string, signal: AbortSignal): Promise<void>;
 
   /** Group 0 is applied and led: calls can be served. */

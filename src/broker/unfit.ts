@@ -1,12 +1,12 @@
-// Which nodes are fit to lead, as they tell each other: no leader goes to one whose disk is full or slow, or that is still
-// being brought up to date, and no records go where most members have no room for them.
+// Which nodes are fit to lead, as they tell each other: no leader goes to one whose disk is full or slow, whose event loop
+// stalls, or that is still being brought up to date, and no records go where most members have no room for them.
 
 import { ByteReader, ByteWriter } from "../base/bytes.ts";
 import { nodeOfReplica, toNodeId, type NodeId, type ReplicaId } from "../base/ids.ts";
 import type { Fitness } from "../replica/fitness.ts";
 import type { Configuration } from "../raft/types.ts";
 
-const WORDS: readonly Fitness[] = ["fit", "full", "slow"];
+const WORDS: readonly Fitness[] = ["fit", "full", "slow", "stalled"];
 
 export class Unfit {
   private readonly self: NodeId;

@@ -138,7 +138,18 @@ export class AdminClient {
   }
 
   async listSubscriptions(topic: string, vhost = "", options: CallOptions = {}): Promise<readonly SubscriptionInfo[]> {
-    return (await this.call<{ subscriptions: SubscriptionInfo[] }>("ListSubscriptions", { topic, vhost }, options)).subscriptions;
+    const subscriptions: SubscriptionInfo[] = [];
+    let pageToken = "";
+    do {
+      const page = await this.call<{ subscriptions: SubscriptionInfo[]; nextPageToken: string }>(
+        "ListSubscriptions",
+        { topic, vhost, pageToken },
+        options,
+      );
+      subscriptions.push(...page.subscriptions);
+      pageToken = page.nextPageToken;
+    } while (pageToken !== "");
+    return subscriptions;
   }
 
   async deleteSubscription(topic: string, name: string, vhost = "", options: CallOptions = {}): Promise<void> {

@@ -2,6 +2,7 @@
 
 import { crc32 } from "node:zlib";
 import type { GroupId } from "../base/ids.ts";
+import { LOG_READ_ENTRIES_MAX } from "../base/limits.ts";
 import { Entry, type EntryKind } from "../raft/types.ts";
 import { LogReadError } from "./errors.ts";
 import type { Place } from "./group-log.ts";
@@ -26,7 +27,7 @@ export class SegmentReader {
     this.segments = segments;
   }
 
-  /** At least one entry from `first` on, and at most about `bytesMax`. */
+  /** At least one entry from `first` on, and at most about `bytesMax` and LOG_READ_ENTRIES_MAX: a read is decoded in one go. */
   read(group: GroupId, first: number, last: number, bytesMax: number, done: ReadDone): void {
     const state = this.table.groups.get(group);
     const start = state?.find(first);
@@ -40,34 +41,40 @@ export class SegmentReader {
       done(new LogReadError("UNWRITTEN", `entry ${first} of group ${group} is still being written`), []);
       return;
     }
-    let run: Place[] = [start];
-    const runs: Place[][] = [run];
+    let span = new Span(start, bytesMax);
+    const spans = [span];
     let bytes = start.length;
-    const limit = Math.min(last, state.lastIndex);
+    let { segment } = start;
+    let writtenTo = this.writtenTo(segment);
+    const limit = Math.min(last, state.lastIndex, first + LOG_READ_ENTRIES_MAX - 1);
     for (let index = first + 1; index <= limit; index++) {
       const place = state.find(index);
-      if (place === undefined || place.position >= this.writtenTo(place.segment) || bytes + place.length > bytesMax) break;
+      if (place === undefined || bytes + place.length > bytesMax) break;
+      if (place.segment !== segment) {
+        ({ segment } = place);
+        writtenTo = this.writtenTo(segment);
+      }
+      if (place.position >= writtenTo) break;
       bytes += place.length;
-      if (fits(run, place, bytesMax)) run.push(place);
-      else if (runs.length === READ_RUNS_MAX) break;
-      else runs.push((run = [place]));
+      if (span.add(place)) continue;
+      if (spans.length === READ_RUNS_MAX) break;
+      spans.push((span = new Span(place, bytesMax)));
     }
-    if (runs.length === 1) this.readPlaces(group, first, run, done);
-    else this.readRuns(group, first, runs, done);
+    if (spans.length === 1) this.readPlaces(group, first, span.places, done);
+    else this.readRuns(group, first, spans, done);
   }
 
   /** As many of these entries of one file as one read takes, at least the first; none when that is still being written. */
   readSome(group: GroupId, wanted: readonly (Place & { readonly index: number })[], bytesMax: number): Promise<readonly Entry[]> {
     const writtenTo = this.writtenTo(wanted[0]!.segment);
     if (wanted[0]!.position >= writtenTo) return Promise.resolve([]);
-    const places: Place[] = [wanted[0]!];
+    const span = new Span(wanted[0]!, bytesMax);
     for (let at = 1; at < wanted.length; at++) {
       const place = wanted[at]!;
-      if (place.index !== wanted[0]!.index + at || place.position >= writtenTo || !fits(places, place, bytesMax)) break;
-      places.push(place);
+      if (place.index !== wanted[0]!.index + at || place.position >= writtenTo || !span.add(place)) break;
     }
     return new Promise((resolve, reject) =>
-      this.readPlaces(group, wanted[0]!.index, places, (error, entries) => (error === null ? resolve(entries) : reject(error))),
+      this.readPlaces(group, wanted[0]!.index, span.places, (error, entries) => (error === null ? resolve(entries) : reject(error))),
     );
   }
 
@@ -82,19 +89,19 @@ export class SegmentReader {
   }
 
   /** Consecutive entries from `first` on that lie apart, because those of other groups are in between: all read at once. */
-  private readRuns(group: GroupId, first: number, runs: readonly (readonly Place[])[], done: ReadDone): void {
+  private readRuns(group: GroupId, first: number, runs: readonly Span[], done: ReadDone): void {
     const parts: (readonly Entry[])[] = [];
     let open = runs.length;
     let failure: Error | null = null;
     let index = first;
-    for (const [at, run] of runs.entries()) {
-      this.readPlaces(group, index, run, (error, entries) => {
+    for (const [at, { places }] of runs.entries()) {
+      this.readPlaces(group, index, places, (error, entries) => {
         failure ??= error;
         parts[at] = entries;
         open -= 1;
         if (open === 0) done(failure, failure === null ? parts.flat() : []);
       });
-      index += run.length;
+      index += places.length;
     }
   }
 
@@ -113,13 +120,29 @@ export class SegmentReader {
 }
 
 /** The index leads to the records; how many of them one read takes depends on how they lie. */
-function fits(places: readonly Place[], next: Place, bytesMax: number): boolean {
-  const start = places[0]!;
-  const before = places[places.length - 1]!;
-  let bytes = next.length;
-  for (const { length } of places) bytes += length;
-  const span = next.position + next.length - start.position;
-  return next.segment === start.segment && next.position > before.position && bytes <= bytesMax && span <= 2 * bytes + READ_WASTE_BYTES;
+class Span {
+  readonly places: Place[];
+  private readonly bytesMax: number;
+  private bytes: number;
+
+  constructor(first: Place, bytesMax: number) {
+    this.places = [first];
+    this.bytes = first.length;
+    this.bytesMax = bytesMax;
+  }
+
+  /** False when the read ends before `next`. */
+  add(next: Place): boolean {
+    const { places } = this;
+    const start = places[0]!;
+    const bytes = this.bytes + next.length;
+    const length = next.position + next.length - start.position;
+    if (next.segment !== start.segment || next.position <= places[places.length - 1]!.position) return false;
+    if (bytes > this.bytesMax || length > 2 * bytes + READ_WASTE_BYTES || places.length === LOG_READ_ENTRIES_MAX) return false;
+    places.push(next);
+    this.bytes = bytes;
+    return true;
+  }
 }
 
 function decode(

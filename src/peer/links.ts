@@ -71,7 +71,8 @@ type Peer = {
   readonly dialing: Set<Channel>;
   failures: number;
   heardBytes: number;
-  heardMs: number;
+  /** Rounds of pings that this node made since it last heard of the peer: what it slept through does not count. */
+  silentRounds: number;
   sentFrames: number;
 };
 
@@ -83,7 +84,6 @@ export class PeerLinks implements PeerTransport {
   private readonly strangers = new Set<Connection>();
   private readonly complaints = new Map<string, number>();
   private pingTimer: Timer | null = null;
-  private lastPingMs = 0;
   private isClosed = false;
 
   constructor(settings: LinkSettings, components: LinkComponents) {
@@ -345,7 +345,7 @@ export class PeerLinks implements PeerTransport {
     }
     peer.main = { connection, hello };
     peer.heardBytes = connection.receivedBytes;
-    peer.heardMs = this.components.clock.monotonicMs();
+    peer.silentRounds = 0;
     this.components.handler.onUp(peer.id, hello);
     this.reach(peer); // The bulk connection follows.
   }
@@ -375,27 +375,23 @@ export class PeerLinks implements PeerTransport {
   }
 
   private schedulePing(): void {
-    const interval = this.settings.livenessTimeoutMs / PINGS_PER_TIMEOUT;
-    this.lastPingMs = this.components.clock.monotonicMs();
-    this.pingTimer = this.components.clock.schedule(interval, () => {
-      const now = this.components.clock.monotonicMs();
-      // After a stall of our own, what the peers sent meanwhile lies unread: look at it first.
-      if (now - this.lastPingMs > 2 * interval) this.components.clock.defer(() => this.pingAll());
-      else this.pingAll();
+    this.pingTimer = this.components.clock.schedule(this.settings.livenessTimeoutMs / PINGS_PER_TIMEOUT, () => {
+      // What the peers sent while this node was at something else lies unread: it is looked at first.
+      this.components.clock.defer(() => this.pingAll());
       if (!this.isClosed) this.schedulePing();
     });
   }
 
+  /** After a stall of our own, however long, one round: the peers may have been as silent because they stalled with us. */
   private pingAll(): void {
-    const now = this.components.clock.monotonicMs();
     for (const peer of this.peers.values()) {
       const connection = peer.main?.connection;
       if (connection === undefined) continue;
       if (connection.receivedBytes !== peer.heardBytes) {
         peer.heardBytes = connection.receivedBytes;
-        peer.heardMs = now;
-      } else if (now - peer.heardMs > this.settings.livenessTimeoutMs) {
-        connection.close(`nothing was heard for ${Math.round(now - peer.heardMs)} ms`);
+        peer.silentRounds = 0;
+      } else if (++peer.silentRounds >= PINGS_PER_TIMEOUT) {
+        connection.close(`nothing was heard for ${this.settings.livenessTimeoutMs} ms`);
         continue;
       }
       if (connection.sentFrames === peer.sentFrames) connection.send(TYPE_PING, []);
@@ -425,7 +421,7 @@ function newPeer(id: NodeId, host: string, port: number): Peer {
     dialing: new Set(),
     failures: 0,
     heardBytes: 0,
-    heardMs: 0,
+    silentRounds: 0,
     sentFrames: 0,
   };
 }

@@ -10,10 +10,11 @@ import { ENTRY_COMMAND, ENTRY_CONFIGURATION, ENTRY_NOOP, ENTRY_RECORDS, type Ent
 import type { Replica } from "./replica.ts";
 import type { HostEvents, ProposeDone } from "./types.ts";
 
-/** Milliseconds of applying before the loop lets sockets and timers in. */
-const SLICE_MS = 8;
 /** Payload bytes of one read when the machine is behind the cache: after a restart, mostly. */
-const READ_BYTES = 4 * 1024 * 1024;
+const READ_BYTES = 1024 * 1024;
+/** Entries between two looks at the clock. A command of the catalog can touch every partition of a topic. */
+const STRIDE = 16;
+const STRIDE_CATALOG = 1;
 
 export type ApplierComponents = {
   readonly clock: Clock;
@@ -37,27 +38,26 @@ export class Applier implements Effects {
     this.components = components;
   }
 
-  /** Applies what is committed, for a slice of time; false when something is left for a later turn. */
-  run(replica: Replica): boolean {
-    if (replica.reading || replica.closed) return true;
+  /** Applies what is committed, at least a little, until `deadlineMs`. */
+  run(replica: Replica, deadlineMs: number): void {
+    if (replica.reading || replica.closed) return;
     const { clock, events } = this.components;
-    const deadline = clock.monotonicMs() + SLICE_MS;
+    const stride = replica.descriptor.kind === "catalog" ? STRIDE_CATALOG : STRIDE;
     this.replica = replica;
     this.endOffset = -1;
     this.catalogChanged = false;
     let count = 0;
     while (replica.applied < replica.committedTo) {
-      const entry = replica.cache.get(replica.applied + 1);
+      const entry = replica.fromDisk.take(replica.applied + 1) ?? replica.cache.get(replica.applied + 1);
       if (entry === undefined) {
         this.read(replica);
         break;
       }
       this.apply(replica, entry);
       count += 1;
-      if ((count & 63) === 0 && clock.monotonicMs() > deadline) break;
+      if (count % stride === 0 && clock.monotonicMs() > deadlineMs) break;
     }
     this.applied(replica, events);
-    return replica.applied === replica.committedTo || replica.reading;
   }
 
   reply(code: number, value: number, detail: Uint8Array | null): void {
@@ -113,7 +113,7 @@ export class Applier implements Effects {
     if (this.done !== null) this.reply(0, 0, null);
   }
 
-  /** Reads the next entries from disk; they are applied as they come, without going through the cache. */
+  /** Reads the next entries from disk; they are applied in the turns that follow, without going through the cache. */
   private read(replica: Replica): void {
     replica.reading = true;
     const first = replica.applied + 1;
@@ -127,13 +127,7 @@ export class Applier implements Effects {
         return;
       }
       // A snapshot may have arrived meanwhile; then these entries are history.
-      if (replica.applied + 1 === first) {
-        this.replica = replica;
-        this.endOffset = -1;
-        this.catalogChanged = false;
-        for (const entry of entries) this.apply(replica, entry);
-        this.applied(replica, this.components.events);
-      }
+      if (replica.applied + 1 === first) replica.fromDisk.put(entries);
       this.components.touched(replica);
     });
   }

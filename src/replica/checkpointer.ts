@@ -38,17 +38,17 @@ export class Checkpointer {
     this.failed = components.failed;
   }
 
-  /** Called after applying. Starts at most one save per group. */
-  consider(replica: Replica): void {
-    if (replica.checkpointing) return;
-    const due =
-      replica.appliedBytesSinceCheckpoint >= this.settings.checkpointBytes ||
-      replica.appliedEntriesSinceCheckpoint >= this.settings.checkpointEntries;
+  /** A save should begin: there is none under way, and enough was applied since the last one. */
+  isDue(replica: Replica): boolean {
     const newest = replica.checkpointIndexes[replica.checkpointIndexes.length - 1] ?? 0;
+    if (replica.checkpointing || replica.applied <= newest) return false;
     // A trim can free the log only up to a checkpoint at or below it.
     const behindTrim = replica.releaseTo > newest && replica.releaseTo <= replica.applied && replica.appliedEntriesSinceCheckpoint >= 16;
-    if (due || behindTrim) void this.save(replica);
-    else this.cut(replica);
+    return (
+      behindTrim ||
+      replica.appliedBytesSinceCheckpoint >= this.settings.checkpointBytes ||
+      replica.appliedEntriesSinceCheckpoint >= this.settings.checkpointEntries
+    );
   }
 
   /** Saves the state now if it moved since the last one. Resolves when it is in the store. */
@@ -99,7 +99,8 @@ export class Checkpointer {
   }
 
   /** Cuts the log at the newest checkpoint at or below what neither the machine needs nor a follower that got a snapshot. */
-  private cut(replica: Replica): void {
+  cut(replica: Replica): void {
+    if (replica.checkpointing) return;
     const indexes = replica.checkpointIndexes;
     const released = replica.descriptor.kind === "catalog" ? (indexes[indexes.length - 2] ?? 0) : replica.releaseTo;
     const target = Math.min(released, this.pinned(replica));

@@ -1,22 +1,31 @@
-// Whether this node's disk lets it lead. Near its end nothing more is taken in, so that what frees space can still run;
-// a disk that does not finish its writes makes everybody wait for a leader who need not be here.
+// Whether this node is fit to lead. Near the end of its disk nothing more is taken in, so that what frees space can still
+// run; a disk that does not finish its writes, or a process that gets to nothing, makes everybody wait for a leader who need
+// not be here.
 
 import type { Clock, Timer } from "../base/clock.ts";
 import type { Logger } from "../base/logger.ts";
 
-export type Fitness = "fit" | "full" | "slow";
+export type Fitness = "fit" | "full" | "slow" | "stalled";
 
 const EVERY_MS = 500;
-/** A node is slow until its writes were quick for so long. */
+/** A node is slow until its writes, and stalled until its event loop, were quick for so long. */
 const QUICK_AGAIN_MS = 10_000;
 /** Space is there again only well above the watermark, or a node would swing to and fro. */
 const SPACE_AGAIN = 1.25;
+
+const REASONS = {
+  full: "the disk is nearly full",
+  slow: "the disk does not finish its writes in time",
+  stalled: "the event loop is late, again and again",
+} as const;
 
 export type FitnessSettings = {
   /** Free bytes of the disk below which it counts as full; 0: never. */
   readonly watermarkBytes: number;
   /** A write that takes longer makes the disk a slow one. */
   readonly slowWriteMs: number;
+  /** A node whose event loop is later than this, again and again, is stalled: near an election timeout others replace it. */
+  readonly stallMs: number;
 };
 
 export type FitnessComponents = {
@@ -25,6 +34,8 @@ export type FitnessComponents = {
   readonly freeBytes: () => Promise<number>;
   /** How long the longest write under way has taken so far; 0 = none is. */
   readonly oldestWriteMs: () => number;
+  /** The 99th percentile of the event loop's delay over the last seconds. */
+  readonly loopDelayMs: () => number;
   readonly changed: (fitness: Fitness) => void;
 };
 
@@ -34,7 +45,9 @@ export class FitnessWatch {
   private current: Fitness = "fit";
   private isFull = false;
   private slowUntilMs = 0;
+  private stalledUntilMs = 0;
   private timer: Timer | null = null;
+  private roundMs = 0;
   private looking = false;
   private stopped = false;
 
@@ -46,9 +59,16 @@ export class FitnessWatch {
   /** Resolves after the first look at the disk: a node must not begin as a fit one that is not. */
   async start(): Promise<void> {
     await this.look();
+    this.roundMs = this.components.clock.monotonicMs();
     const round = (): void => {
-      const { clock, oldestWriteMs } = this.components;
-      if (oldestWriteMs() > this.settings.slowWriteMs) this.slowUntilMs = clock.monotonicMs() + QUICK_AGAIN_MS;
+      const { clock, oldestWriteMs, loopDelayMs } = this.components;
+      const { slowWriteMs, stallMs } = this.settings;
+      const nowMs = clock.monotonicMs();
+      // After a stall of the process a write may have ended long ago without its knowing: the next round tells.
+      const isLate = nowMs - this.roundMs > 2 * EVERY_MS;
+      this.roundMs = nowMs;
+      if (!isLate && oldestWriteMs() > slowWriteMs) this.slowUntilMs = nowMs + QUICK_AGAIN_MS;
+      if (loopDelayMs() > stallMs) this.stalledUntilMs = nowMs + QUICK_AGAIN_MS;
       this.judge();
       // A file system that does not answer says nothing, and must not keep the time of writes from being looked at.
       if (!this.looking) void this.look();
@@ -77,11 +97,12 @@ export class FitnessWatch {
 
   private judge(): void {
     const { clock, logger, changed } = this.components;
-    const next = this.isFull ? "full" : clock.monotonicMs() < this.slowUntilMs ? "slow" : "fit";
+    const nowMs = clock.monotonicMs();
+    const next = this.isFull ? "full" : nowMs < this.slowUntilMs ? "slow" : nowMs < this.stalledUntilMs ? "stalled" : "fit";
     if (next === this.current || this.stopped) return;
     this.current = next;
-    if (next === "fit") logger.info({}, "the disk is fit again: this node may lead");
-    else logger.warn({ disk: next }, "the disk is not fit: leaders move away");
+    if (next === "fit") logger.info({}, "the node is fit again: it may lead");
+    else logger.warn({ fitness: next, reason: REASONS[next] }, "the node is not fit to lead: leaders move away");
     changed(next);
   }
 }

@@ -8,6 +8,7 @@ import type { Clock, Timer } from "../base/clock.ts";
 import { CATALOG_GROUP, nodeOfReplica, type GroupId, type NodeId, type ReplicaId } from "../base/ids.ts";
 import type { Logger } from "../base/logger.ts";
 import type { Random } from "../base/prng.ts";
+import type { Worked } from "../base/work.ts";
 import type { LogWatcher, SharedLog } from "../log/types.ts";
 import type { Machine } from "../machine/machine.ts";
 import { decodeRaftFrame } from "../peer/frames.ts";
@@ -25,6 +26,7 @@ import {
   type EntryKind,
 } from "../raft/types.ts";
 import { Applier } from "./applier.ts";
+import { ApplyQueue } from "./apply-queue.ts";
 import { CatchUps } from "./catch-up.ts";
 import { Checkpointer } from "./checkpointer.ts";
 import { Elections } from "./elections.ts";
@@ -69,7 +71,11 @@ export type HostComponents = {
   readonly events: HostEvents;
   readonly machineOf: (kind: MachineKind) => Machine;
   readonly crc32: (bytes: Uint8Array) => number;
+  readonly worked?: Worked;
 };
+
+/** Milliseconds of one turn for applying and saving, of all groups together, before the loop lets sockets and timers in. */
+const SLICE_MS = 8;
 
 export class ReplicaHost {
   readonly settings: HostSettings;
@@ -78,7 +84,7 @@ export class ReplicaHost {
   private readonly catalogLane: Lane;
   private readonly dataLane: Lane;
   private readonly outbox: Outbox;
-  private readonly applier: Applier;
+  private readonly applyQueue: ApplyQueue;
   private readonly checkpointer: Checkpointer;
   private readonly snapshots: Snapshots;
   /** Who lags, and what they are sent. */
@@ -94,8 +100,9 @@ export class ReplicaHost {
   /** Whether some leader still brings the node up to date: until then it gets no leaders. */
   isBehind: (node: NodeId) => boolean = () => false;
   private dirty: Replica[] = [];
-  private toApply: Replica[] = [];
   private turnScheduled = false;
+  /** Terms that groups entered here since the start, and with a leader known: elections, as this node saw them. */
+  termsBegun = 0;
   private inTurn = false;
   private tickDue = false;
   private tickTimer: Timer | null = null;
@@ -120,7 +127,7 @@ export class ReplicaHost {
     this.catalogLane = lane(components.catalogLog);
     this.dataLane = lane(components.dataLog);
     this.outbox = new Outbox(components.transport, (group, to) => this.unreachable(group, to));
-    this.applier = new Applier({ clock, logOf, events, touched, damaged: (replica, reason) => this.damaged(replica, reason, true) });
+    const applier = new Applier({ clock, logOf, events, touched, damaged: (replica, reason) => this.damaged(replica, reason, true) });
     this.checkpointer = new Checkpointer(settings, {
       store: components.store,
       logOf,
@@ -128,6 +135,7 @@ export class ReplicaHost {
       clock,
       failed: (error) => events.fatal(error),
     });
+    this.applyQueue = new ApplyQueue({ clock, applier, checkpointer: this.checkpointer, worked: components.worked ?? ((): void => {}) });
     this.recovery = new Recovery(settings.catchUpBytesPerSecond, { clock });
     this.snapshots = new Snapshots({
       ...components,
@@ -355,7 +363,9 @@ export class ReplicaHost {
   onFrame(from: NodeId, lane: PeerLane, frame: Uint8Array): void {
     switch (lane) {
       case LANE_RAFT:
+        const beganMs = this.components.clock.monotonicMs();
         decodeRaftFrame(frame, (group, message) => this.receive(from, group, message));
+        this.components.worked?.("raft messages of a peer", beganMs);
         return;
       case LANE_FORWARD:
         this.components.events.forwarded(from, frame);
@@ -446,27 +456,32 @@ export class ReplicaHost {
     this.turnScheduled = true;
     this.components.clock.defer(() => {
       this.turnScheduled = false;
-      this.turn();
+      this.turn(true);
     });
   }
 
-  private turn(): void {
+  /**
+   * Only a turn that comes after all that has arrived (`inputsRead`) may tick: after a stall the heartbeats that lie unread go
+   * first, and however long it was, it counts as one tick.
+   */
+  private turn(inputsRead = false): void {
     if (this.inTurn || this.stopping) return;
     this.inTurn = true;
-    if (this.tickDue) this.tick();
+    if (this.tickDue && inputsRead) this.tick();
+    const deadlineMs = this.components.clock.monotonicMs() + SLICE_MS;
     // Applying may give a core more to say (a single voter commits its own entries): a few rounds, then the next turn.
     for (let round = 0; round < 4 && (this.dirty.length > 0 || round === 0); round++) {
       this.collectAll();
       this.outbox.flush(false);
       this.catalogLane.start();
       this.dataLane.start();
-      this.applyAll();
+      this.applyQueue.run(deadlineMs);
     }
     this.elections.pump();
     // Who published hears of a commit before the followers do.
     this.outbox.flush(true);
     this.inTurn = false;
-    if (this.dirty.length > 0 || this.toApply.length > 0) this.requestTurn();
+    if (this.dirty.length > 0 || !this.applyQueue.isEmpty || this.tickDue) this.requestTurn();
   }
 
   private tick(): void {
@@ -505,6 +520,7 @@ export class ReplicaHost {
   private collectAll(): void {
     const dirty = this.dirty;
     this.dirty = [];
+    const beganMs = this.components.clock.monotonicMs();
     const nowMs = this.components.clock.wallMs();
     for (const replica of dirty) {
       replica.dirty = false;
@@ -515,10 +531,11 @@ export class ReplicaHost {
       }
       this.collect(replica, nowMs);
     }
+    this.components.worked?.("collecting what groups have to write and to send", beganMs);
   }
 
   private collect(replica: Replica, nowMs: number): void {
-    replica.flushProposals(nowMs);
+    if (replica.flushProposals(nowMs)) this.note(replica);
     if (replica.raft.hasReady()) {
       const ready = replica.raft.ready();
       if (ready.snapshot !== null) this.snapshots.install(replica, ready.snapshot);
@@ -533,24 +550,7 @@ export class ReplicaHost {
       if (ready.reads.length > 0 || ready.readsDropped.length > 0) replica.readsConfirmed(ready.reads, ready.readsDropped);
     }
     this.noticeLeader(replica);
-    if (replica.applied < replica.committedTo && !replica.applying) {
-      replica.applying = true;
-      this.toApply.push(replica);
-    }
-  }
-
-  private applyAll(): void {
-    const replicas = this.toApply;
-    this.toApply = [];
-    for (const replica of replicas) {
-      replica.applying = false;
-      if (replica.closed) continue;
-      if (!this.applier.run(replica)) {
-        replica.applying = true;
-        this.toApply.push(replica);
-      }
-      this.checkpointer.consider(replica);
-    }
+    this.applyQueue.add(replica);
   }
 
   private noticeLeader(replica: Replica): void {
@@ -559,6 +559,7 @@ export class ReplicaHost {
     if (replica.wasLeader && !isLeader) replica.leadershipLost();
     replica.wasLeader = isLeader;
     if (leader === replica.knownLeader && replica.raft.term === replica.knownTerm) return;
+    if (replica.raft.term !== replica.knownTerm) this.termsBegun += 1;
     replica.knownLeader = leader;
     replica.knownTerm = replica.raft.term;
     this.components.events.leaderChanged(replica.group, leader, replica.raft.term);

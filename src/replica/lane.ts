@@ -2,7 +2,7 @@
 // is under way is the next batch, so group commit needs no timer. There are two lanes: the catalog's, which goes first,
 // and everybody else's.
 
-import { LOG_WRITE_BYTES_MAX } from "../base/limits.ts";
+import { LOG_WRITE_BYTES_MAX, LOG_WRITE_ENTRIES_MAX } from "../base/limits.ts";
 import type { GroupWrite, SharedLog } from "../log/types.ts";
 import type { Message, Ready } from "../raft/types.ts";
 import type { Replica } from "./replica.ts";
@@ -18,6 +18,7 @@ class Batch {
   readonly writes: GroupWrite[] = [];
   readonly afters: After[] = [];
   bytes = 0;
+  entries = 0;
   sync = false;
 }
 
@@ -53,9 +54,9 @@ export class Lane {
     this.components = components;
   }
 
-  /** The next batch is as large as a write may be: what is dirty stays so until the one under way is done. */
+  /** The next batch is as large as a write may be: what is dirty stays so until it has begun. */
   get isFull(): boolean {
-    return this.busy && this.batch.bytes >= LOG_WRITE_BYTES_MAX;
+    return this.batch.bytes >= LOG_WRITE_BYTES_MAX || this.batch.entries >= LOG_WRITE_ENTRIES_MAX;
   }
 
   /** How long the write under way has taken so far; 0 = none is. */
@@ -83,6 +84,7 @@ export class Lane {
     if (writes) {
       this.batch.writers.push(replica);
       this.batch.writes.push({ group: replica.group, hardState: ready.hardState, entries: ready.entries });
+      this.batch.entries += ready.entries.length;
       for (const entry of ready.entries) this.batch.bytes += entry.payload.length;
       // Entries alone are synced as their topic wants it; everything else that a replica promises always is.
       if (voteChanged || ready.entries.length === 0 || ready.snapshot !== null || replica.durability.sync) this.batch.sync = true;

@@ -2,7 +2,7 @@
 // reason to start empty: an emptied voter could elect a leader without what was acknowledged.
 
 import { lifeOfReplica, type GroupId } from "../base/ids.ts";
-import { APPEND_BYTES_MAX, INFLIGHT_BYTES_MAX, INFLIGHT_MESSAGES_MAX, UNCOMMITTED_BYTES_MAX } from "../base/limits.ts";
+import { APPEND_BYTES_MAX, ENTRY_FRAME_BYTES, INFLIGHT_BYTES_MAX, INFLIGHT_MESSAGES_MAX, UNCOMMITTED_BYTES_MAX } from "../base/limits.ts";
 import type { Random } from "../base/prng.ts";
 import type { GroupLogState, SharedLog } from "../log/types.ts";
 import type { Machine } from "../machine/machine.ts";
@@ -63,7 +63,7 @@ export async function openReplica(descriptor: GroupDescriptor, settings: HostSet
       appendBytesMax: APPEND_BYTES_MAX,
       uncommittedBytesMax: UNCOMMITTED_BYTES_MAX,
     },
-    { random: components.random, entryBytes: (index) => log.entryBytes(group, index) },
+    { random: components.random, entryBytes: (index) => log.entryBytes(group, index) + ENTRY_FRAME_BYTES },
     {
       hardState,
       configuration: checkpoint.configuration,

@@ -3,7 +3,7 @@
 
 import { assert } from "../base/assert.ts";
 import { nodeOfReplica, type GroupId, type NodeId, type ReplicaId } from "../base/ids.ts";
-import { UNCOMMITTED_BYTES_MAX } from "../base/limits.ts";
+import { ENTRY_MEMORY_BYTES, PROPOSALS_PER_ROUND_MAX, UNCOMMITTED_BYTES_MAX, UNCOMMITTED_ENTRIES_MAX } from "../base/limits.ts";
 import type { Machine } from "../machine/machine.ts";
 import type { RaftNode } from "../raft/raft-node.ts";
 import {
@@ -19,6 +19,7 @@ import {
 import type { CatchUp } from "./catch-up.ts";
 import { Pins } from "./pins.ts";
 import { PendingProposals } from "./pending.ts";
+import { ReadAhead } from "./read-ahead.ts";
 import type { SnapshotSender } from "./snapshot-sender.ts";
 import { TailCache } from "./tail-cache.ts";
 import { HOST_LOST, HOST_NOT_LEADER, HOST_OVERLOADED, type DurabilityMode, type GroupDescriptor, type ProposeDone } from "./types.ts";
@@ -35,6 +36,8 @@ export class Replica {
   readonly machine: Machine;
   readonly cache = new TailCache();
   readonly pending = new PendingProposals();
+  /** Entries on their way from disk to the machine. Committed, so nothing replaces them. */
+  readonly fromDisk = new ReadAhead();
   /** Entries on their way from disk to a follower that is behind the cache. */
   readonly catchUps = new Map<PeerId, CatchUp>();
   /** Checkpoints on their way to followers whom no entry here can help, and where those will go on. */
@@ -116,7 +119,8 @@ export class Replica {
       done(HOST_NOT_LEADER, this.leaderNode, null);
       return false;
     }
-    if (this.queueBytes + payload.length > UNCOMMITTED_BYTES_MAX && this.queue.length > 0) {
+    const isFull = this.queueBytes + payload.length > UNCOMMITTED_BYTES_MAX && this.queue.length > 0;
+    if (isFull || this.queue.length + this.pending.size >= UNCOMMITTED_ENTRIES_MAX) {
       done(HOST_OVERLOADED, 0, null);
       return false;
     }
@@ -125,12 +129,16 @@ export class Replica {
     return true;
   }
 
-  /** Hands everything that was proposed since the last turn to the core: runs of one kind, in order. */
-  flushProposals(nowMs: number): void {
-    if (this.queue.length === 0) return;
-    const queue = this.queue;
-    this.queue = [];
-    this.queueBytes = 0;
+  /** Hands what was proposed to the core: runs of one kind, in order. True when some of it waits for the next round. */
+  flushProposals(nowMs: number): boolean {
+    if (this.queue.length === 0) return false;
+    const isMore = this.queue.length > PROPOSALS_PER_ROUND_MAX;
+    const queue = isMore ? this.queue.splice(0, PROPOSALS_PER_ROUND_MAX) : this.queue;
+    if (isMore) for (const { payload } of queue) this.queueBytes -= payload.length;
+    else {
+      this.queue = [];
+      this.queueBytes = 0;
+    }
     let start = 0;
     while (start < queue.length) {
       let end = start + 1;
@@ -138,6 +146,7 @@ export class Replica {
       this.proposeRun(queue, start, end, nowMs);
       start = end;
     }
+    return isMore;
   }
 
   private proposeRun(queue: readonly Proposal[], start: number, end: number, nowMs: number): void {
@@ -239,7 +248,7 @@ export class Replica {
 
   cacheEntries(entries: readonly Entry[]): number {
     let bytes = 0;
-    for (const entry of entries) bytes += entry.payload.length;
+    for (const entry of entries) bytes += entry.payload.length + ENTRY_MEMORY_BYTES;
     this.cache.append(entries);
     return bytes;
   }

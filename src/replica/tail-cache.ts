@@ -1,11 +1,12 @@
 import { assert } from "../base/assert.ts";
+import { ENTRY_MEMORY_BYTES } from "../base/limits.ts";
 import type { Entry } from "../raft/types.ts";
 
 /** The newest entries of one group, contiguous, so that followers, the machine and consumers at the tail need no disk. */
 export class TailCache {
   private entries: (Entry | undefined)[] = [];
   private head = 0;
-  /** Payload bytes held. */
+  /** Memory held, as sizeOf counts it. */
   bytes = 0;
 
   /** Index of the first entry held; 0 when empty. */
@@ -28,11 +29,11 @@ export class TailCache {
     const from = added[0]!.index;
     if (this.lastIndex !== 0) {
       if (from <= this.firstIndex || from > this.lastIndex + 1) this.clear();
-      else while (this.lastIndex >= from) this.bytes -= this.entries.pop()!.payload.length;
+      else while (this.lastIndex >= from) this.bytes -= sizeOf(this.entries.pop()!);
     }
     for (const entry of added) {
       this.entries.push(entry);
-      this.bytes += entry.payload.length;
+      this.bytes += sizeOf(entry);
     }
     assert(this.lastIndex === added[added.length - 1]!.index, "the tail cache is contiguous");
   }
@@ -44,11 +45,11 @@ export class TailCache {
     return this.entries.slice(this.head + first - start, this.head + last - start + 1) as Entry[];
   }
 
-  /** Drops entries up to `index`; returns the payload bytes that this freed. */
+  /** Drops entries up to `index`; returns the bytes that this freed. */
   evictTo(index: number): number {
     const before = this.bytes;
     while (this.head < this.entries.length && this.entries[this.head]!.index <= index) {
-      this.bytes -= this.entries[this.head]!.payload.length;
+      this.bytes -= sizeOf(this.entries[this.head]!);
       this.entries[this.head] = undefined;
       this.head += 1;
     }
@@ -67,4 +68,9 @@ export class TailCache {
     this.head = 0;
     this.bytes = 0;
   }
+}
+
+/** An entry of two bytes costs a hundred times as much: what the objects around it take counts as well. */
+function sizeOf(entry: Entry): number {
+  return entry.payload.length + ENTRY_MEMORY_BYTES;
 }

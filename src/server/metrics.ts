@@ -1,13 +1,17 @@
-import { monitorEventLoopDelay } from "node:perf_hooks";
 import type { NodeBroker } from "../broker/broker.ts";
 import type { SharedLog } from "../log/types.ts";
 import type { ReplicaHost } from "../replica/host.ts";
+import { DELAY_BUCKETS, type LoopWatch } from "./loop-watch.ts";
 
-const eventLoopDelay = monitorEventLoopDelay({ resolution: 10 });
-eventLoopDelay.enable();
+export type MetricsSources = {
+  readonly host: ReplicaHost;
+  readonly broker: NodeBroker;
+  readonly logs: readonly [catalog: SharedLog, data: SharedLog];
+  readonly loop: LoopWatch;
+};
 
 /** Prometheus text of this node. Counters never fall while the process lives. */
-export function renderMetrics(host: ReplicaHost, broker: NodeBroker, logs: readonly [catalog: SharedLog, data: SharedLog]): string {
+export function renderMetrics({ host, broker, logs, loop }: MetricsSources): string {
   let leading = 0;
   let groups = 0;
   let resting = 0;
@@ -20,7 +24,7 @@ export function renderMetrics(host: ReplicaHost, broker: NodeBroker, logs: reado
   const lines: string[] = [];
   const metric = (
     name: string,
-    type: "gauge" | "counter",
+    type: "gauge" | "counter" | "histogram",
     help: string,
     samples: readonly (readonly [labels: string, value: number])[],
   ): void => {
@@ -39,6 +43,9 @@ export function renderMetrics(host: ReplicaHost, broker: NodeBroker, logs: reado
   const elections = host.electionCounts;
   metric("flotilla_elections_standing", "gauge", "Groups for which this node stands for election.", [["", elections.standing]]);
   metric("flotilla_elections_waiting", "gauge", "Groups without a leader that wait for their turn to stand.", [["", elections.waiting]]);
+  metric("flotilla_terms_begun_total", "counter", "Terms that groups entered, as this node saw them since the start: elections.", [
+    ["", host.termsBegun],
+  ]);
   metric("flotilla_replicas_damaged_total", "counter", "Replicas taken out of service since the start because of damage.", [
     ["", host.quarantine.count],
   ]);
@@ -89,12 +96,22 @@ export function renderMetrics(host: ReplicaHost, broker: NodeBroker, logs: reado
     "Payload bytes written again so that a file that was mostly dead could go.",
     perLog((stats) => stats.bytesMoved),
   );
-  metric("flotilla_event_loop_delay_seconds", "gauge", "Delay of the event loop since the last scrape, by quantile.", [
-    ['{quantile="0.5"}', eventLoopDelay.percentile(50) / 1e9],
-    ['{quantile="0.99"}', eventLoopDelay.percentile(99) / 1e9],
-    ['{quantile="1"}', eventLoopDelay.max / 1e9],
+  const { cumulative, count, sumSeconds } = loop.histogram();
+  const bounds = [...DELAY_BUCKETS, "+Inf"];
+  metric("flotilla_event_loop_delay_seconds", "histogram", "How late the event loop was for a timer of 20 ms.", [
+    ...cumulative.map((value, at): [string, number] => [`_bucket{le="${bounds[at]}"}`, value]),
+    ["_sum", sumSeconds],
+    ["_count", count],
   ]);
-  eventLoopDelay.reset();
+  metric(
+    "flotilla_event_loop_stalls_total",
+    "counter",
+    "Delays of the event loop of at least so many seconds.",
+    loop.stallCounts().map(([ms, stalls]): [string, number] => [`{at_least="${ms / 1_000}"}`, stalls]),
+  );
+  metric("flotilla_event_loop_delay_p99_seconds", "gauge", "99th percentile of the delay over the last 5 seconds.", [
+    ["", loop.p99Ms / 1_000],
+  ]);
   metric("flotilla_ready", "gauge", "1 when calls can be served.", [["", broker.ready ? 1 : 0]]);
   return `${lines.join("\n")}\n`;
 }

@@ -7,10 +7,12 @@ import { join } from "node:path";
 import { crc32 } from "node:zlib";
 import { GrpcApi } from "../api/grpc-server.ts";
 import { CATALOG_GROUP, nodeOfReplica, replicaId, toNodeId } from "../base/ids.ts";
-import { PAYLOAD_BYTES_MAX, PAYLOAD_SLAB_BYTES, TAIL_CACHE_BYTES_MAX } from "../base/limits.ts";
+import { CALLS_SLICE_MS, CALLS_WAITING_MAX, PAYLOAD_BYTES_MAX, PAYLOAD_SLAB_BYTES, TAIL_CACHE_BYTES_MAX } from "../base/limits.ts";
 import type { Logger } from "../base/logger.ts";
+import { Pacer } from "../base/pacer.ts";
 import { PayloadMemory } from "../base/payload-memory.ts";
 import { Prng } from "../base/prng.ts";
+import { LongestWork } from "../base/work.ts";
 import { NodeBroker } from "../broker/broker.ts";
 import { splitMembers } from "../broker/reshaper.ts";
 import { advertisedHostOf, peersOf, type PeerAddress, type Settings } from "../config/settings.ts";
@@ -33,6 +35,7 @@ import { LOG_CATALOG, LOG_DATA, segmentKeys, type LogId } from "../store/keys.ts
 import { StoreDamagedError } from "../store/kv.ts";
 import { LevelKv } from "../store/level-kv.ts";
 import { HttpEndpoint } from "./http.ts";
+import { LoopWatch } from "./loop-watch.ts";
 import { Identity } from "./identity.ts";
 import { Joining } from "./joining.ts";
 import { renderMetrics } from "./metrics.ts";
@@ -47,6 +50,8 @@ const CATALOG_SEGMENT_BYTES = 8 * 1024 * 1024;
 /** Times that one start may find something else damaged. */
 const RECOVERIES_MAX = 5;
 const LOST_PREFIX = "lost-";
+/** Stalls of the event loop that are counted, beside those that endanger leaderships. */
+const STALL_MS = 100;
 export const VERSION = "0.1.0";
 
 export type NodeComponents = {
@@ -79,6 +84,9 @@ export class FlotillaNode {
   private readonly disk = new NodeDisk();
   private readonly memory = new PayloadMemory(PAYLOAD_SLAB_BYTES, PAYLOAD_BYTES_MAX);
   private readonly reserve: Reserve;
+  private readonly longest = new LongestWork(() => systemClock.monotonicMs());
+  private readonly loop: LoopWatch;
+  private readonly pacer = new Pacer({ sliceMs: CALLS_SLICE_MS, waitingMax: CALLS_WAITING_MAX }, systemClock);
   private identity!: Identity;
   private host: ReplicaHost | null = null;
   private broker: NodeBroker | null = null;
@@ -97,6 +105,13 @@ export class FlotillaNode {
     this.logger = components.logger.child({ node: settings.nodeId });
     this.peers = peersOf(settings);
     this.reserve = new Reserve(settings.dataDir, settings.diskReserveBytes, this.logger);
+    this.loop = new LoopWatch(
+      {
+        stallMs: [...new Set([STALL_MS, settings.electionTimeoutMs / 2, settings.electionTimeoutMs])],
+        warnMs: settings.electionTimeoutMs / 2,
+      },
+      { clock: systemClock, logger: this.logger, longest: this.longest, cpuMs },
+    );
   }
 
   /** Resolves when the node listens; it serves calls as soon as the catalog has a leader. */
@@ -111,10 +126,12 @@ export class FlotillaNode {
       { host: settings.host, port: settings.httpPort },
       {
         ready: () => this.isServing && this.broker?.ready === true,
-        metrics: () => (this.host === null || this.broker === null ? "" : renderMetrics(this.host, this.broker, this.logs!)),
+        metrics: () => (this.host === null || this.broker === null ? "" : this.renderMetrics(this.host, this.broker)),
       },
     );
     await http.start();
+    this.loop.start();
+    this.stack.add(() => this.loop.stop());
     this.stack.add(() => http[Symbol.asyncDispose]());
     await this.bringUp();
     this.isOpening = false;
@@ -216,6 +233,7 @@ export class FlotillaNode {
         events: this.hostEvents(),
         machineOf: machineFor,
         crc32,
+        worked: this.longest.worked,
       },
     );
     await host.open(this.catalogGroup(life));
@@ -228,8 +246,11 @@ export class FlotillaNode {
     this.parts.add(() => links[Symbol.asyncDispose]());
     await startLinks(links, settings.nodeId, this.peers);
     this.broker!.start();
-    await this.watchDisk(host);
-    const api = new GrpcApi({ host: settings.host, port: settings.apiPort, tls: tlsFilesOf(settings) }, { broker: this.broker!, logger });
+    await this.watchFitness(host);
+    const api = new GrpcApi(
+      { host: settings.host, port: settings.apiPort, tls: tlsFilesOf(settings) },
+      { broker: this.broker!, logger, pacer: this.pacer, worked: this.longest.worked },
+    );
     await api.start();
     this.isServing = true;
     this.parts.add(() => api[Symbol.asyncDispose]());
@@ -249,14 +270,19 @@ export class FlotillaNode {
     logger.info({ apiPort: api.port, peerPort: links.port, httpPort: settings.httpPort, dataDir: settings.dataDir }, "node is up");
   }
 
-  private async watchDisk(host: ReplicaHost): Promise<void> {
-    const { diskWatermarkBytes, slowWriteMs, dataDir } = this.settings;
+  private renderMetrics(host: ReplicaHost, broker: NodeBroker): string {
+    return renderMetrics({ host, broker, logs: this.logs!, loop: this.loop });
+  }
+
+  private async watchFitness(host: ReplicaHost): Promise<void> {
+    const { diskWatermarkBytes, slowWriteMs, electionTimeoutMs, dataDir } = this.settings;
     const watch = new FitnessWatch(
-      { watermarkBytes: diskWatermarkBytes, slowWriteMs },
+      { watermarkBytes: diskWatermarkBytes, slowWriteMs, stallMs: electionTimeoutMs / 2 },
       {
         clock: systemClock,
         logger: this.logger,
         oldestWriteMs: () => host.oldestWriteMs(),
+        loopDelayMs: () => this.loop.p99Ms,
         changed: (fitness) => this.broker?.fitnessChanged(fitness),
         freeBytes: async () => {
           const free = await this.disk.freeBytes(dataDir);
@@ -340,6 +366,7 @@ export class FlotillaNode {
         clock: systemClock,
         logger: this.logger,
         memory: this.memory,
+        pacer: this.pacer,
         fatal: this.fatal,
         outrun: (incarnation) =>
           this.restart("the cluster has seen a later start of this node", () => this.identity.outrun(incarnation + 1)),
@@ -465,6 +492,11 @@ export class FlotillaNode {
       durability: DURABILITY_FSYNC,
     };
   }
+}
+
+function cpuMs(): number {
+  const { user, system } = process.cpuUsage();
+  return (user + system) / 1_000;
 }
 
 /** What was opened is closed in reverse; every closer gets its turn even if one fails. */

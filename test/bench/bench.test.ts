@@ -7,6 +7,7 @@ import { fileURLToPath } from "node:url";
 import { expect, test } from "vitest";
 import type { LaggardReport } from "../../bench/laggard.ts";
 import type { GroupsReport } from "../../bench/groups.ts";
+import { attacks } from "../../bench/attacks.ts";
 import type { Report } from "../../bench/report.ts";
 import { runProgram } from "../support/run.ts";
 
@@ -114,6 +115,17 @@ test("the groups bench measures every figure of a tiny fleet", { timeout: 120_00
   } finally {
     await rm(directory, { recursive: true, force: true });
   }
+});
+
+test("the stalls bench sends every request, and each is served or refused as it should be", { timeout: 120_000 }, async () => {
+  const { code, stdout, stderr } = await runProgram(process.execPath, [MAIN, "--stalls", "0.1", "--wide", "4"]);
+  expect(code, stderr).toBe(0);
+  const rows = stdout.toString().split("\n");
+  for (const { name } of attacks({ topic: "t", wide: "w", partitions: 4, tiny: "t" }))
+    expect(
+      rows.filter((row) => row.startsWith(`${name} `)),
+      name,
+    ).toHaveLength(1);
 });
 
 test("an unknown peer is named", async () => {

@@ -1,8 +1,11 @@
 // Offsets to entries, over a real log that lost its cache: searches by time, and reads that a trim overtakes.
 
 import { expect, test } from "vitest";
+import { FETCH_BATCHES_MAX, FETCH_BATCH_OVERHEAD_BYTES } from "../../src/base/limits.ts";
+import { Pacer } from "../../src/base/pacer.ts";
 import { StreamReader } from "../../src/broker/stream-reader.ts";
 import { encodeTrim } from "../../src/machine/stream/commands.ts";
+import { systemClock } from "../../src/server/system-clock.ts";
 import { GROUP, HostCluster, type TestHost } from "../support/host-cluster.ts";
 
 const BODY = Buffer.alloc(40 * 1024, "x");
@@ -15,7 +18,7 @@ async function publish(host: TestHost, entries: number, count = 2): Promise<void
 test("time is the log's own: a leader whose clock went back does not hide records", async () => {
   await using cluster = await HostCluster.start(1, NO_CHECKPOINTS);
   const host = await cluster.leader();
-  const reader = new StreamReader(host.host);
+  const reader = new StreamReader(host.host, new Pacer({ sliceMs: 8, waitingMax: 10 }, systemClock));
   const start = Date.now();
   await publish(host, 3);
   host.wallOffsetMs = 60_000;
@@ -40,7 +43,7 @@ test("time is the log's own: a leader whose clock went back does not hide record
 test("a read that a trim overtakes while it waits for the disk answers with right offsets or none", async () => {
   await using cluster = await HostCluster.start(1, NO_CHECKPOINTS);
   const host = await cluster.leader();
-  const reader = new StreamReader(host.host);
+  const reader = new StreamReader(host.host, new Pacer({ sliceMs: 8, waitingMax: 10 }, systemClock));
   // Every second entry is void: a command in the clothes of records.
   for (let left = 20; left > 0; left--) {
     await publish(host, 1);
@@ -73,4 +76,22 @@ test("a read that a trim overtakes while it waits for the disk answers with righ
   // The offset itself is still held; its way there was not.
   const startOffset = host.stream.startOffset;
   expect(await readAcross(startOffset + 8, startOffset + 6)).toEqual(everyEven(startOffset + 8));
+});
+
+test("tiny batches: an answer is bounded in their number, and in bytes with what frames them", async () => {
+  await using cluster = await HostCluster.start(1);
+  const host = await cluster.leader();
+  const reader = new StreamReader(host.host, new Pacer({ sliceMs: 8, waitingMax: 10 }, systemClock));
+  const tiny = new Uint8Array(2);
+  const count = FETCH_BATCHES_MAX + 500;
+  await Promise.all(Array.from({ length: count }, () => host.publish(1, tiny)));
+  for (const isCached of [true, false]) {
+    if (!isCached) host.replica.cache.clear();
+    const whole = await reader.read(host.replica, 0, count, 4 * 1024 * 1024);
+    expect(whole).toHaveLength(FETCH_BATCHES_MAX);
+    const rest = await reader.read(host.replica, FETCH_BATCHES_MAX, count, 4 * 1024 * 1024);
+    expect(rest.map(({ baseOffset }) => baseOffset)).toEqual(Array.from({ length: 500 }, (_, at) => FETCH_BATCHES_MAX + at));
+    const small = await reader.read(host.replica, 0, count, 10 * (FETCH_BATCH_OVERHEAD_BYTES + tiny.length));
+    expect(small).toHaveLength(10);
+  }
 });

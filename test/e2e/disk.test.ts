@@ -101,7 +101,7 @@ test.skipIf(!canMount)("disk: near its end a node leads nothing, and does again 
   await until(leadsSomething, "the victim leads");
   const began = Date.now();
   await fill(16 * MIB);
-  await until(async () => said(began, '"disk":"full"') && !(await leadsSomething()), "leaders leave a full disk");
+  await until(async () => said(began, '"fitness":"full"') && !(await leadsSomething()), "leaders leave a full disk");
   await load.progress(500);
   await empty();
   await until(() => said(began, "fit again"), "the disk is fit again");
@@ -158,7 +158,7 @@ test.skipIf(!hasStrace)(
     ]);
     const ended = once(tracer, "exit");
     try {
-      await until(async () => said(began, '"disk":"slow"') && !(await leadsSomething()), "leaders leave a slow disk");
+      await until(async () => said(began, '"fitness":"slow"') && !(await leadsSomething()), "leaders leave a slow disk");
       await load.progress(500);
     } finally {
       tracer.kill("SIGINT");

@@ -3,6 +3,7 @@ import { join } from "node:path";
 import fc from "fast-check";
 import { expect, test } from "vitest";
 import type { GroupId, ReplicaId } from "../../src/base/ids.ts";
+import { LOG_READ_ENTRIES_MAX } from "../../src/base/limits.ts";
 import { LogCorruptError, LogReadError } from "../../src/log/errors.ts";
 import { entry, TestLog, text, write } from "../support/log.ts";
 
@@ -26,6 +27,18 @@ test("log: entries and hard states of many groups come back after a restart", as
     { term: 1, firstIndex: 1 },
     { term: 2, firstIndex: 3 },
   ]);
+});
+
+test("log: one read has so many entries at most, however small they are", async () => {
+  await using log = await TestLog.create(1024 * 1024);
+  await log.append([
+    write(
+      1,
+      Array.from({ length: LOG_READ_ENTRIES_MAX + 10 }, (_, at) => entry(at + 1, 1, "")),
+    ),
+  ]);
+  expect(await log.read(1, 1, LOG_READ_ENTRIES_MAX + 10)).toHaveLength(LOG_READ_ENTRIES_MAX);
+  expect(await log.read(1, LOG_READ_ENTRIES_MAX + 1, LOG_READ_ENTRIES_MAX + 10)).toHaveLength(10);
 });
 
 test("log: an overwritten suffix is gone, also after a restart", async () => {

@@ -117,6 +117,11 @@ export class TestCluster {
     }
   }
 
+  /** Prometheus text. */
+  async metrics(node: number): Promise<string> {
+    return (await fetch(`http://127.0.0.1:${this.ports[node - 1]!.http}/metrics`)).text();
+  }
+
   /** SIGKILL, and waits until the process is gone. */
   async kill(node: number): Promise<void> {
     await this.end(node, "SIGKILL");

@@ -57,6 +57,8 @@ export class TestHost {
   links!: PeerLinks;
   /** Added to the wall clock of this host. */
   wallOffsetMs = 0;
+  /** Links to peers that were lost. */
+  downs = 0;
   /** Called before a frame of a peer is handled; false: it is lost. The bytes may be changed. */
   onFrame: (from: NodeId, lane: Lane, frame: Uint8Array) => boolean | void = () => {};
   /** What was logged, newest last: the event and its fields. */
@@ -122,7 +124,10 @@ export class TestHost {
           },
           onUp: (peer) => this.host.onUp(peer),
           onBulkUp: (peer) => this.host.onBulkUp(peer),
-          onDown: (peer) => this.host.onDown(peer),
+          onDown: (peer) => {
+            this.downs += 1;
+            this.host.onDown(peer);
+          },
           onDrain: () => {},
           onRefused: (_peer, code, reason) => fatal(new Error(`${code}: ${reason}`)),
         },
@@ -173,6 +178,12 @@ export class TestHost {
     await this.kv.close();
   }
 
+  /** Ends without saving any state, as a killed process does: all since the last checkpoint is to be replayed. */
+  async kill(): Promise<void> {
+    for (const replica of this.host.groups()) replica.checkpointing = true;
+    await this.stop();
+  }
+
   propose(kind: EntryKind, payload: Uint8Array): Promise<{ code: number; value: number }> {
     return new Promise((resolve) => this.host.propose(GROUP, kind, payload, (code, value) => resolve({ code, value })));
   }
@@ -221,6 +232,11 @@ export class HostCluster {
   async stop(host: TestHost): Promise<void> {
     this.running.delete(host);
     await host.stop();
+  }
+
+  async kill(host: TestHost): Promise<void> {
+    this.running.delete(host);
+    await host.kill();
   }
 
   /** The running host that leads and has applied all that it knows to be committed. */

@@ -39,6 +39,7 @@ import {
   type RenewReplicas,
   type UpdateTopic,
 } from "./commands.ts";
+import { SortedKeys } from "../sorted-keys.ts";
 import { NodeTable, unknownNode } from "./nodes.ts";
 import { DONE, refuse, type Outcome } from "./outcome.ts";
 import { mergeConfig, readTopic, sameConfig, writeTopic, type NodeRow, type PartitionRow, type TopicRow } from "./rows.ts";
@@ -58,6 +59,8 @@ export class CatalogMachine implements Machine {
   private nextGroup = 1;
   private nodeTable = new NodeTable();
   private topicRows = new Map<string, TopicRow>();
+  /** The keys of `topicRows`, ascending. */
+  private topicKeys = new SortedKeys();
   private groupRows = new Map<GroupId, { topic: TopicRow; partition: number }>();
 
   apply(_meta: ApplyMeta, kind: number, payload: Uint8Array, effects: Effects): void {
@@ -88,6 +91,11 @@ export class CatalogMachine implements Machine {
     return this.topicRows.get(keyOf(vhost, name));
   }
 
+  /** By vhost, then name, from the first one after the given place on. Reads the catalog as it goes: do not wait in between. */
+  topicsAfter(place: { readonly vhost: string; readonly name: string }): Generator<TopicRow> {
+    return this.ordered(keyOf(place.vhost, place.name));
+  }
+
   /** In no order that means anything: it differs between a replay and a restore. */
   topics(): IterableIterator<TopicRow> {
     return this.topicRows.values();
@@ -111,9 +119,8 @@ export class CatalogMachine implements Machine {
   snapshot(): Uint8Array {
     const writer = new ByteWriter(4096).u8(FORMAT).string(this.clusterId).varint(this.viewVersion).varint(this.nextGroup);
     this.nodeTable.write(writer);
-    const topics = [...this.topicRows].sort(([a], [b]) => (a < b ? -1 : 1));
-    writer.varint(topics.length);
-    for (const [, topic] of topics) writeTopic(writer, topic);
+    writer.varint(this.topicRows.size);
+    for (const topic of this.ordered("")) writeTopic(writer, topic);
     return writer.finish();
   }
 
@@ -132,6 +139,7 @@ export class CatalogMachine implements Machine {
     this.nextGroup = nextGroup;
     this.nodeTable = nodes;
     this.topicRows = new Map();
+    this.topicKeys = new SortedKeys();
     this.groupRows = new Map();
     for (const topic of topics) this.put(topic);
   }
@@ -219,6 +227,7 @@ export class CatalogMachine implements Machine {
     const topic = this.topic(vhost, name);
     if (topic === undefined) return unknownTopic(name);
     this.topicRows.delete(keyOf(vhost, name));
+    this.topicKeys.delete(keyOf(vhost, name));
     for (const { group } of topic.partitions) this.groupRows.delete(group);
     return DONE;
   }
@@ -315,8 +324,14 @@ export class CatalogMachine implements Machine {
     });
   }
 
+  private *ordered(after: string): Generator<TopicRow> {
+    for (let at = this.topicKeys.placeAfter(after); at < this.topicKeys.size; at++) yield this.topicRows.get(this.topicKeys.at(at))!;
+  }
+
   private put(topic: TopicRow): void {
-    this.topicRows.set(keyOf(topic.vhost, topic.name), topic);
+    const key = keyOf(topic.vhost, topic.name);
+    this.topicKeys.add(key);
+    this.topicRows.set(key, topic);
     topic.partitions.forEach(({ group }, partition) => this.groupRows.set(group, { topic, partition }));
   }
 }

@@ -2,6 +2,7 @@
 
 import type { ByteReader, ByteWriter } from "../../base/bytes.ts";
 import { CURSORS_PER_STREAM_MAX } from "../../base/limits.ts";
+import { SortedKeys } from "../sorted-keys.ts";
 import { STREAM_OFFSET_OUT_OF_RANGE, STREAM_OK, STREAM_TOO_MANY_CURSORS, STREAM_WOULD_GO_BACK } from "./codes.ts";
 
 export type Cursor = { readonly offset: number; readonly metadata: string; readonly committedMs: number };
@@ -13,6 +14,7 @@ const NONE = new Map<string, Cursor>();
 export class Cursors {
   /** Most streams have none. */
   private cursors: Map<string, Cursor> = NONE;
+  private readonly names = new SortedKeys();
 
   get(subscription: string): Cursor | undefined {
     return this.cursors.get(subscription);
@@ -24,21 +26,29 @@ export class Cursors {
     if (known !== undefined && commit.offset < known.offset && !commit.reset) return STREAM_WOULD_GO_BACK;
     if (known === undefined && this.cursors.size >= CURSORS_PER_STREAM_MAX) return STREAM_TOO_MANY_CURSORS;
     if (this.cursors === NONE) this.cursors = new Map();
+    if (known === undefined) this.names.add(commit.subscription);
     this.cursors.set(commit.subscription, { offset: commit.offset, metadata: commit.metadata, committedMs: nowMs });
     return STREAM_OK;
   }
 
   delete(subscription: string): void {
     this.cursors.delete(subscription);
+    this.names.delete(subscription);
   }
 
   get size(): number {
     return this.cursors.size;
   }
 
-  /** By name, ascending by code unit: the same on every replica. */
-  list(): { name: string; offset: number; metadata: string; committedMs: number }[] {
-    return [...this.cursors].map(([name, cursor]) => ({ name, ...cursor })).sort((a, b) => (a.name < b.name ? -1 : 1));
+  /** By name, ascending by code unit, the same on every replica: at most `max`, from the first name after `after` on. */
+  list(
+    after: string | null = null,
+    max = Number.POSITIVE_INFINITY,
+  ): { name: string; offset: number; metadata: string; committedMs: number }[] {
+    const rows = [];
+    for (let at = after === null ? 0 : this.names.placeAfter(after); at < this.names.size && rows.length < max; at++)
+      rows.push({ name: this.names.at(at), ...this.cursors.get(this.names.at(at))! });
+    return rows;
   }
 
   write(writer: ByteWriter): void {
@@ -52,7 +62,9 @@ export class Cursors {
     let count = reader.varint();
     if (count > 0) cursors.cursors = new Map();
     for (; count > 0; count--) {
-      cursors.cursors.set(reader.string(), { offset: reader.varint(), metadata: reader.string(), committedMs: reader.varint() });
+      const name = reader.string();
+      cursors.names.add(name);
+      cursors.cursors.set(name, { offset: reader.varint(), metadata: reader.string(), committedMs: reader.varint() });
     }
     return cursors;
   }

@@ -3,7 +3,7 @@
 //   u8 format = 1, u8 flags = 0, u16 sidecar bytes = 0, u32 count, u64 producer id (0 = none), u64 sequence,
 //   u32 producer epoch; RecordBatch
 
-import { BATCH_RECORDS_MAX } from "../../base/limits.ts";
+import { BATCH_FIELDS_MAX, BATCH_RECORDS_MAX } from "../../base/limits.ts";
 
 export const RECORDS_HEADER_BYTES = 28;
 const FORMAT = 1;
@@ -71,11 +71,13 @@ export const BATCH_TOO_MANY = -2;
 
 /**
  * Counts the records of an encoded RecordBatch (field 1) by its top-level tags alone. Unknown fields are skipped.
- * Negative: BATCH_MALFORMED, or BATCH_TOO_MANY beyond BATCH_RECORDS_MAX. Costs one pass over tags and lengths.
+ * Negative: BATCH_MALFORMED, or BATCH_TOO_MANY beyond BATCH_RECORDS_MAX records or BATCH_FIELDS_MAX other fields. Costs one
+ * pass over tags and lengths.
  */
 export function scanRecordBatch(bytes: Uint8Array, start: number, end: number): number {
   let at = start;
   let count = 0;
+  let others = 0;
   while (at < end) {
     if (bytes[at] === 0x0a) {
       // Field 1, length-delimited: a record. Its length is a varint of at most five bytes: 32 bits are more than a batch has.
@@ -96,6 +98,8 @@ export function scanRecordBatch(bytes: Uint8Array, start: number, end: number): 
     } else {
       at = skipField(bytes, at, end);
       if (at < 0) return BATCH_MALFORMED;
+      others += 1;
+      if (others > BATCH_FIELDS_MAX) return BATCH_TOO_MANY;
     }
   }
   return count;

@@ -71,8 +71,12 @@ export class StreamMachine implements Machine {
     return this.cursors.get(subscription);
   }
 
-  listCursors(): { name: string; offset: number; metadata: string; committedMs: number }[] {
-    return this.cursors.list();
+  /** By name: at most `max`, from the first one after `after` on. */
+  listCursors(
+    after: string | null = null,
+    max = Number.POSITIVE_INFINITY,
+  ): { name: string; offset: number; metadata: string; committedMs: number }[] {
+    return this.cursors.list(after, max);
   }
 
   /** The offset to which retention would trim, or -1. For the leader, who then proposes it; changes nothing. */
