@@ -44,6 +44,11 @@ import { tlsFilesOf } from "./tls.ts";
 
 /** The catalog's log is small: a few rows per topic. */
 const CATALOG_SEGMENT_BYTES = 8 * 1024 * 1024;
+/**
+ * A log is cut at checkpoints only, so what retention trims may stay for as long as the next one takes. With a part of a file
+ * between two of them that never keeps a file by itself.
+ */
+const CHECKPOINTS_PER_SEGMENT = 4;
 /** Times that one start may find something else damaged. */
 const RECOVERIES_MAX = 5;
 const LOST_PREFIX = "lost-";
@@ -199,6 +204,7 @@ export class FlotillaNode {
     const host = new ReplicaHost(
       {
         ...HOST_DEFAULTS,
+        checkpointBytes: settings.segmentBytes / CHECKPOINTS_PER_SEGMENT,
         nodeId: toNodeId(settings.nodeId),
         tickMs: settings.tickMs,
         electionTicks: Math.max(2, Math.round(settings.electionTimeoutMs / settings.tickMs)),
