@@ -28,6 +28,7 @@ import type { ReplicaHost } from "../replica/host.ts";
 import { Admin, checkName, infoOf } from "./admin.ts";
 import { ClusterAdmin, groupOf, OP_MOVES, OP_TRANSFER } from "./cluster-admin.ts";
 import { Controller, OP_MEMBER } from "./controller.ts";
+import { decodeDiskUse, Disks, encodeDiskUse } from "./disks.ts";
 import { Fetcher, OP_FETCH, OP_OFFSETS, asBrokerError } from "./fetcher.ts";
 import { Forwarder, type Serve } from "./forwarder.ts";
 import { Leaders, decodeLeading, encodeLeading } from "./leaders.ts";
@@ -40,6 +41,7 @@ import type * as types from "./types.ts";
 export const OP_JOIN = 7;
 const NOTICE_LEADING = 1;
 const NOTICE_FITNESS = 2;
+const NOTICE_DISK = 3;
 const REGISTER_RETRY_MS = 200;
 
 export type BrokerSettings = {
@@ -68,6 +70,7 @@ export class NodeBroker implements types.Broker {
   private readonly catalog: CatalogMachine;
   private readonly leaders = new Leaders();
   private readonly unfit: Unfit;
+  private readonly disks: Disks;
   private readonly router: Router;
   private readonly forwarder: Forwarder;
   private readonly local: LocalGroups;
@@ -88,6 +91,7 @@ export class NodeBroker implements types.Broker {
     this.nodeId = settings.registration.id;
     this.catalog = host.get(CATALOG_GROUP)!.machine as CatalogMachine;
     this.unfit = new Unfit(this.nodeId);
+    this.disks = new Disks(this.nodeId);
     host.takesRecords = ({ configuration }) => this.unfit.takesRecords(configuration);
     this.router = new Router({ nodeId: this.nodeId, host, leaders: this.leaders, clock });
     this.local = new LocalGroups(host, clock);
@@ -105,6 +109,7 @@ export class NodeBroker implements types.Broker {
       ]),
       notices: new Map([
         [NOTICE_LEADING, (from, body) => this.heardLeading(from, body)],
+        [NOTICE_DISK, (from, body) => this.disks.heard(from, decodeDiskUse(body))],
         [NOTICE_FITNESS, (from, body) => this.unfit.set(from, decodeFitness(body))],
       ]),
     });
@@ -123,6 +128,7 @@ export class NodeBroker implements types.Broker {
       host,
       catalog: this.catalog,
       leaders: this.leaders,
+      disks: this.disks,
       router: this.router,
       admin: this.admin,
       isAlive: (node) => this.isAlive(node),
@@ -192,6 +198,12 @@ export class NodeBroker implements types.Broker {
     this.controller.upkeep();
   }
 
+  /** This node looked at its disk: the others are told every few seconds. */
+  diskSeen(use: types.DiskUse): void {
+    if (!this.disks.seen(use, this.components.clock.monotonicMs())) return;
+    for (const { id } of this.catalog.nodes()) if (id !== this.nodeId) this.forwarder.notify(id, NOTICE_DISK, encodeDiskUse(use));
+  }
+
   forwarded(from: NodeId, frame: Uint8Array): void {
     this.forwarder.onFrame(from, frame);
   }
@@ -201,6 +213,7 @@ export class NodeBroker implements types.Broker {
     for (const replica of this.components.host.groups())
       if (replica.isLeader) leading.push({ group: replica.group, term: replica.raft.term });
     if (leading.length > 0) this.forwarder.notify(peer, NOTICE_LEADING, encodeLeading(leading));
+    if (this.disks.own !== undefined) this.forwarder.notify(peer, NOTICE_DISK, encodeDiskUse(this.disks.own));
     if (this.unfit.own !== "fit") this.forwarder.notify(peer, NOTICE_FITNESS, encodeFitness(this.unfit.own));
     this.notifyWatchers();
   }
@@ -209,6 +222,7 @@ export class NodeBroker implements types.Broker {
     this.forwarder.peerDown(peer);
     this.leaders.nodeLost(peer);
     this.unfit.forget(peer);
+    this.disks.forget(peer);
     this.notifyWatchers();
   }
 

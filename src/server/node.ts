@@ -265,6 +265,7 @@ export class FlotillaNode {
         changed: (fitness) => this.broker?.fitnessChanged(fitness),
         freeBytes: async () => {
           const free = await this.disk.freeBytes(dataDir);
+          this.tellDisk(free);
           await this.reserve.fill(free - diskWatermarkBytes);
           return free;
         },
@@ -272,6 +273,16 @@ export class FlotillaNode {
     );
     await watch.start();
     this.parts.add(() => watch.stop());
+  }
+
+  private tellDisk(freeBytes: number): void {
+    let logBytes = 0;
+    let liveBytes = 0;
+    for (const { bytesOnDisk, bytesLive } of (this.logs ?? []).map((log) => log.stats())) {
+      logBytes += bytesOnDisk;
+      liveBytes += bytesLive;
+    }
+    this.broker?.diskSeen({ logBytes, liveBytes, freeBytes });
   }
 
   private async openStore(): Promise<LevelKv> {
