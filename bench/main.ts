@@ -7,12 +7,16 @@ import { Command } from "commander";
 import { letHeapGrow } from "../src/cli/heap.ts";
 import { measureBudget, renderBudget } from "./budget.ts";
 import { measureCeiling } from "./ceiling.ts";
+import { runEndurance } from "./endurance.ts";
 import { measureFailover } from "./failover.ts";
+import { finishFigures } from "./figures.ts";
 import { FlotillaSystem } from "./flotilla.ts";
 import { measureAll } from "./measure.ts";
 import { NatsSystem } from "./nats.ts";
+import { runPinned } from "./pinned.ts";
 import { RabbitmqSystem } from "./rabbitmq.ts";
 import { render, reportOf } from "./report.ts";
+import { runRestart } from "./restart.ts";
 import type { System } from "./system.ts";
 
 type Options = {
@@ -25,6 +29,9 @@ type Options = {
   tiny?: boolean;
   failover?: string;
   budget?: boolean;
+  pinned?: string;
+  restart?: string;
+  endurance?: string;
   directory?: string;
 };
 
@@ -37,6 +44,9 @@ const program = new Command("bench")
   .option("--partitions <list>", "numbers of partitions (queues, streams)", "1,10")
   .option("--failover <runs>", "instead: SIGKILL the leader under load so many times, and print the time without acks")
   .option("--budget", "instead: where the time of a published batch goes, by V8's profiler in every process")
+  .option("--pinned <gb>", "instead: one record that stays and so many GB that are trimmed behind it; what is left on disk")
+  .option("--restart <gb>", "instead: how long a node with so many GB takes to come back, stopped and killed")
+  .option("--endurance <minutes>", "instead: steady load while disks fill, processes stop and nodes are wiped; judges what is left")
   .option("--json <file>", "write the results there as well")
   .option("--directory <dir>", "where the systems keep their data (a new folder in it)", tmpdir())
   .option("--tiny", "a second or two of everything, to see that it works")
@@ -53,6 +63,11 @@ async function main(options: Options): Promise<void> {
       process.stdout.write(await measureFailover(directory, Number(options.failover), progress));
       return;
     }
+    const isTiny = options.tiny === true;
+    if (options.pinned !== undefined) return finishFigures(await runPinned(directory, Number(options.pinned), isTiny, progress), options);
+    if (options.restart !== undefined) return finishFigures(await runRestart(directory, Number(options.restart), progress), options);
+    if (options.endurance !== undefined)
+      return finishFigures(await runEndurance(directory, Number(options.endurance), isTiny, progress), options);
     if (options.budget === true) {
       const sizes = list(options.sizes);
       const budgets = await measureBudget(directory, { sizes, seconds: options.tiny === true ? 1 : Number(options.seconds), progress });
