@@ -8,14 +8,18 @@ import { Command } from "commander";
 import { letHeapGrow } from "../src/cli/heap.ts";
 import { measureBudget, renderBudget } from "./budget.ts";
 import { measureCeiling } from "./ceiling.ts";
+import { runEndurance } from "./endurance.ts";
 import { measureFailover } from "./failover.ts";
+import { finishFigures } from "./figures.ts";
 import { FlotillaSystem } from "./flotilla.ts";
 import { isMet, measureGroups, renderGroups } from "./groups.ts";
 import { measureLaggard, renderLaggard } from "./laggard.ts";
 import { measureAll } from "./measure.ts";
 import { NatsSystem } from "./nats.ts";
+import { runPinned } from "./pinned.ts";
 import { RabbitmqSystem } from "./rabbitmq.ts";
 import { render, reportOf } from "./report.ts";
+import { runRestart } from "./restart.ts";
 import { measureStalls } from "./stalls.ts";
 import type { System } from "./system.ts";
 
@@ -33,6 +37,9 @@ type Options = {
   laggard?: string;
   stalls?: string;
   wide: string;
+  pinned?: string;
+  restart?: string;
+  endurance?: string;
   directory?: string;
 };
 type Run = { readonly directory: string; readonly options: Options; readonly isTiny: boolean; readonly progress: (text: string) => void };
@@ -50,6 +57,9 @@ const program = new Command("bench")
   .option("--laggard <seconds>", "instead: SIGSTOP a follower under full load for so long: memory of the leaders, cost of its coming back")
   .option("--stalls <seconds>", "instead: send each of the most expensive requests for so long, and print what it does to the nodes")
   .option("--wide <n>", "partitions of the widest topic among these requests' targets", "100")
+  .option("--pinned <gb>", "instead: one record that stays and so many GB that are trimmed behind it; what is left on disk")
+  .option("--restart <gb>", "instead: how long a node with so many GB takes to come back, stopped and killed")
+  .option("--endurance <minutes>", "instead: steady load while disks fill, processes stop and nodes are wiped; judges what is left")
   .option("--json <file>", "write the results there as well")
   .option("--directory <dir>", "where the systems keep their data (a new folder in it)", tmpdir())
   .option("--tiny", "a second or two of everything, to see that it works")
@@ -72,12 +82,16 @@ async function main(options: Options): Promise<void> {
 }
 
 async function run(given: Run): Promise<void> {
-  const { directory, options, progress } = given;
+  const { directory, options, isTiny, progress } = given;
   if (options.failover !== undefined) print(await measureFailover(directory, Number(options.failover), progress));
   else if (options.stalls !== undefined) print(await measureStalls(directory, Number(options.stalls), Number(options.wide), progress));
   else if (options.budget === true) await budget(given);
   else if (options.laggard !== undefined) await laggard(given);
   else if (options.groups !== undefined) await groups(given);
+  else if (options.pinned !== undefined) finishFigures(await runPinned(directory, Number(options.pinned), isTiny, progress), options);
+  else if (options.restart !== undefined) finishFigures(await runRestart(directory, Number(options.restart), progress), options);
+  else if (options.endurance !== undefined)
+    finishFigures(await runEndurance(directory, Number(options.endurance), isTiny, progress), options);
   else await throughput(given);
 }
 

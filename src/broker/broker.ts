@@ -29,6 +29,7 @@ import type { ReplicaHost } from "../replica/host.ts";
 import { Admin, checkName, infoOf } from "./admin.ts";
 import { ClusterAdmin, groupOf, OP_MOVES, OP_TRANSFER } from "./cluster-admin.ts";
 import { Controller, OP_MEMBER } from "./controller.ts";
+import { decodeDiskUse, Disks, encodeDiskUse } from "./disks.ts";
 import { Fetcher, OP_FETCH, OP_OFFSETS, asBrokerError } from "./fetcher.ts";
 import { Forwarder, type Serve } from "./forwarder.ts";
 import { Leaders, decodeLeading, encodeLeading } from "./leaders.ts";
@@ -43,6 +44,7 @@ export const OP_JOIN = 7;
 const NOTICE_LEADING = 1;
 const NOTICE_FITNESS = 2;
 const NOTICE_LAGGARDS = 3;
+const NOTICE_DISK = 4;
 const REGISTER_RETRY_MS = 200;
 /** Offsets that are committed in one go. */
 const COMMITS_PER_STEP = 64;
@@ -78,6 +80,7 @@ export class NodeBroker implements types.Broker {
   private readonly catalog: CatalogMachine;
   private readonly leaders = new Leaders();
   private readonly unfit: Unfit;
+  private readonly disks: Disks;
   private readonly router: Router;
   private readonly forwarder: Forwarder;
   private readonly local: LocalGroups;
@@ -100,6 +103,7 @@ export class NodeBroker implements types.Broker {
     this.nodeId = settings.registration.id;
     this.catalog = host.get(CATALOG_GROUP)!.machine as CatalogMachine;
     this.unfit = new Unfit(this.nodeId);
+    this.disks = new Disks(this.nodeId);
     host.takesRecords = ({ configuration }) => this.unfit.takesRecords(configuration);
     host.isBehind = (node) => this.unfit.isBehind(node);
     this.router = new Router({ nodeId: this.nodeId, host, leaders: this.leaders, clock });
@@ -118,6 +122,7 @@ export class NodeBroker implements types.Broker {
       ]),
       notices: new Map([
         [NOTICE_LEADING, (from, body) => this.heardLeading(from, body)],
+        [NOTICE_DISK, (from, body) => this.disks.heard(from, decodeDiskUse(body))],
         [NOTICE_FITNESS, (from, body) => this.unfit.set(from, decodeFitness(body))],
         [NOTICE_LAGGARDS, (from, body) => void this.unfit.lagging(from, decodeLaggards(body))],
       ]),
@@ -137,6 +142,7 @@ export class NodeBroker implements types.Broker {
       host,
       catalog: this.catalog,
       leaders: this.leaders,
+      disks: this.disks,
       router: this.router,
       admin: this.admin,
       isAlive: (node) => this.isAlive(node),
@@ -215,6 +221,12 @@ export class NodeBroker implements types.Broker {
     for (const { id } of this.catalog.nodes()) if (id !== this.nodeId) this.forwarder.notify(id, NOTICE_LAGGARDS, encodeLaggards(lagging));
   }
 
+  /** This node looked at its disk: the others are told every few seconds. */
+  diskSeen(use: types.DiskUse): void {
+    if (!this.disks.seen(use, this.components.clock.monotonicMs())) return;
+    for (const { id } of this.catalog.nodes()) if (id !== this.nodeId) this.forwarder.notify(id, NOTICE_DISK, encodeDiskUse(use));
+  }
+
   forwarded(from: NodeId, frame: Uint8Array): void {
     this.forwarder.onFrame(from, frame);
   }
@@ -224,6 +236,7 @@ export class NodeBroker implements types.Broker {
     const leading: Led[] = [];
     for (const replica of host.groups()) if (replica.isLeader) leading.push({ group: replica.group, term: replica.raft.term });
     this.tell([peer], leading);
+    if (this.disks.own !== undefined) this.forwarder.notify(peer, NOTICE_DISK, encodeDiskUse(this.disks.own));
     if (this.unfit.own !== "fit") this.forwarder.notify(peer, NOTICE_FITNESS, encodeFitness(this.unfit.own));
     const lagging = host.recovery.nodes();
     if (lagging.length > 0) this.forwarder.notify(peer, NOTICE_LAGGARDS, encodeLaggards(lagging));
@@ -234,6 +247,7 @@ export class NodeBroker implements types.Broker {
     this.forwarder.peerDown(peer);
     this.leaders.nodeLost(peer);
     this.unfit.forget(peer);
+    this.disks.forget(peer);
     this.notifyWatchers();
   }
 

@@ -9,6 +9,7 @@ import { encodeDrainNode, encodeForgetNode, encodePlaceReplicas, encodePreferLea
 import { place } from "../machine/catalog/placement.ts";
 import type { ReplicaHost } from "../replica/host.ts";
 import type { Admin } from "./admin.ts";
+import type { Disks } from "./disks.ts";
 import type { Serve } from "./forwarder.ts";
 import type { Leaders } from "./leaders.ts";
 import { isInPlace } from "./membership.ts";
@@ -26,6 +27,7 @@ export type ClusterAdminComponents = {
   readonly host: ReplicaHost;
   readonly catalog: CatalogMachine;
   readonly leaders: Leaders;
+  readonly disks: Disks;
   readonly router: Router;
   readonly admin: Admin;
   readonly isAlive: (node: NodeId) => boolean;
@@ -54,6 +56,7 @@ export class ClusterAdmin {
       topics: topics.length,
       groups: catalog.groups + 1,
       leaderlessGroups: this.leaderless(),
+      disks: this.components.disks.all(),
     };
   }
 

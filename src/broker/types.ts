@@ -127,6 +127,9 @@ export type PartitionDescription = {
   readonly bytes: number;
   readonly error: BrokerError | null;
 };
+/** In bytes: the files of a node's logs, what of them is still needed, and what the node may still write to its disk. */
+export type DiskUse = { readonly logBytes: number; readonly liveBytes: number; readonly freeBytes: number };
+export type NodeDisk = DiskUse & { readonly node: NodeId };
 export type ClusterInfo = {
   readonly clusterId: string;
   readonly nodeId: NodeId;
@@ -135,6 +138,8 @@ export type ClusterInfo = {
   readonly topics: number;
   readonly groups: number;
   readonly leaderlessGroups: number;
+  /** As the nodes last told; without those that are down or have yet to tell. */
+  readonly disks: readonly NodeDisk[];
 };
 export type SubscriptionInfo = {
   readonly name: string;

@@ -1,8 +1,8 @@
 import { setTimeout as delay } from "node:timers/promises";
 import { Command, InvalidArgumentError } from "commander";
-import type { Flotilla, ReplicaMove } from "../client/index.ts";
+import type { ClusterInfo, Flotilla, ReplicaMove } from "../client/index.ts";
 import { StepProgress } from "./progress.ts";
-import { print, session, whole, withConnection, withOutput, type SessionOptions } from "./session.ts";
+import { print, session, sizeText, whole, withConnection, withOutput, type SessionOptions } from "./session.ts";
 
 export function clusterCommand(): Command {
   const cluster = new Command("cluster").description("look at the nodes, move leaders and replicas, take nodes out");
@@ -18,9 +18,10 @@ export function clusterCommand(): Command {
         const rows = info.nodes.map((node) => ({
           ...node,
           state: `${node.alive ? "up" : "down"}${node.drained ? ", drained" : ""}`,
+          ...diskOf(info, node.id),
           zone: [node.dc, node.zone].filter((part) => part !== "").join("/"),
         }));
-        print(rows, ["id", "state", "endpoint", "peerEndpoint", "leaders", "replicas", "zone", "version"], options);
+        print(rows, ["id", "state", "endpoint", "peerEndpoint", "leaders", "replicas", "log", "live", "free", "zone", "version"], options);
       }
       if (info.leaderlessGroups > 0 || info.nodes.some(({ alive }) => !alive)) process.exitCode = 1;
     }),
@@ -60,6 +61,13 @@ export function clusterCommand(): Command {
   addMoves(cluster);
   addNodes(cluster);
   return cluster;
+}
+
+/** What the files of the node's logs take, how much of that is needed, and what is free on its disk. */
+function diskOf({ disks }: ClusterInfo, id: number): { log: string; live: string; free: string } {
+  const disk = disks.find(({ node }) => node === id);
+  if (disk === undefined) return { log: "?", live: "?", free: "?" };
+  return { log: sizeText(disk.logBytes), live: sizeText(disk.liveBytes), free: sizeText(disk.freeBytes) };
 }
 
 function addMoves(cluster: Command): void {

@@ -133,6 +133,12 @@ export function size(text: string): number {
   return withUnit(text, UNITS_BYTES, "a size such as 512MiB or 10GiB");
 }
 
+/** Bytes for people: 1.5 GiB. */
+export function sizeText(bytes: number): string {
+  const power = bytes < 1024 ? 0 : Math.min(4, Math.floor(Math.log2(bytes) / 10));
+  return power === 0 ? `${bytes} B` : `${(bytes / 1024 ** power).toFixed(1)} ${["", "K", "M", "G", "T"][power]}iB`;
+}
+
 function withUnit(text: string, units: Readonly<Record<string, number>>, what: string): number {
   const match = /^(\d+)([a-zA-Z]*)$/.exec(text);
   const unit = match === null ? undefined : match[2] === "" ? 1 : units[match[2]!.toLowerCase()];

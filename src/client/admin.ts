@@ -53,7 +53,11 @@ export type ClusterInfo = {
   readonly topics: number;
   readonly groups: number;
   readonly leaderlessGroups: number;
+  /** As the nodes last told, every few seconds; without those that are down. */
+  readonly disks: readonly NodeDisk[];
 };
+/** In bytes: the files of a node's logs, what of them is still needed, and what the node may still write to its disk. */
+export type NodeDisk = { readonly node: number; readonly logBytes: number; readonly liveBytes: number; readonly freeBytes: number };
 export type ReplicaMove = {
   readonly vhost: string;
   readonly topic: string;

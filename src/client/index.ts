@@ -11,6 +11,7 @@ export type {
   CallOptions,
   ClusterClient,
   ClusterInfo,
+  NodeDisk,
   Durability,
   PartitionDescription,
   PartitionOffsets,

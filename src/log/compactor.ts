@@ -11,10 +11,15 @@ import type { Segment } from "./segment.ts";
 import type { SegmentReader } from "./segment-reader.ts";
 import type { LogWatcher } from "./types.ts";
 
-/** A file of which less than this part is live may be rewritten. */
+/** A file of which less than this part is live is mostly dead, and may be rewritten. */
 const LIVE_RATIO = 0.5;
-/** Files' worth of dead bytes that may lie around. */
-const DEAD_FILES = 1;
+/** Seconds after which a mostly dead file, in which nothing died meanwhile, is emptied: it would not go by itself. */
+const CALM_SECONDS = 5;
+/**
+ * Files' worth of dead bytes in mostly dead files beyond which nobody waits for that. Below it what retention trims goes for
+ * nothing, one file after the other.
+ */
+const DEAD_FILES_MAX = 1;
 /** Payload bytes, and entries, that one append takes along. */
 const MOVE_BYTES = 1024 * 1024;
 const MOVE_ENTRIES = 4_096;
@@ -83,9 +88,14 @@ export class Compactor {
     }
   }
 
-  /** Something was committed or trimmed since: every file may be looked at again. */
-  retry(): void {
+  /** A second went by: more may be committed or trimmed, so every file may be looked at again. */
+  secondPassed(): void {
     this.stuck.clear();
+    for (const segment of this.components.segments) {
+      const { bytes } = this.components.table.useOf(segment.number);
+      segment.calmSeconds = bytes === segment.calmBytes ? segment.calmSeconds + 1 : 0;
+      segment.calmBytes = bytes;
+    }
   }
 
   private isCurrent(group: GroupId, from: PlacedEntry): boolean {
@@ -93,24 +103,26 @@ export class Compactor {
     return place !== undefined && place.segment === from.segment && place.position === from.position;
   }
 
-  /** The sealed file with the smallest live part, when more lies dead than may. */
+  /** The mostly dead file with the smallest live part: a calm one, or any when there are too many. */
   private victim(): Segment | undefined {
     const { segments, table, segmentBytes } = this.components;
-    const sealed = segments.filter(({ isSealed }) => isSealed);
-    const urgent = sealed.find(({ mustEmpty, number }) => mustEmpty && !this.stuck.has(number));
-    if (urgent !== undefined) return urgent;
+    const live = ({ number }: Segment): number => table.useOf(number).bytes;
     let dead = 0;
     let best: Segment | undefined;
-    let least = LIVE_RATIO * segmentBytes;
-    for (const segment of sealed) {
-      const { bytes } = table.useOf(segment.number);
+    let calm: Segment | undefined;
+    for (const segment of segments) {
+      if (!segment.isSealed || this.stuck.has(segment.number)) continue;
+      if (segment.mustEmpty) return segment;
+      const bytes = live(segment);
+      if (bytes >= LIVE_RATIO * segmentBytes) continue;
       dead += segmentBytes - bytes;
-      if (bytes < least && !this.stuck.has(segment.number)) {
-        least = bytes;
-        best = segment;
-      }
+      if (best === undefined || bytes < live(best)) best = segment;
+      if (segment.calmSeconds >= CALM_SECONDS && (calm === undefined || bytes < live(calm))) calm = segment;
     }
-    return dead > DEAD_FILES * segmentBytes ? best : undefined;
+    if (dead > DEAD_FILES_MAX * segmentBytes) return best;
+    // Once begun it is not calm any more, and yet it goes on.
+    if (calm !== undefined) calm.mustEmpty = true;
+    return calm;
   }
 
   private async collect({ number }: Segment): Promise<void> {

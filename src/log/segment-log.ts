@@ -74,6 +74,8 @@ export class SegmentLog implements SharedLog {
   private readonly pendingDestroys = new Set<GroupId>();
   /** Something died since segments were last looked at. */
   private mayFree = true;
+  /** A file is dead, and no write came by whose sync would have freed it: one is worth it for that alone. */
+  private hasDeadFile = false;
   /** Background work, one step after the other. */
   private maintenance: Promise<void> = Promise.resolve();
 
@@ -95,10 +97,15 @@ export class SegmentLog implements SharedLog {
       segments: recovered.segments,
       nextSequence: recovered.nextSequence,
     });
-    for (const segment of recovered.unlisted) await log.list(segment);
-    for (const segment of recovered.segments.slice(0, -1)) if (!segment.isSealed) log.seal(segment);
-    await pool.prepare();
-    return log;
+    try {
+      for (const segment of recovered.unlisted) await log.list(segment);
+      for (const segment of recovered.segments.slice(0, -1)) if (!segment.isSealed) log.seal(segment);
+      await pool.prepare();
+      return log;
+    } catch (error) {
+      await log.close();
+      throw error;
+    }
   }
 
   private constructor(
@@ -227,8 +234,14 @@ export class SegmentLog implements SharedLog {
     const sequence = this.durableTo;
     if (sequence === this.notedTo || this.isClosed) return;
     this.notedTo = sequence;
-    this.compactor.retry();
     this.later(() => this.rows.durable(sequence));
+  }
+
+  secondPassed(): void {
+    if (this.isClosed || this.failure !== null) return;
+    this.compactor.secondPassed();
+    this.hasDeadFile = this.mayFree && this.segments.some((segment) => this.isDead(segment) && segment.readers === 0);
+    if (this.pool.secondPassed()) this.later(() => this.pool.shed());
   }
 
   compact(): Promise<void> {
@@ -244,7 +257,7 @@ export class SegmentLog implements SharedLog {
   }
 
   get hasOwnWrites(): boolean {
-    return this.compactor.hasMoves || this.pendingStates.size > 0 || this.pendingDestroys.size > 0 || this.mustRoll;
+    return this.compactor.hasMoves || this.pendingStates.size > 0 || this.pendingDestroys.size > 0 || this.mustRoll || this.hasDeadFile;
   }
 
   /** Waits for nobody: work on the log goes on meanwhile. */
@@ -401,9 +414,9 @@ export class SegmentLog implements SharedLog {
    */
   private freeDead(): void {
     this.mayFree = false;
+    this.hasDeadFile = false;
     for (const segment of [...this.segments]) {
-      const use = this.table.useOf(segment.number);
-      if (!segment.isSealed || use.entries > 0) continue;
+      if (!this.isDead(segment)) continue;
       if (segment.readers > 0 || this.carryForward(segment)) {
         this.mayFree = true;
         continue;
@@ -415,6 +428,10 @@ export class SegmentLog implements SharedLog {
         await this.pool.give(segment);
       });
     }
+  }
+
+  private isDead({ isSealed, number }: Segment): boolean {
+    return isSealed && this.table.useOf(number).entries === 0;
   }
 
   /** True when something of the segment has to be written again before it can go. */

@@ -10,6 +10,8 @@ import type { SegmentRows } from "./segment-rows.ts";
 
 /** Files kept for reuse; more are deleted. */
 const FREE_MAX = 4;
+/** Seconds without a new file after which those go as well, one a second: they are worth their space only under load. */
+const QUIET_SECONDS = 5;
 
 export type SegmentPoolSettings = { readonly directory: string; readonly segmentBytes: number; readonly nextNumber: number };
 export type SegmentPoolComponents = { readonly disk: Disk; readonly rows: SegmentRows; readonly random: Random; readonly free: Segment[] };
@@ -23,6 +25,8 @@ export class SegmentPool {
   private nextNumber: number;
   private ready: Promise<Segment> | null = null;
   private isClosed = false;
+  /** Since a file was begun. */
+  private quietSeconds = 0;
 
   constructor(settings: SegmentPoolSettings, components: SegmentPoolComponents) {
     this.settings = settings;
@@ -46,9 +50,17 @@ export class SegmentPool {
 
   /** The next file, empty and ready to be written to. */
   async take(): Promise<Segment> {
-    const segment = await (this.ready ?? this.make());
+    // Nobody else's from now on: while this waits, another one may be made ready.
+    const next = this.ready ?? this.make();
     this.ready = null;
-    await this.rows.put(segment.number, { salt: segment.salt, bytes: this.settings.segmentBytes, used: true });
+    this.quietSeconds = 0;
+    const segment = await next;
+    try {
+      await this.rows.put(segment.number, { salt: segment.salt, bytes: this.settings.segmentBytes, used: true });
+    } catch (error) {
+      await segment.file.close();
+      throw error;
+    }
     return segment;
   }
 
@@ -60,15 +72,36 @@ export class SegmentPool {
       this.free.push(segment);
       return;
     }
-    await segment.file.close();
-    await this.disk.remove(segment.path);
-    await this.disk.syncDirectory(this.settings.directory);
+    await this.remove(segment);
+  }
+
+  /** A second went by. True when the load is over and a spare file may go: see `shed`. */
+  secondPassed(): boolean {
+    this.quietSeconds += 1;
+    return this.quietSeconds >= QUIET_SECONDS && this.free.length > 0;
+  }
+
+  /** Gives the disk one spare file back. Of the one made ready ahead there is always one. */
+  async shed(): Promise<void> {
+    const segment = this.isClosed ? undefined : this.free.pop();
+    if (segment === undefined) return;
+    // A file that the store knows must be there.
+    await this.rows.freed(segment.number);
+    await this.remove(segment);
   }
 
   async close(): Promise<void> {
     this.isClosed = true;
-    if (this.ready !== null) await (await this.ready).file.close();
+    // A file that could not be made ready is closed already.
+    const ready = await this.ready?.catch(() => undefined);
+    await ready?.file.close();
     for (const segment of this.free) await segment.file.close();
+  }
+
+  private async remove(segment: Segment): Promise<void> {
+    await segment.file.close();
+    await this.disk.remove(segment.path);
+    await this.disk.syncDirectory(this.settings.directory);
   }
 
   private async make(): Promise<Segment> {
@@ -77,17 +110,24 @@ export class SegmentPool {
     const salt = this.random.below(0xffff_ffff) + 1;
     const old = this.free.shift();
     const row = { salt, bytes: this.settings.segmentBytes, used: false };
-    if (old !== undefined) {
-      await this.rows.freed(old.number);
-      await this.disk.rename(old.path, path);
+    let file = old?.file;
+    try {
+      if (old !== undefined) {
+        await this.rows.freed(old.number);
+        await this.disk.rename(old.path, path);
+      }
+      file ??= await this.disk.open(path, { create: true });
+      // It is new, or a footer made it longer.
+      if ((await file.size()) !== row.bytes) {
+        await file.truncate(row.bytes);
+        await synced(file);
+      }
+      await this.disk.syncDirectory(this.settings.directory);
+      await this.rows.put(number, row);
+      return new Segment(number, path, file, salt);
+    } catch (error) {
+      await file?.close();
+      throw error;
     }
-    const file = old?.file ?? (await this.disk.open(path, { create: true }));
-    if ((await file.size()) < row.bytes) {
-      await file.truncate(row.bytes);
-      await synced(file);
-    }
-    await this.disk.syncDirectory(this.settings.directory);
-    await this.rows.put(number, row);
-    return new Segment(number, path, file, salt);
   }
 }

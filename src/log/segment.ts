@@ -18,6 +18,9 @@ export class Segment {
   isSealing = false;
   /** Everything that is live in it is to be written elsewhere, however much it is. */
   mustEmpty = false;
+  /** Live bytes when they were last looked at, and seconds since they changed. */
+  calmBytes = 0;
+  calmSeconds = 0;
   /** Reads under way: the file is not reused before they end. */
   readers = 0;
   index = new SegmentIndexWriter();

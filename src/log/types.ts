@@ -64,6 +64,8 @@ export interface SharedLog {
   destroy(group: GroupId): void;
   /** Remembers how far the log is durable, so that a tail that goes missing is noticed. Cheap; call it about once a second. */
   noteDurable(): void;
+  /** To be called about once a second, also when nothing happens: what was kept for a load that is over is given back. */
+  secondPassed(): void;
   /**
    * Looks for a file that is mostly dead; some of what still counts in it goes into the next append. Resolves when it is
    * ready for that; failures come out of the append.
@@ -79,6 +81,7 @@ export interface SharedLog {
 }
 
 export type LogStats = {
+  /** Files in use, and files kept ready for use. */
   readonly segments: number;
   readonly segmentsFree: number;
   readonly bytesOnDisk: number;

@@ -359,6 +359,14 @@ export class RaftNode {
     return core.configuration;
   }
 
+  /** Of a leader: members that lack entries of its log. */
+  get followersBehind(): number {
+    const { core } = this;
+    let behind = 0;
+    for (const { peer, match } of core.progress) if (peer !== core.id && match < core.log.lastIndex) behind += 1;
+    return behind;
+  }
+
   /** The leader's view of every member, itself included; ascending. Without a copy: for looking at, within the call. */
   members(): readonly Pick<ProgressStatus, "peer" | "state" | "match">[] {
     return this.core.progress;

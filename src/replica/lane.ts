@@ -7,7 +7,7 @@ import type { GroupWrite, SharedLog } from "../log/types.ts";
 import type { Message, Ready } from "../raft/types.ts";
 import type { Replica } from "./replica.ts";
 
-/** Ticks without a write after which the log is marked, and ticks between two notes of how far it is durable. */
+/** Ticks without a write after which the log is marked, and ticks between two looks at what is due about once a second. */
 const QUIET_TICKS = 3;
 const NOTE_TICKS = 20;
 
@@ -127,7 +127,10 @@ export class Lane {
    * what the log itself has to write does not wait for somebody's entries.
    */
   tick(): void {
-    if (++this.ticks % NOTE_TICKS === 0) this.log.noteDurable();
+    if (++this.ticks % NOTE_TICKS === 0) {
+      this.log.noteDurable();
+      this.log.secondPassed();
+    }
     if (this.busy || this.hasFailed) return;
     void this.log.compact();
     const isQuiet = this.isUnmarked && ++this.quietTicks >= QUIET_TICKS;

@@ -15,10 +15,14 @@ export function renderMetrics({ host, broker, logs, loop }: MetricsSources): str
   let leading = 0;
   let groups = 0;
   let resting = 0;
+  let unapplied = 0;
+  let behind = 0;
   for (const replica of host.groups()) {
     groups += 1;
     if (replica.isLeader) leading += 1;
     if (!replica.awake) resting += 1;
+    if (replica.leaderNode === 0 || replica.applied < replica.raft.commitIndex) unapplied += 1;
+    if (replica.isLeader) behind += replica.raft.followersBehind;
   }
   const { leaderlessGroups, leadersKnown, peersUp } = broker.counts();
   const lines: string[] = [];
@@ -34,6 +38,8 @@ export function renderMetrics({ host, broker, logs, loop }: MetricsSources): str
   metric("flotilla_groups", "gauge", "Replicas on this node.", [["", groups]]);
   metric("flotilla_groups_leading", "gauge", "Groups that this node leads.", [["", leading]]);
   metric("flotilla_groups_resting", "gauge", "Replicas at rest: they do not tick.", [["", resting]]);
+  metric("flotilla_groups_unapplied", "gauge", "Replicas without a leader, or with committed entries still to apply.", [["", unapplied]]);
+  metric("flotilla_followers_behind", "gauge", "Followers of the groups led here that lack entries.", [["", behind]]);
   metric("flotilla_groups_leaderless", "gauge", "Groups of the cluster without a leader, as this node sees it.", [["", leaderlessGroups]]);
   metric("flotilla_groups_held", "gauge", "Groups of which records are here, in service or not; without the catalog.", [
     ["", host.heldCount],
@@ -89,6 +95,18 @@ export function renderMetrics({ host, broker, logs, loop }: MetricsSources): str
     "gauge",
     "Bytes of entries that are still needed.",
     perLog((stats) => stats.bytesLive),
+  );
+  metric(
+    "flotilla_log_files",
+    "gauge",
+    "Files of the log: in use, and kept ready for use.",
+    logs.flatMap((log, at) => {
+      const { segments, segmentsFree } = log.stats();
+      return [
+        [`{log="${names[at]}",state="used"}`, segments],
+        [`{log="${names[at]}",state="ready"}`, segmentsFree],
+      ] as const;
+    }),
   );
   metric(
     "flotilla_log_moved_bytes_total",

@@ -47,6 +47,11 @@ import { tlsFilesOf } from "./tls.ts";
 
 /** The catalog's log is small: a few rows per topic. */
 const CATALOG_SEGMENT_BYTES = 8 * 1024 * 1024;
+/**
+ * A log is cut at checkpoints only, so what retention trims may stay for as long as the next one takes. With a part of a file
+ * between two of them that never keeps a file by itself.
+ */
+const CHECKPOINTS_PER_SEGMENT = 4;
 /** Times that one start may find something else damaged. */
 const RECOVERIES_MAX = 5;
 const LOST_PREFIX = "lost-";
@@ -216,6 +221,7 @@ export class FlotillaNode {
     const host = new ReplicaHost(
       {
         ...HOST_DEFAULTS,
+        checkpointBytes: settings.segmentBytes / CHECKPOINTS_PER_SEGMENT,
         nodeId: toNodeId(settings.nodeId),
         tickMs: settings.tickMs,
         electionTicks: Math.max(2, Math.round(settings.electionTimeoutMs / settings.tickMs)),
@@ -286,6 +292,7 @@ export class FlotillaNode {
         changed: (fitness) => this.broker?.fitnessChanged(fitness),
         freeBytes: async () => {
           const free = await this.disk.freeBytes(dataDir);
+          this.tellDisk(free);
           await this.reserve.fill(free - diskWatermarkBytes);
           return free;
         },
@@ -293,6 +300,16 @@ export class FlotillaNode {
     );
     await watch.start();
     this.parts.add(() => watch.stop());
+  }
+
+  private tellDisk(freeBytes: number): void {
+    let logBytes = 0;
+    let liveBytes = 0;
+    for (const { bytesOnDisk, bytesLive } of (this.logs ?? []).map((log) => log.stats())) {
+      logBytes += bytesOnDisk;
+      liveBytes += bytesLive;
+    }
+    this.broker?.diskSeen({ logBytes, liveBytes, freeBytes });
   }
 
   private async openStore(): Promise<LevelKv> {

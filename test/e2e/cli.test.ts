@@ -80,6 +80,11 @@ test("cli: a reader that has seen enough ends the command without a complaint", 
 
 test("cli: the cluster shows its nodes, and a partition's leader moves where it is told", async () => {
   expect(await done("cluster status")).toMatch(/cluster test: 3 nodes, .* 0 without a leader; controller is node [123]/);
+  // Every node tells the others of its disk within seconds.
+  let status = "?";
+  while (status.includes("?")) status = await done("cluster status");
+  expect(status).toMatch(/LOG +LIVE +FREE/);
+  expect(status.match(/^[123] +up .* \d+\.\d [MG]iB +\d+(\.\d [KMG]i| )B +\d+\.\d [GT]iB/gm)).toHaveLength(3);
   await done("topic create moved --partitions 1");
   for (const node of [1, 2, 3]) {
     expect(await done(`cluster transfer moved --partition 0 --to ${node}`)).toContain(`node ${node} leads`);

@@ -218,6 +218,7 @@ test(
       { weight: 1, arbitrary: fc.record({ kind: fc.constant("begin" as const), group: fc.nat(2) }) },
       { weight: 1, arbitrary: fc.record({ kind: fc.constant("destroy" as const), group: fc.nat(2) }) },
       { weight: 2, arbitrary: fc.record({ kind: fc.constant("compact" as const) }) },
+      { weight: 1, arbitrary: fc.record({ kind: fc.constant("quiet" as const), seconds: fc.nat(8) }) },
       { weight: 1, arbitrary: fc.record({ kind: fc.constant("reopen" as const) }) },
     );
     await fc.assert(
@@ -261,6 +262,7 @@ test(
             rows.trimmed = 1;
             await log.append([]);
           } else if (step.kind === "compact") await log.compact(3);
+          else if (step.kind === "quiet") await log.seconds(step.seconds);
           else {
             moved += log.log.stats().bytesMoved;
             await log.reopen();

@@ -99,6 +99,17 @@ export class TestLog {
     }
   }
 
+  /** So many seconds without a load, as the lane lets them pass. */
+  async seconds(count: number): Promise<void> {
+    for (let second = 0; second < count; second++) {
+      this.log.secondPassed();
+      for (let tick = 0; tick < 3; tick++) {
+        await this.log.compact();
+        if (this.log.hasOwnWrites) await this.append([]);
+      }
+    }
+  }
+
   read(group: number, first: number, last: number, bytesMax = 1 << 20): Promise<readonly Entry[]> {
     return new Promise((resolve, reject) =>
       this.log.read(group as GroupId, first, last, bytesMax, (error, entries) => (error === null ? resolve(entries) : reject(error))),

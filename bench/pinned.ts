@@ -1,0 +1,158 @@
+// One record that stays, in a topic of its own, and gigabytes of another topic that retention trims behind it: what is left
+// on every node's disk in the end.
+
+import { readdirSync, statSync } from "node:fs";
+import { join } from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
+import { SEGMENT_BYTES_DEFAULT } from "../src/base/limits.ts";
+import { Flotilla } from "../src/client/index.ts";
+import { mebibytes, Pace, type Figure, type FigureRun } from "./figures.ts";
+import { publishBytes } from "./flow.ts";
+import { Nodes, NODES } from "./nodes.ts";
+
+const SAMPLE_MS = 250;
+/** Space comes back within seconds of the load's end; then the bench gives up. */
+const WAIT_MS_MAX = 90_000;
+const PINNED = "pinned";
+const PASSING = "passing";
+
+type PinnedPlan = { readonly bytes: number; readonly segmentBytes: number; readonly progress: (text: string) => void };
+
+type DiskUse = {
+  readonly node: number;
+  readonly liveBytes: number;
+  /** Of all files of the data log: as long as they are, and as much of the disk as they take. */
+  readonly apparentBytes: number;
+  readonly allocatedBytes: number;
+  readonly boundBytes: number;
+  readonly ok: boolean;
+};
+
+export type PinnedReport = {
+  readonly publishedBytes: number;
+  readonly segmentBytes: number;
+  readonly disks: readonly DiskUse[];
+  /** The most that any node's log took while the load ran. */
+  readonly peakBytes: number;
+  /** From the end of the load until all nodes were within their bounds; -1 = never. */
+  readonly settledMs: number;
+  /** Payload bytes written twice, per byte written; the worst node's. */
+  readonly movedRatio: number;
+  readonly isRecordRight: boolean;
+};
+
+/** With the product's segments, or, tiny, with small ones. */
+export async function runPinned(
+  directory: string,
+  gigabytes: number,
+  isTiny: boolean,
+  progress: (text: string) => void,
+): Promise<FigureRun> {
+  const segmentBytes = isTiny ? 1024 * 1024 : SEGMENT_BYTES_DEFAULT;
+  const report = await measurePinned(directory, { bytes: gigabytes * 1e9, segmentBytes, progress });
+  return { report, figures: figuresOf(report) };
+}
+
+async function measurePinned(directory: string, plan: PinnedPlan): Promise<PinnedReport> {
+  const { bytes, segmentBytes, progress } = plan;
+  progress("starting three nodes");
+  const nodes = await Nodes.start(directory, { env: { FLOTILLA_SEGMENT_BYTES: String(segmentBytes) } });
+  try {
+    await using client = await Flotilla.connect({ endpoints: nodes.endpoints });
+    await client.admin.createTopic({ name: PINNED, partitions: 1, replicas: 3 });
+    await client.admin.createTopic({ name: PASSING, partitions: 1, replicas: 3, config: { retentionBytes: segmentBytes / 8 } });
+    const body = `it stays ${"x".repeat(100)}`;
+    await client.publish(PINNED, [{ body }], { partition: 0 });
+    let peakBytes = 0;
+    const sampler = setInterval(() => {
+      for (const node of NODES) peakBytes = Math.max(peakBytes, filesOf(nodes.dataDir(node)).apparentBytes);
+    }, SAMPLE_MS);
+    const pace = new Pace("publishing", bytes, progress);
+    const batchBytes = Math.min(128 * 1024, segmentBytes / 64);
+    await publishBytes(client, PASSING, { bytes, batchBytes, acked: (done) => pace.update(done) }).finally(() => clearInterval(sampler));
+    progress("the load is over: waiting for the disk");
+    const began = performance.now();
+    let disks = await disksOf(nodes, segmentBytes);
+    while (disks.some(({ ok }) => !ok) && performance.now() - began < WAIT_MS_MAX) {
+      await delay(SAMPLE_MS);
+      disks = await disksOf(nodes, segmentBytes);
+    }
+    const isSettled = disks.every(({ ok }) => ok);
+    const settledMs = isSettled ? Math.round(performance.now() - began) : -1;
+    let movedRatio = 0;
+    for (const node of NODES) {
+      const [moved, appended] = await Promise.all([
+        nodes.metric(node, "flotilla_log_moved_bytes_total", '{log="data"}'),
+        nodes.metric(node, "flotilla_log_appended_bytes_total", '{log="data"}'),
+      ]);
+      movedRatio = Math.max(movedRatio, moved / appended);
+    }
+    let isRecordRight = true;
+    for (const endpoint of nodes.endpoints) isRecordRight &&= (await firstOf(endpoint)) === body;
+    return { publishedBytes: bytes, segmentBytes, disks, peakBytes, settledMs, movedRatio, isRecordRight };
+  } finally {
+    await nodes.stop();
+  }
+}
+
+function figuresOf({ disks, publishedBytes, settledMs, movedRatio, isRecordRight, peakBytes }: PinnedReport): Figure[] {
+  const figures = disks.map(({ node, liveBytes, apparentBytes, allocatedBytes, boundBytes, ok }) => ({
+    name: `node ${node}: the log's files after ${mebibytes(publishedBytes)}`,
+    value: `${mebibytes(apparentBytes)} (${mebibytes(allocatedBytes)} allocated), ${mebibytes(liveBytes)} live`,
+    wanted: `at most ${mebibytes(boundBytes)}: two segments and what is live`,
+    ok,
+  }));
+  return [
+    ...figures,
+    {
+      name: "the record that stays, read through every node",
+      value: isRecordRight ? "equal" : "different",
+      wanted: "equal",
+      ok: isRecordRight,
+    },
+    {
+      name: "space was back after the load's end",
+      value: settledMs < 0 ? "never" : `${(settledMs / 1000).toFixed(1)} s`,
+      wanted: "at most 60 s",
+      ok: settledMs >= 0 && settledMs <= 60_000,
+    },
+    {
+      name: "written twice, of what was written",
+      value: `${(movedRatio * 100).toFixed(2)} %`,
+      wanted: "at most 5 %",
+      ok: movedRatio <= 0.05,
+    },
+    { name: "the most that a log took under load", value: mebibytes(peakBytes), wanted: "-", ok: true },
+  ];
+}
+
+async function disksOf(nodes: Nodes, segmentBytes: number): Promise<DiskUse[]> {
+  return Promise.all(
+    NODES.map(async (node) => {
+      const liveBytes = await nodes.metric(node, "flotilla_log_live_bytes", '{log="data"}');
+      const files = filesOf(nodes.dataDir(node));
+      const boundBytes = 2 * segmentBytes + liveBytes;
+      return { node, liveBytes, ...files, boundBytes, ok: files.apparentBytes <= boundBytes && files.allocatedBytes <= boundBytes };
+    }),
+  );
+}
+
+function filesOf(dataDir: string): { apparentBytes: number; allocatedBytes: number } {
+  const folder = join(dataDir, "log");
+  let apparentBytes = 0;
+  let allocatedBytes = 0;
+  for (const name of readdirSync(folder)) {
+    const found = statSync(join(folder, name), { throwIfNoEntry: false });
+    apparentBytes += found?.size ?? 0;
+    allocatedBytes += (found?.blocks ?? 0) * 512;
+  }
+  return { apparentBytes, allocatedBytes };
+}
+
+/** The body of the first record, through this node. */
+async function firstOf(endpoint: string): Promise<string> {
+  await using client = await Flotilla.connect({ endpoints: [endpoint] });
+  const consumer = await client.consumer(PINNED, { from: "earliest", partitions: [0] });
+  for await (const { body } of consumer) return Buffer.from(body).toString();
+  return "";
+}
