@@ -3,7 +3,7 @@
 // touched: messages into one frame per node, entries into one write with one sync, committed entries into the machines.
 
 import { assert } from "../base/assert.ts";
-import { ByteReader, DecodeError } from "../base/bytes.ts";
+import { DecodeError } from "../base/bytes.ts";
 import type { Clock, Timer } from "../base/clock.ts";
 import { CATALOG_GROUP, nodeOfReplica, type GroupId, type NodeId, type ReplicaId } from "../base/ids.ts";
 import type { Logger } from "../base/logger.ts";
@@ -11,34 +11,21 @@ import type { Random } from "../base/prng.ts";
 import type { Worked } from "../base/work.ts";
 import type { LogWatcher, SharedLog } from "../log/types.ts";
 import type { Machine } from "../machine/machine.ts";
-import { decodeRaftFrame } from "../peer/frames.ts";
 import { LANE_BULK, LANE_FORWARD, LANE_RAFT, type Lane as PeerLane, type PeerTransport } from "../peer/transport.ts";
-import {
-  ENTRY_RECORDS,
-  PROPOSE_OK,
-  Message,
-  MSG_APPEND,
-  MSG_APPEND_RESPONSE,
-  MSG_HEARTBEAT_RESPONSE,
-  MSG_REST,
-  MSG_SNAPSHOT,
-  type ConfigurationChange,
-  type EntryKind,
-} from "../raft/types.ts";
+import { ENTRY_RECORDS, PROPOSE_OK, type ConfigurationChange, type EntryKind } from "../raft/types.ts";
 import { Applier } from "./applier.ts";
 import { ApplyQueue } from "./apply-queue.ts";
 import { CatchUps } from "./catch-up.ts";
 import { Checkpointer } from "./checkpointer.ts";
 import { Elections } from "./elections.ts";
 import { Lane } from "./lane.ts";
-import { Outbox } from "./outbox.ts";
+import { Messages } from "./messages.ts";
 import { Recovery } from "./recovery.ts";
 import { openReplica, ReplicaAheadError, ReplicaDamagedError } from "./open.ts";
 import { Quarantine } from "./quarantine.ts";
 import type { Replica } from "./replica.ts";
 import { Pulse } from "./pulse.ts";
-import { acceptRest } from "./rest.ts";
-import { BULK_ANSWER, BULK_APPEND, BULK_CHUNK } from "./snapshot-codec.ts";
+import { RelaxedSync } from "./relaxed-sync.ts";
 import { Snapshots } from "./snapshots.ts";
 import { TailBudget } from "./tail-budget.ts";
 import { Transfers } from "./transfers.ts";
@@ -54,7 +41,6 @@ import {
   type ProposeDone,
 } from "./types.ts";
 
-/** Between two looks at what a node that stops still leads. */
 /** States saved at one time when the host stops. */
 const SAVES_AT_STOP = 256;
 
@@ -83,7 +69,8 @@ export class ReplicaHost {
   private readonly replicas = new Map<GroupId, Replica>();
   private readonly catalogLane: Lane;
   private readonly dataLane: Lane;
-  private readonly outbox: Outbox;
+  private readonly relaxed: RelaxedSync;
+  private readonly messages: Messages;
   private readonly applyQueue: ApplyQueue;
   private readonly checkpointer: Checkpointer;
   private readonly snapshots: Snapshots;
@@ -106,7 +93,6 @@ export class ReplicaHost {
   private inTurn = false;
   private tickDue = false;
   private tickTimer: Timer | null = null;
-  private lastFlushMs = 0;
   private stopping = false;
 
   constructor(settings: HostSettings, components: HostComponents) {
@@ -119,14 +105,14 @@ export class ReplicaHost {
       new Lane({
         log,
         nowMs: () => clock.monotonicMs(),
-        send: (replica, message) => this.dispatch(replica, message),
+        send: (replica, message) => this.messages.dispatch(replica, message),
         touched,
         turn: () => this.turn(),
         fatal: (error) => events.fatal(error),
       });
     this.catalogLane = lane(components.catalogLog);
     this.dataLane = lane(components.dataLog);
-    this.outbox = new Outbox(components.transport, (group, to) => this.unreachable(group, to));
+    this.relaxed = new RelaxedSync(settings.tickMs, [this.catalogLane, this.dataLane]);
     const applier = new Applier({ clock, logOf, events, touched, damaged: (replica, reason) => this.damaged(replica, reason, true) });
     this.checkpointer = new Checkpointer(settings, {
       store: components.store,
@@ -144,6 +130,18 @@ export class ReplicaHost {
       logOf,
       touched,
     });
+    this.messages = new Messages({
+      clock,
+      transport: components.transport,
+      snapshots: this.snapshots,
+      catchUps: () => this.catchUps,
+      replicaOf: (group) => this.replicas.get(group),
+      touched,
+      wake: (replica) => this.wake(replica),
+      news: (replica) => this.note(replica),
+      sleep: (replica) => this.pulse.sleep(replica),
+      requestTurn: () => this.requestTurn(),
+    });
     const electionTimeoutMs = settings.electionTicks * settings.tickMs;
     this.elections = new Elections({
       clock,
@@ -157,7 +155,7 @@ export class ReplicaHost {
     this.pulse = new Pulse(settings, {
       elections: this.elections,
       isUp: (peer) => this.isPeerUp(peer),
-      post: (replica, message) => this.post(replica, message),
+      post: (replica, message) => this.messages.post(replica, message),
       news: (replica) => this.note(replica),
     });
     this.transfers = new Transfers({
@@ -174,7 +172,7 @@ export class ReplicaHost {
       recovery: this.recovery,
       transport: components.transport,
       logOf,
-      sendLive: (replica, message) => this.post(replica, message),
+      sendLive: (replica, message) => this.messages.post(replica, message),
       damaged: (replica, reason) => this.damaged(replica, reason),
       touched,
     });
@@ -190,7 +188,7 @@ export class ReplicaHost {
     this.quarantine = new Quarantine({
       logger,
       isUp: (peer) => this.isPeerUp(peer),
-      post: (replica, message) => this.post(replica, message),
+      post: (replica, message) => this.messages.post(replica, message),
     });
   }
 
@@ -239,7 +237,7 @@ export class ReplicaHost {
       return;
     }
     this.quarantine.leave(replica);
-    this.outbox.flush(true);
+    this.messages.flush(true);
     this.quarantine.note(replica.group, replica.descriptor.self, reason);
     this.close(replica);
     this.components.events.leaderChanged(replica.group, 0, replica.raft.term);
@@ -364,14 +362,14 @@ export class ReplicaHost {
     switch (lane) {
       case LANE_RAFT:
         const beganMs = this.components.clock.monotonicMs();
-        decodeRaftFrame(frame, (group, message) => this.receive(from, group, message));
+        this.messages.onRaft(from, frame);
         this.components.worked?.("raft messages of a peer", beganMs);
         return;
       case LANE_FORWARD:
         this.components.events.forwarded(from, frame);
         return;
       case LANE_BULK:
-        this.onBulk(from, frame);
+        this.messages.onBulk(from, frame);
         return;
       default:
         throw new DecodeError("frame on an unknown lane");
@@ -472,14 +470,14 @@ export class ReplicaHost {
     // Applying may give a core more to say (a single voter commits its own entries): a few rounds, then the next turn.
     for (let round = 0; round < 4 && (this.dirty.length > 0 || round === 0); round++) {
       this.collectAll();
-      this.outbox.flush(false);
+      this.messages.flush(false);
       this.catalogLane.start();
       this.dataLane.start();
       this.applyQueue.run(deadlineMs);
     }
     this.elections.pump();
     // Who published hears of a commit before the followers do.
-    this.outbox.flush(true);
+    this.messages.flush(true);
     this.inTurn = false;
     if (this.dirty.length > 0 || !this.applyQueue.isEmpty || this.tickDue) this.requestTurn();
   }
@@ -492,29 +490,7 @@ export class ReplicaHost {
     for (const lane of [this.catalogLane, this.dataLane]) lane.tick();
     this.recovery.tick();
     this.snapshots.tick();
-    if (now - this.lastFlushMs >= this.settings.tickMs) {
-      this.lastFlushMs = now;
-      this.flushRelaxed();
-    }
-  }
-
-  private flushRelaxed(): void {
-    // Interval durability: entries written without sync become durable within the shortest interval asked for.
-    for (const lane of [this.catalogLane, this.dataLane]) if (lane.unsyncedEntries > 0 && this.relaxedDue()) lane.requestSync();
-  }
-
-  private lastRelaxedSyncMs = 0;
-
-  private relaxedDue(): boolean {
-    let interval = Number.POSITIVE_INFINITY;
-    for (const replica of this.replicas.values()) {
-      const { sync, flushIntervalMs } = replica.durability;
-      if (!sync && flushIntervalMs > 0 && flushIntervalMs < interval) interval = flushIntervalMs;
-    }
-    const now = this.components.clock.monotonicMs();
-    if (now - this.lastRelaxedSyncMs + this.settings.tickMs < interval) return false;
-    this.lastRelaxedSyncMs = now;
-    return true;
+    this.relaxed.tick(now, () => this.replicas.values());
   }
 
   private collectAll(): void {
@@ -544,7 +520,7 @@ export class ReplicaHost {
         this.tailBudget.added(replica, ready.entries[ready.entries.length - 1]!.index, bytes);
         if (replica.isLeader) this.recovery.earned(bytes);
       }
-      for (const message of ready.messages) this.dispatch(replica, message);
+      for (const message of ready.messages) this.messages.dispatch(replica, message);
       this.laneOf(replica).add(replica, ready);
       if (ready.committedTo > replica.committedTo) replica.committedTo = ready.committedTo;
       if (ready.reads.length > 0 || ready.readsDropped.length > 0) replica.readsConfirmed(ready.reads, ready.readsDropped);
@@ -563,56 +539,6 @@ export class ReplicaHost {
     replica.knownLeader = leader;
     replica.knownTerm = replica.raft.term;
     this.components.events.leaderChanged(replica.group, leader, replica.raft.term);
-  }
-
-  // Messages.
-
-  private receive(from: NodeId, group: GroupId, message: Message): void {
-    const replica = this.replicas.get(group);
-    // Of a group that is not here (deleted, or not yet created here), or meant for another life of this replica.
-    if (replica === undefined || message.to !== replica.descriptor.self || nodeOfReplica(message.from as ReplicaId) !== from) return;
-    if (message.kind === MSG_REST) {
-      if (acceptRest(replica, message)) this.pulse.sleep(replica);
-      return;
-    }
-    replica.raft.step(message);
-    if (message.kind !== MSG_HEARTBEAT_RESPONSE) this.touch(replica);
-    // That a follower is there is no work: it neither wakes a group at rest nor keeps one from it.
-    else if (replica.raft.hasReady()) this.wake(replica);
-    if (message.kind === MSG_APPEND_RESPONSE && replica.catchUps.size + replica.pins.size > 0) {
-      replica.pins.extend(message.from, this.components.clock.monotonicMs());
-      replica.catchUps.get(message.from)?.answered(message);
-    }
-  }
-
-  private onBulk(from: NodeId, frame: Uint8Array): void {
-    const reader = new ByteReader(frame);
-    const kind = reader.u8();
-    if (kind === BULK_APPEND) decodeRaftFrame(frame.subarray(1), (group, message) => this.receive(from, group, message));
-    else if (kind === BULK_CHUNK || kind === BULK_ANSWER) this.snapshots.onFrame(from, kind, reader);
-    else throw new DecodeError(`bulk frame of kind ${kind}`);
-  }
-
-  /** Completes a message of the core and puts it into its node's frame. */
-  private dispatch(replica: Replica, message: Message): void {
-    if (message.kind === MSG_SNAPSHOT) {
-      this.snapshots.send(replica, message);
-      return;
-    }
-    if (message.kind === MSG_APPEND && this.catchUps.takes(replica, message)) return;
-    this.post(replica, message);
-  }
-
-  private post(replica: Replica, message: Message): void {
-    this.outbox.add(nodeOfReplica(message.to as ReplicaId), replica.group, message);
-    this.requestTurn();
-  }
-
-  private unreachable(group: GroupId, to: number): void {
-    const replica = this.replicas.get(group);
-    if (replica === undefined) return;
-    replica.raft.reportUnreachable(to);
-    if (replica.raft.hasReady()) this.note(replica);
   }
 
   private laneOf(replica: Replica): Lane {
