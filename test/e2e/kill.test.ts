@@ -25,6 +25,33 @@ test("checker: a lost, doubled, reordered or misplaced record is found", () => {
   expect(violations(acked, [record("k", 0, 0), record("k", 1, 2), record("k", 2, 3)]).join()).toContain("L4");
 });
 
+test("kill: a node whose process is stopped keeps nobody waiting for long", { timeout: 90_000 }, async () => {
+  await using cluster = await startCluster({ nodes: 3 });
+  await using client = await Flotilla.connect({ endpoints: cluster.endpoints });
+  await client.admin.createTopic({ name: "orders", partitions: 3, replicas: 3 });
+  const load = new NumberedLoad(await client.producer("orders", { lingerMs: 2 }), 20);
+  load.start();
+  await load.progress(2_000);
+  for (const victim of cluster.nodeIds) {
+    load.longestGapMs = 0;
+    cluster.signal(victim, "SIGSTOP");
+    const stoppedMs = Date.now();
+    // All partitions are acknowledged again while the process still stands still.
+    await load.progress(500);
+    while (load.silentMs > 500) {
+      expect(Date.now() - stoppedMs).toBeLessThan(20_000);
+      await load.progress(20);
+    }
+    await load.progress(500);
+    cluster.signal(victim, "SIGCONT");
+    await cluster.ready(victim);
+    await load.progress(1_000);
+  }
+  await load.stop();
+  expect(load.longestGapMs).toBeLessThan(20_000);
+  for (const endpoint of cluster.endpoints) expect(violations(load.acked, await readAll(endpoint, "orders"))).toEqual([]);
+});
+
 test(
   "kill: leaders die under load, then all nodes at once: every acked record is there exactly once, in order",
   { timeout: 120_000 },
