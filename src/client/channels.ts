@@ -23,8 +23,6 @@ export type ChannelSettings = {
   readonly endpoints: readonly string[];
   readonly tls?: { readonly ca: Buffer; readonly cert?: Buffer; readonly key?: Buffer } | undefined;
   readonly deadlineMs: number;
-  /** A node that does not answer for so long, while something waits for it, is given up: its connection is closed. */
-  readonly livenessTimeoutMs: number;
   /** Tells the nodes who calls, in the user agent. */
   readonly clientName: string;
 };
@@ -116,15 +114,15 @@ export class Channels {
     if (this.isClosed) throw new FlotillaError("CLOSED", "the client is closed");
     let client = this.clients.get(endpoint);
     if (client === undefined) {
-      const { tls, livenessTimeoutMs } = this.settings;
+      const { tls } = this.settings;
       const security = tls === undefined ? credentials.createInsecure() : credentials.createSsl(tls.ca, tls.key ?? null, tls.cert ?? null);
       client = new Client(endpoint, security, {
         "grpc.max_receive_message_length": MESSAGE_BYTES_MAX,
         "grpc.max_send_message_length": MESSAGE_BYTES_MAX,
         "grpc-node.flow_control_window": FLOW_WINDOW_BYTES,
         "grpc.primary_user_agent": this.settings.clientName,
-        "grpc.keepalive_time_ms": livenessTimeoutMs / 3,
-        "grpc.keepalive_timeout_ms": (2 * livenessTimeoutMs) / 3,
+        "grpc.keepalive_time_ms": 30_000,
+        "grpc.keepalive_timeout_ms": 10_000,
         "grpc.initial_reconnect_backoff_ms": 50,
         // A new client dials at once, whatever another one in this process last saw of the node.
         "grpc.use_local_subchannel_pool": 1,

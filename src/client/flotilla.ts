@@ -14,15 +14,11 @@ export type ConnectOptions = {
   readonly tls?: { readonly ca: Buffer; readonly cert?: Buffer; readonly key?: Buffer };
   /** Of each unary call, in ms. */
   readonly deadlineMs?: number;
-  /** A node that is silent for so long, in ms, while something waits for it, is given up for another one. */
-  readonly livenessTimeoutMs?: number;
   /** Tells the nodes who calls, in the user agent. */
   readonly clientName?: string;
 };
 
 const DEADLINE_MS = 30_000;
-/** A process that is stopped, or a machine that is gone without a word, keeps its connections: only silence tells. */
-const LIVENESS_TIMEOUT_MS = 900;
 
 export class Flotilla {
   readonly admin: AdminClient;
@@ -32,8 +28,8 @@ export class Flotilla {
 
   /** Rejects when none of the endpoints answers. */
   static async connect(options: ConnectOptions): Promise<Flotilla> {
-    const { endpoints, tls, deadlineMs = DEADLINE_MS, livenessTimeoutMs = LIVENESS_TIMEOUT_MS, clientName = "flotilla-client" } = options;
-    const channels = new Channels({ endpoints, tls, deadlineMs, livenessTimeoutMs, clientName });
+    const { endpoints, tls, deadlineMs = DEADLINE_MS, clientName = "flotilla-client" } = options;
+    const channels = new Channels({ endpoints, tls, deadlineMs, clientName });
     const client = new Flotilla(channels);
     try {
       const { nodes } = await client.cluster.describe();
