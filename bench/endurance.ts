@@ -215,8 +215,7 @@ class Endurance {
     const deadline = performance.now() + RECOVERY_MS_MAX;
     while (performance.now() < deadline) {
       try {
-        const isReady = (await this.nodes.get(node, "readyz")).ok;
-        if (isReady && (await this.client.cluster.listMoves()).length === 0) {
+        if (await this.hasAll(node)) {
           const transfer = { topic: TOPIC, partition: round % PARTITIONS, toNode: node, signal: AbortSignal.timeout(5_000) };
           await this.client.cluster.transferLeader(transfer);
           return true;
@@ -227,6 +226,13 @@ class Endurance {
       await delay(100);
     }
     return false;
+  }
+
+  /** It serves, holds a replica of every group, and none is being replaced. */
+  private async hasAll(node: number): Promise<boolean> {
+    if (!(await this.nodes.get(node, "readyz")).ok) return false;
+    if ((await this.nodes.metric(node, "flotilla_groups")) !== PARTITIONS + 1) return false;
+    return (await this.client.cluster.listMoves()).length === 0;
   }
 
   private async rateFor(seconds: number): Promise<number> {

@@ -56,6 +56,11 @@ export class Channels {
     this.learned = endpoints;
   }
 
+  /** This node does not answer: calls that any node can answer go to another one first. */
+  avoid(endpoint: string): void {
+    if (endpoint === this.preferred) this.preferred = this.endpoints().find((other) => other !== endpoint) ?? endpoint;
+  }
+
   /** A call through the generic codec that any node can answer. */
   async call<Request extends object, Response>(
     service: string,

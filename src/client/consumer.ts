@@ -333,7 +333,14 @@ export class Consumer implements AsyncIterable<ReceivedRecord> {
       answer = decodeFetched(await this.channels.callRaw("flotilla.v1.Messaging", "Fetch", request, options));
     } catch (error) {
       if (this.stop.signal.aborted) return "good";
-      if (error instanceof FlotillaError && error.retryable) return "failed";
+      if (error instanceof FlotillaError && error.retryable) {
+        if (endpoint !== undefined && error.maybeApplied) {
+          // No answer came: what this node told of the leaders may be as old as its last one.
+          this.channels.avoid(endpoint);
+          this.topology.leave(endpoint);
+        }
+        return "failed";
+      }
       throw error;
     } finally {
       for (const reader of readers) reader.isFetching = false;

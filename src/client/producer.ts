@@ -57,6 +57,16 @@ const DEFAULTS = {
 const LINK_PAUSE_MS_MIN = 50;
 const LINK_PAUSE_MS_MAX = 5_000;
 
+/** Streams are asked so often whether their node answers. A tick that comes late, since this process was busy, is one tick. */
+const TICK_MS = 100;
+/**
+ * A node that leaves batches without any answer for so many ticks is taken for lost, though its connection stands: it is
+ * stopped, or cut off. Sooner if the cluster says so as well; later, by doubling, while nobody at all answers.
+ */
+const SILENT_TICKS = 20;
+const SILENT_TICKS_DOWN = 5;
+const SILENT_DOUBLINGS_MAX = 4;
+
 type Trouble = { readonly failures: number; readonly untilMs: number };
 
 export class Producer implements SenderHost {
@@ -73,6 +83,9 @@ export class Producer implements SenderHost {
   private bufferedBytes = 0;
   private sticky = 0;
   private spaceWaiters: (() => void)[] = [];
+  private ticker: NodeJS.Timeout | null = null;
+  /** Nodes given up for their silence since somebody last answered. */
+  private silences = 0;
   private readonly pool: BufferPool;
   private failure: FlotillaError | null = null;
   private isClosing = false;
@@ -235,13 +248,38 @@ export class Producer implements SenderHost {
       { vhost, topic: this.topic, producerId: idempotent ? producerId : 0, epoch },
       {
         acked: (batch, outcome) => {
-          if (outcome.error === null) this.troubles.delete(endpoint);
+          if (outcome.error === null) {
+            this.troubles.delete(endpoint);
+            this.silences = 0;
+          }
           this.senders[batch.partition]!.acked(batch, outcome);
         },
         lost: (gone, error) => this.lost(gone, error),
       },
     );
+    // Without sequence numbers nothing may be sent again, so there is nothing to be won by not waiting.
+    if (idempotent && this.ticker === null) {
+      this.ticker = setInterval(() => this.tick(), TICK_MS);
+      this.ticker.unref();
+    }
     return link;
+  }
+
+  private tick(): void {
+    for (const link of [...this.links.values()]) {
+      const { endpoint } = link;
+      const ticks = this.topology.isDown(endpoint) ? SILENT_TICKS_DOWN : SILENT_TICKS;
+      const limit = ticks * 2 ** Math.min(this.silences, SILENT_DOUBLINGS_MAX);
+      if (link.tick() < limit) continue;
+      this.silences += 1;
+      this.channels.avoid(endpoint);
+      this.topology.leave(endpoint);
+      link.giveUp(new FlotillaError("UNREACHABLE", `no answer from ${endpoint} for ${limit * TICK_MS} ms`, { maybeApplied: true }));
+      this.troubles.set(endpoint, { failures: (this.troubles.get(endpoint)?.failures ?? 0) + 1, untilMs: Date.now() + LINK_PAUSE_MS_MAX });
+    }
+    if (this.links.size > 0 || this.ticker === null) return;
+    clearInterval(this.ticker);
+    this.ticker = null;
   }
 
   private lost(link: PublishLink<Batch>, error: FlotillaError): void {
@@ -260,6 +298,7 @@ export class Producer implements SenderHost {
     if (this.failure !== null) return;
     this.failure = error;
     this.topology.close();
+    if (this.ticker !== null) clearInterval(this.ticker);
     for (const link of this.links.values()) link.close();
     for (const sender of this.senders) sender?.stop(error);
     this.wake(this.spaceWaiters.splice(0));

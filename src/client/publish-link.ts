@@ -27,6 +27,8 @@ export class PublishLink<Batch extends OutgoingBatch> {
   private nextId = 1;
   private flushScheduled = false;
   private isBlocked = false;
+  /** Ticks in a row without an answer while batches wait for one. */
+  private silentTicks = 0;
   isClosed = false;
 
   constructor(
@@ -58,6 +60,18 @@ export class PublishLink<Batch extends OutgoingBatch> {
       this.flushScheduled = false;
       this.flush();
     });
+  }
+
+  /** A moment passed; returns how many in a row the node has left batches without any answer. */
+  tick(): number {
+    this.silentTicks = this.outstanding.size + this.waiting.length > 0 ? this.silentTicks + 1 : 0;
+    return this.silentTicks;
+  }
+
+  /** The node is taken for lost though its connection stands: what is under way has no known outcome. */
+  giveUp(error: FlotillaError): void {
+    this.stream.cancel();
+    this.end(error);
   }
 
   /** Ends the stream; nothing more is reported. */
@@ -100,6 +114,7 @@ export class PublishLink<Batch extends OutgoingBatch> {
   }
 
   private receive(bytes: Buffer): void {
+    this.silentTicks = 0;
     let acks: Ack[];
     try {
       acks = decodeAcks(bytes);

@@ -26,6 +26,8 @@ export type Topology = { readonly nodes: readonly NodeInfo[]; readonly partition
 
 const RETRY_MS_MIN = 100;
 const RETRY_MS_MAX = 5_000;
+/** A node tells what it knows at once; one that does not is stopped or cut off. */
+const FIRST_ANSWER_MS = 3_000;
 
 export class TopologyWatch {
   private readonly channels: Channels;
@@ -34,6 +36,7 @@ export class TopologyWatch {
   private readonly changed: () => void;
   private topology: Topology;
   private stream: ClientReadableStream<object> | null = null;
+  private endpoint = "";
   private timer: NodeJS.Timeout | null = null;
   private turn = 0;
   /** Watches in a row that ended without an answer. */
@@ -77,6 +80,18 @@ export class TopologyWatch {
     return this.topology.nodes.filter(({ alive, endpoint }) => alive && endpoint !== "").map(({ endpoint }) => endpoint);
   }
 
+  /** The cluster takes the node at this address for down. */
+  isDown(endpoint: string): boolean {
+    return this.topology.nodes.some((node) => node.endpoint === endpoint && !node.alive);
+  }
+
+  /** The node at this address does not answer: what it told is old. Another one is asked at once. */
+  leave(endpoint: string): void {
+    if (this.isClosed || this.stream === null || this.endpoint !== endpoint) return;
+    this.stream.cancel();
+    this.watch();
+  }
+
   close(): void {
     this.isClosed = true;
     if (this.timer !== null) clearTimeout(this.timer);
@@ -90,12 +105,19 @@ export class TopologyWatch {
 
   private watch(): void {
     if (this.isClosed) return;
+    if (this.timer !== null) clearTimeout(this.timer);
     const endpoints = this.channels.endpoints();
-    const endpoint = endpoints[this.turn % endpoints.length]!;
+    // Not the same again, if there is another one.
+    const at = endpoints[this.turn % endpoints.length] === this.endpoint ? ++this.turn : this.turn;
+    const endpoint = endpoints[at % endpoints.length]!;
+    this.endpoint = endpoint;
     const stream = this.channels.readable(endpoint, "flotilla.v1.Cluster", "WatchTopology", { vhost: this.vhost, topic: this.topic });
     this.stream = stream;
+    this.timer = setTimeout(() => stream.cancel(), FIRST_ANSWER_MS);
+    this.timer.unref();
     stream.on("data", (message: object) => {
       if (this.stream !== stream) return;
+      if (this.timer !== null) clearTimeout(this.timer);
       this.failures = 0;
       this.take((message as { topology: Topology }).topology);
       this.changed();
@@ -103,9 +125,9 @@ export class TopologyWatch {
     const end = (): void => {
       if (this.isClosed || this.stream !== stream) return;
       this.stream = null;
-      this.turn += 1;
       this.failures += 1;
       const ceiling = Math.min(RETRY_MS_MAX, RETRY_MS_MIN * 2 ** Math.min(this.failures - 1, 10));
+      if (this.timer !== null) clearTimeout(this.timer);
       this.timer = setTimeout(() => this.watch(), ceiling / 2 + Math.random() * (ceiling / 2));
       this.timer.unref();
     };

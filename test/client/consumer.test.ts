@@ -53,6 +53,24 @@ test("consumer: reads everything once, in order, with offsets, and waits for wha
   for (const { node, positions } of cluster.fetches) expect(positions.every((partition) => (partition === 1) === (node === 2))).toBe(true);
 });
 
+test("consumer: leaves a leader that froze for the next one", async () => {
+  using cluster = await MemoryCluster.start(2);
+  cluster.createTopic("t", 1);
+  store(cluster, 0, 0, 10, 5);
+  // Node 1 leads, and is the one that is watched for news of leaders.
+  await using client = await Flotilla.connect({ endpoints: [cluster.endpoints[0]!] });
+  await using consumer = await client.consumer("t", { from: "earliest", maxWaitMs: 100 });
+  const records = await take(consumer, 10);
+  cluster.freezeNode(1);
+  cluster.moveLeader("t", 0, 2);
+  store(cluster, 0, 10, 20, 5);
+  const began = performance.now();
+  records.push(...(await take(consumer, 10)));
+  expect(records.map(text)).toEqual(numbers(0, 20));
+  // Within the time that a fetch may take, and not when the connection turns out to be dead.
+  expect(performance.now() - began).toBeLessThan(15_000);
+});
+
 const starts = [
   { name: "the earliest record", from: "earliest" as const, expected: "r10" },
   { name: "the end", from: "latest" as const, expected: "r30" },

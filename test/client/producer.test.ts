@@ -107,6 +107,35 @@ test("producer: every record once and in order, whatever the network does", { ti
   );
 });
 
+for (const watched of [0, 1]) {
+  test(`producer: what a node that froze left unanswered goes to the next leader, told by ${watched === 0 ? "nobody" : "the others"}`, async () => {
+    using cluster = await MemoryCluster.start(3);
+    cluster.createTopic("t", 2);
+    // The first of these is watched for news of leaders; 1 leads.
+    await using client = await Flotilla.connect({ endpoints: [cluster.endpoints[watched]!] });
+    const producer = await client.producer("t", { batchRecords: 10 });
+    const outcomes: Outcome[] = [];
+    append(producer, 0, 100, outcomes);
+    await producer.flush();
+    cluster.script = ({ node, partition }) => (node === 1 && partition === 0 ? "store, then hold" : "store");
+    append(producer, 100, 200, outcomes);
+    await cluster.until(() => cluster.heldCount >= 1);
+    cluster.freezeNode(1);
+    append(producer, 200, 300, outcomes);
+    for (const partition of [0, 1]) cluster.moveLeader("t", partition, 3);
+    const began = performance.now();
+    await producer.flush();
+    expect(performance.now() - began).toBeLessThan(watched === 0 ? 4_000 : 1_500);
+    // And once it has heard of the new leader from another node, there.
+    for (let next = 300; !cluster.arrivals.some(({ node }) => node === 3); next++) {
+      append(producer, next, next + 1, outcomes);
+      await producer.flush();
+    }
+    expect(performance.now() - began).toBeLessThan(4_500);
+    expectStored(cluster, "t", outcomes);
+  });
+}
+
 test("producer: acknowledgements of partitions may overtake each other", async () => {
   using cluster = await MemoryCluster.start(1);
   cluster.createTopic("t", 3);

@@ -100,6 +100,7 @@ export class MemoryCluster {
   private readonly servers = new Map<number, Server>();
   private readonly ports: number[] = [];
   private readonly changes = new EventEmitter().setMaxListeners(0);
+  private readonly frozen = new Set<number>();
   private held: { partition: number; send: () => void }[] = [];
 
   static async start(nodes: number): Promise<MemoryCluster> {
@@ -122,16 +123,16 @@ export class MemoryCluster {
     const server = new Server({ "grpc.max_receive_message_length": 8 * 1024 * 1024 });
     const service = (name: string): ServiceDefinition => services[`flotilla.v1.${name}`] as ServiceDefinition;
     server.addService(service("Messaging"), {
-      Publish: this.unary((request) => this.publish(node, request as never)),
+      Publish: this.unary(node, (request) => this.publish(node, request as never)),
       PublishStream: (call: PublishCall) => this.publishStream(node, call),
-      Fetch: this.unary((request) => this.fetch(node, request as never)),
-      GetOffsets: this.unary((request) => this.getOffsets(request as never)),
-      CommitOffsets: this.unary((request) => this.commitOffsets(request as never)),
+      Fetch: this.unary(node, (request) => this.fetch(node, request as never)),
+      GetOffsets: this.unary(node, (request) => this.getOffsets(request as never)),
+      CommitOffsets: this.unary(node, (request) => this.commitOffsets(request as never)),
     });
     server.addService(service("Cluster"), {
-      DescribeCluster: this.unary(async () => ({ clusterId: "memory", nodeId: node, controllerId: 1, nodes: this.nodes() })),
-      Resolve: this.unary(async (request) => ({ topology: this.topology((request as { topic: string }).topic) })),
-      WatchTopology: (call: ServerWritableStream<{ topic: string }, object>) => this.watchTopology(call),
+      DescribeCluster: this.unary(node, async () => ({ clusterId: "memory", nodeId: node, controllerId: 1, nodes: this.nodes() })),
+      Resolve: this.unary(node, async (request) => ({ topology: this.topology((request as { topic: string }).topic) })),
+      WatchTopology: (call: ServerWritableStream<{ topic: string }, object>) => this.watchTopology(node, call),
     });
     const port = await new Promise<number>((resolve, reject) => {
       server.bindAsync(`127.0.0.1:${this.ports[node - 1] ?? 0}`, ServerCredentials.createInsecure(), (error, bound) =>
@@ -147,6 +148,12 @@ export class MemoryCluster {
   stopNode(node: number): void {
     this.servers.get(node)!.forceShutdown();
     this.servers.delete(node);
+    this.changes.emit("change");
+  }
+
+  /** Its connections stand, and nothing answers on them any more; the others see that it is gone. */
+  freezeNode(node: number): void {
+    this.frozen.add(node);
     this.changes.emit("change");
   }
 
@@ -190,8 +197,9 @@ export class MemoryCluster {
     for (const server of this.servers.values()) server.forceShutdown();
   }
 
-  private unary(work: (request: object) => Promise<object>) {
+  private unary(node: number, work: (request: object) => Promise<object>) {
     return (call: ServerUnaryCall<object, object>, done: sendUnaryData<object>): void => {
+      if (this.frozen.has(node)) return;
       work(call.request).then(
         (answer) => done(null, answer),
         (error: unknown) => done(error instanceof BrokerError ? toStatus(error) : { code: 13, details: String(error) }),
@@ -206,7 +214,11 @@ export class MemoryCluster {
   }
 
   private nodes(): object[] {
-    return this.ports.map((port, at) => ({ id: at + 1, endpoint: `127.0.0.1:${port}`, alive: this.servers.has(at + 1) }));
+    return this.ports.map((port, at) => ({
+      id: at + 1,
+      endpoint: `127.0.0.1:${port}`,
+      alive: this.servers.has(at + 1) && !this.frozen.has(at + 1),
+    }));
   }
 
   private topology(topic: string): object {
@@ -220,9 +232,9 @@ export class MemoryCluster {
     return { nodes: this.nodes(), partitions };
   }
 
-  private watchTopology(call: ServerWritableStream<{ topic: string }, object>): void {
+  private watchTopology(node: number, call: ServerWritableStream<{ topic: string }, object>): void {
     const tell = (): void => {
-      if (this.topics.has(call.request.topic)) call.write({ topology: this.topology(call.request.topic) });
+      if (this.topics.has(call.request.topic) && !this.frozen.has(node)) call.write({ topology: this.topology(call.request.topic) });
     };
     tell();
     this.changes.on("change", tell);
@@ -253,6 +265,7 @@ export class MemoryCluster {
     call.on("error", () => (isOver = true));
     call.on("end", () => call.end());
     call.on("data", (frame) => {
+      if (this.frozen.has(node)) return;
       open ??= frame.open;
       for (const batch of frame.batches) {
         if (isOver) return;
