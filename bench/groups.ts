@@ -92,7 +92,7 @@ class GroupsBench {
     await this.rest(emptyMemory);
     await this.listings();
     await this.loss();
-    await this.gracefulRestart();
+    await this.gracefulRestart(emptyMemory);
     await this.deleteAll(emptyMemory, emptyDisk);
     return { groups: this.plan.groups, topics: this.topics.length, figures: this.figures };
   }
@@ -169,7 +169,7 @@ class GroupsBench {
     return count;
   }
 
-  private async gracefulRestart(): Promise<void> {
+  private async gracefulRestart(emptyMemory: readonly number[]): Promise<void> {
     const { nodes } = this;
     const node = NODES[2];
     let start = performance.now();
@@ -185,6 +185,9 @@ class GroupsBench {
     nodes.launch(node);
     await this.serving(node);
     this.figure("the stopped node started again: serves, all replicas open", "s", seconds(start), 10);
+    await this.every("coming to rest", [node], "flotilla_groups_resting", (resting) => resting, this.plan.groups);
+    const memory = (await this.nodes.settledBytes(node)) - emptyMemory[node - 1]!;
+    this.figure("resident memory of one idle group, on a node started anew", "KiB", memory / this.plan.groups / 1024, 10);
   }
 
   private async deleteAll(emptyMemory: readonly number[], emptyDisk: readonly number[]): Promise<void> {

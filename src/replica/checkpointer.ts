@@ -10,6 +10,9 @@ import type { CheckpointStore } from "./types.ts";
 /** Checkpoints kept per group; at the bound every second one between the oldest and the newest goes. */
 const CHECKPOINTS_MAX = 32;
 
+/** What looking at a saved state counts for at least: thousands of small ones must not keep an idle node busy. */
+const SCRUB_COST_BYTES = 256 * 1024;
+
 export type CheckpointerSettings = { readonly checkpointBytes: number; readonly checkpointEntries: number };
 
 export class Checkpointer {
@@ -88,7 +91,7 @@ export class Checkpointer {
     for (const index of [...replica.checkpointIndexes]) {
       if (replica.closed) return null;
       const checkpoint = await this.store.read(replica.group, index);
-      await pace(checkpoint?.snapshot.length ?? 0);
+      await pace(Math.max(checkpoint?.snapshot.length ?? 0, SCRUB_COST_BYTES));
       if (checkpoint !== undefined || replica.closed || !replica.checkpointIndexes.includes(index)) continue;
       if (index === replica.checkpointIndexes[0]) return `the checkpoint at ${index}, where the log begins, is damaged`;
       this.logger.warn({ group: replica.group, index }, "a checkpoint is damaged: another one is made");

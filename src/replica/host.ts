@@ -25,7 +25,6 @@ import { openReplica, ReplicaAheadError, ReplicaDamagedError } from "./open.ts";
 import { Quarantine } from "./quarantine.ts";
 import type { Replica } from "./replica.ts";
 import { Pulse } from "./pulse.ts";
-import { RelaxedSync } from "./relaxed-sync.ts";
 import { Snapshots } from "./snapshots.ts";
 import { TailBudget } from "./tail-budget.ts";
 import { Transfers } from "./transfers.ts";
@@ -69,7 +68,6 @@ export class ReplicaHost {
   private readonly replicas = new Map<GroupId, Replica>();
   private readonly catalogLane: Lane;
   private readonly dataLane: Lane;
-  private readonly relaxed: RelaxedSync;
   private readonly messages: Messages;
   private readonly applyQueue: ApplyQueue;
   private readonly checkpointer: Checkpointer;
@@ -112,7 +110,6 @@ export class ReplicaHost {
       });
     this.catalogLane = lane(components.catalogLog);
     this.dataLane = lane(components.dataLog);
-    this.relaxed = new RelaxedSync(settings.tickMs, [this.catalogLane, this.dataLane]);
     const applier = new Applier({ clock, logOf, events, touched, damaged: (replica, reason) => this.damaged(replica, reason, true) });
     this.checkpointer = new Checkpointer(settings, {
       store: components.store,
@@ -484,13 +481,11 @@ export class ReplicaHost {
 
   private tick(): void {
     this.tickDue = false;
-    const now = this.components.clock.monotonicMs();
     this.pulse.tick();
     this.tailBudget.sweep();
-    for (const lane of [this.catalogLane, this.dataLane]) lane.tick();
+    for (const lane of [this.catalogLane, this.dataLane]) lane.tick(this.settings.tickMs);
     this.recovery.tick();
     this.snapshots.tick();
-    this.relaxed.tick(now, () => this.replicas.values());
   }
 
   private collectAll(): void {

@@ -44,6 +44,8 @@ export class Lane {
   /** Written without sync since the last one: entries of groups with relaxed durability. */
   unsyncedEntries = 0;
   private syncWanted = false;
+  /** When the first of those entries has to be durable. */
+  private syncDueMs = Number.POSITIVE_INFINITY;
   /** Entries were written since the last mark; ticks without a write since. */
   private isUnmarked = false;
   private quietTicks = 0;
@@ -113,7 +115,7 @@ export class Lane {
     const sync = batch.sync || this.syncWanted;
     if (sync) {
       this.syncWanted = false;
-      this.unsyncedEntries = 0;
+      this.allSynced();
     }
     this.log.append(writes, sync, (error) => {
       this.busy = false;
@@ -124,9 +126,11 @@ export class Lane {
 
   /**
    * When the log falls quiet its last batch gets a successor: from then on damage there cannot pass for a torn write. And
-   * what the log itself has to write does not wait for somebody's entries.
+   * what the log itself has to write does not wait for somebody's entries. Entries that may wait for their sync get one
+   * before the next tick, `tickMs` from now, would be too late.
    */
-  tick(): void {
+  tick(tickMs: number): void {
+    if (this.unsyncedEntries > 0 && this.components.nowMs() + tickMs >= this.syncDueMs) this.syncWanted = true;
     if (++this.ticks % NOTE_TICKS === 0) {
       this.log.noteDurable();
       this.log.secondPassed();
@@ -137,7 +141,7 @@ export class Lane {
     if (!isQuiet && !this.log.hasOwnWrites) return;
     this.begin();
     this.isUnmarked = this.log.hasOwnWrites;
-    this.unsyncedEntries = 0;
+    this.allSynced();
     this.log.append([], true, (error) => {
       this.busy = false;
       if (error !== null) this.fail(error);
@@ -146,11 +150,6 @@ export class Lane {
         this.components.turn();
       }
     });
-  }
-
-  /** Makes relaxed writes durable with the next write, or by a sync of its own. */
-  requestSync(): void {
-    if (this.unsyncedEntries > 0) this.syncWanted = true;
   }
 
   /** Nothing more is written: what waits was never promised to anybody. */
@@ -166,14 +165,20 @@ export class Lane {
 
   private relaxed(replica: Replica, entries: number): void {
     this.unsyncedEntries += entries;
-    const { flushEntries } = replica.durability;
+    const { flushEntries, flushIntervalMs } = replica.durability;
+    if (flushIntervalMs > 0) this.syncDueMs = Math.min(this.syncDueMs, this.components.nowMs() + flushIntervalMs);
     if (flushEntries > 0 && this.unsyncedEntries >= flushEntries) this.syncWanted = true;
+  }
+
+  private allSynced(): void {
+    this.unsyncedEntries = 0;
+    this.syncDueMs = Number.POSITIVE_INFINITY;
   }
 
   private syncNow(batch: Batch): void {
     this.begin();
     this.syncWanted = false;
-    this.unsyncedEntries = 0;
+    this.allSynced();
     this.log.sync((error) => {
       this.busy = false;
       if (error !== null) this.fail(error);
