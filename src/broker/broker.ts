@@ -194,6 +194,8 @@ export class NodeBroker implements types.Broker {
   }
 
   leaderChanged(group: GroupId, leader: NodeId | 0, term: number): void {
+    // Its replica here is on its way out, or was being opened while the group was deleted.
+    if (this.catalog.groupState(group) === "deleted") return;
     this.leaders.set(group, leader, term);
     if (group === CATALOG_GROUP && leader === this.nodeId) this.initializeCluster();
     if (leader !== this.nodeId) return;

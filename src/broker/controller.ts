@@ -163,7 +163,7 @@ export class Controller {
         this.reshaper.look(group);
         if (self === undefined || lifeOfReplica(self) <= lifeOfReplica(replica.descriptor.self)) return;
         // The catalog gave this replica a successor on this very node.
-        host.close(replica);
+        host.retire(replica);
       }
       if (self !== undefined && host.quarantine.of(group)?.replica !== self) missing.push({ topic, partition, self });
     });
@@ -195,7 +195,8 @@ export class Controller {
   private async open(topic: TopicRow, partition: number, self: ReplicaId): Promise<void> {
     const { host } = this.components;
     const { group, replicas, founders } = topic.partitions[partition]!;
-    if (host.has(group)) return;
+    // Opening thousands takes a while: the group may have been deleted since.
+    if (host.has(group) || this.components.catalog.groupState(group) === "deleted") return;
     const voters = [...founders].sort((a, b) => a - b);
     await host.open({
       group,

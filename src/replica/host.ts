@@ -233,10 +233,8 @@ export class ReplicaHost {
       this.components.logger.error({ group: replica.group, reason }, "records are damaged, and no majority could bring them back");
       return;
     }
-    this.quarantine.leave(replica);
-    this.messages.flush(true);
     this.quarantine.note(replica.group, replica.descriptor.self, reason);
-    this.close(replica);
+    this.retire(replica);
     this.components.events.leaderChanged(replica.group, 0, replica.raft.term);
     this.components.events.damaged(replica.group, reason);
   }
@@ -247,6 +245,13 @@ export class ReplicaHost {
       const reason = await this.checkpointer.scrub(replica, pace);
       if (reason !== null) this.damaged(replica, reason);
     }
+  }
+
+  /** Ends the work of a replica whose group lives on. If it leads, the others are told: at rest nobody would miss it. */
+  retire(replica: Replica): void {
+    this.quarantine.leave(replica);
+    this.messages.flush(true);
+    this.close(replica);
   }
 
   /** Ends the replica's work here. Its records stay. */
@@ -421,8 +426,9 @@ export class ReplicaHost {
     for (let at = 0; at < replicas.length; at += SAVES_AT_STOP)
       await Promise.all(replicas.slice(at, at + SAVES_AT_STOP).map((replica) => this.checkpointer.save(replica)));
     for (const replica of replicas) replica.closed = true;
-    while (!this.catalogLane.isIdle || !this.dataLane.isIdle)
-      await new Promise<void>((resolve) => this.components.clock.schedule(1, resolve));
+    // What waited for the write under way belongs to replicas that are closed by now: it ends without being written.
+    for (const lane of [this.catalogLane, this.dataLane])
+      for (; !lane.isIdle; lane.start()) await new Promise<void>((resolve) => this.components.clock.schedule(1, resolve));
   }
 
   // The turn.

@@ -52,9 +52,11 @@ export class Pulse {
       }
       if (!elections.mayTick(replica)) return;
     }
+    const { leader } = raft;
     raft.tick();
     if (raft.leader === 0) elections.ticked(replica);
-    if (raft.hasReady()) news(replica);
+    // A leader without a majority steps down and has nothing to say; but who waits for it has to be told.
+    if (raft.hasReady() || raft.leader !== leader) news(replica);
     if (replica.isLeader) this.considerRest(replica);
   }
 
