@@ -218,14 +218,16 @@ export class CatchUp implements RecoveryJob {
   }
 }
 
-/** Bytes of memory that entries as they were read keep: what of other groups lay between them as well. */
+/** Bytes of memory that entries as they were read keep: what of other groups lies between them as well. */
 function heldBy(entries: readonly Entry[]): number {
   let bytes = 0;
-  let last: ArrayBufferLike | null = null;
+  let buffer: ArrayBufferLike | null = null;
+  let end = 0;
   for (const { payload } of entries) {
-    if (payload.buffer === last) continue;
-    last = payload.buffer;
-    bytes += last.byteLength;
+    const payloadEnd = payload.byteOffset + payload.length;
+    bytes += payload.buffer === buffer && payload.byteOffset >= end ? payloadEnd - end : payload.length;
+    buffer = payload.buffer;
+    end = payloadEnd;
   }
   return bytes;
 }

@@ -12,21 +12,26 @@ type Pin = { readonly index: number; untilMs: number };
 export class Pins {
   private readonly pins = new Map<PeerId, Pin>();
 
-  /** A snapshot at `index` is to be sent: until `release`. */
+  /** A snapshot at `index` waits to be sent. One that is tried again has the time that is left of the first try. */
   hold(peer: PeerId, index: number): void {
-    this.pins.set(peer, { index, untilMs: Number.POSITIVE_INFINITY });
+    if (this.pins.get(peer)?.index !== index) this.pins.set(peer, { index, untilMs: Number.POSITIVE_INFINITY });
   }
 
-  /** The sending is over: a while longer. */
+  /** The wait is over: from now on only progress makes it last. */
   release(peer: PeerId, nowMs: number): void {
     const pin = this.pins.get(peer);
-    if (pin !== undefined) pin.untilMs = nowMs + PIN_MS;
+    if (pin?.untilMs === Number.POSITIVE_INFINITY) pin.untilMs = nowMs + PIN_MS;
   }
 
   /** The follower got something. */
   extend(peer: PeerId, nowMs: number): void {
     const pin = this.pins.get(peer);
-    if (pin !== undefined && pin.untilMs !== Number.POSITIVE_INFINITY) pin.untilMs = nowMs + PIN_MS;
+    if (pin !== undefined) pin.untilMs = Math.max(pin.untilMs, nowMs + PIN_MS);
+  }
+
+  /** The follower does not take it. */
+  drop(peer: PeerId): void {
+    this.pins.delete(peer);
   }
 
   /** Up to where the log may be cut. `matchOf`: what a follower is known to have; it no longer needs anything below. */

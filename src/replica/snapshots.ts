@@ -11,7 +11,7 @@ import { LANE_BULK, type PeerTransport } from "../peer/transport.ts";
 import { Message, MSG_SNAPSHOT, type SnapshotMeta } from "../raft/types.ts";
 import type { Recovery } from "./recovery.ts";
 import type { Replica } from "./replica.ts";
-import { BULK_ANSWER, BULK_CHUNK, decodeAnswer, decodeChunk, type Chunk } from "./snapshot-codec.ts";
+import { ANSWER_AGAIN, ANSWER_REFUSED, BULK_ANSWER, BULK_CHUNK, decodeAnswer, decodeChunk, type Chunk } from "./snapshot-codec.ts";
 import { SnapshotReceiver } from "./snapshot-receiver.ts";
 import { SnapshotSender } from "./snapshot-sender.ts";
 import type { Checkpoint, CheckpointStore, HostEvents } from "./types.ts";
@@ -59,7 +59,8 @@ export class Snapshots {
     if (nodeOfReplica(answer.from as ReplicaId) !== from) return;
     const replica = this.components.replicaOf(answer.group);
     if (replica === undefined || answer.to !== replica.descriptor.self) return;
-    replica.pins.extend(answer.from, this.components.clock.monotonicMs());
+    if (answer.verdict === ANSWER_REFUSED) replica.pins.drop(answer.from);
+    else if (answer.verdict !== ANSWER_AGAIN) replica.pins.extend(answer.from, this.components.clock.monotonicMs());
     replica.snapshotsSending.get(answer.from)?.answered(answer);
   }
 
@@ -77,7 +78,10 @@ export class Snapshots {
     replica.pins.hold(peer, message.index);
     const sender = new SnapshotSender(replica, message, {
       ...this.components,
-      read: (index) => store.read(replica.group, index),
+      read: (index) => {
+        replica.pins.release(peer, clock.monotonicMs());
+        return store.read(replica.group, index);
+      },
       transmit: (node, parts) => transport.send(node, LANE_BULK, parts),
       fatal: (error) => events.fatal(error),
       done: (ok) => {

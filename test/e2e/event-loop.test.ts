@@ -103,8 +103,9 @@ test("event loop: no request, legal or not, however often, makes anybody be elec
   for (const { name, isLegal, more } of attacks(TARGETS)) {
     for (const outcome of outcomes) {
       const ended = outcome[name]!;
-      if (more === undefined) expect(Object.keys(ended).length, name).toBeGreaterThan(0);
-      if (!isLegal) expect(ended["0"], `${name} was served`).toBeUndefined();
+      const statuses = Object.keys(ended).filter((status) => status !== "");
+      if (more === undefined) expect(statuses.length, name).toBeGreaterThan(0);
+      if (!isLegal) expect(statuses, `${name} was served`).not.toContain("0");
     }
   }
 });

@@ -135,4 +135,13 @@ test("pins: the log stays for who gets a snapshot, while it makes progress", () 
   expect(pins.limit(1_100_000, nothing)).toBe(100);
   expect(pins.limit(1_111_000, nothing)).toBe(Number.POSITIVE_INFINITY);
   expect(pins.size).toBe(0);
+  // One that is tried again and again without success holds the log no longer than one try.
+  pins.hold(3, 200);
+  pins.release(3, 0);
+  pins.hold(3, 200);
+  pins.release(3, 50_000);
+  expect(pins.limit(70_000, nothing)).toBe(Number.POSITIVE_INFINITY);
+  pins.hold(3, 300);
+  pins.drop(3);
+  expect(pins.size).toBe(0);
 });

@@ -85,7 +85,7 @@ export class TestHost {
     return this.logged.filter((line) => line.event === event).length;
   }
 
-  async start(members: readonly TestHost[], settings: Partial<HostSettings> = {}): Promise<void> {
+  async start(members: readonly TestHost[], settings: Partial<HostSettings> = {}, groups = 1): Promise<void> {
     const random = new Prng(this.id * 1_000 + this.incarnation++);
     const disk = new NodeDisk();
     this.kv = await LevelKv.open(join(this.directory, "store"));
@@ -158,14 +158,16 @@ export class TestHost {
       },
     );
     const voters = members.map(({ id }) => replicaId(id, 0));
-    await this.host.open({
-      group: GROUP,
-      kind: "stream",
-      self: replicaId(this.id, 0),
-      members: { voters, votersOutgoing: [], learners: [], learnersNext: [], autoLeave: false },
-      preferred: voters[0] === replicaId(this.id, 0),
-      durability: DURABILITY_FSYNC,
-    });
+    for (let group: number = GROUP; group < GROUP + groups; group++) {
+      await this.host.open({
+        group: group as GroupId,
+        kind: "stream",
+        self: replicaId(this.id, 0),
+        members: { voters, votersOutgoing: [], learners: [], learnersNext: [], autoLeave: false },
+        preferred: voters[0] === replicaId(this.id, 0),
+        durability: DURABILITY_FSYNC,
+      });
+    }
     this.host.start();
     await this.links.start();
     for (const member of members) if (member !== this) this.links.setPeer(member.id, "127.0.0.1", member.port);
@@ -184,8 +186,8 @@ export class TestHost {
     await this.stop();
   }
 
-  propose(kind: EntryKind, payload: Uint8Array): Promise<{ code: number; value: number }> {
-    return new Promise((resolve) => this.host.propose(GROUP, kind, payload, (code, value) => resolve({ code, value })));
+  propose(kind: EntryKind, payload: Uint8Array, group: GroupId = GROUP): Promise<{ code: number; value: number }> {
+    return new Promise((resolve) => this.host.propose(group, kind, payload, (code, value) => resolve({ code, value })));
   }
 
   publish(count: number, body: Uint8Array): Promise<{ code: number; value: number }> {
@@ -209,23 +211,26 @@ export class HostCluster {
   readonly hosts: readonly TestHost[];
   private readonly running = new Set<TestHost>();
   private readonly settings: Partial<HostSettings>;
+  private readonly groups: number;
 
-  private constructor(hosts: readonly TestHost[], settings: Partial<HostSettings>) {
+  private constructor(hosts: readonly TestHost[], settings: Partial<HostSettings>, groups: number) {
     this.hosts = hosts;
     this.settings = settings;
+    this.groups = groups;
   }
 
-  static async start(size: number, settings: Partial<HostSettings> = {}): Promise<HostCluster> {
+  /** `groups`: from GROUP on. */
+  static async start(size: number, settings: Partial<HostSettings> = {}, groups = 1): Promise<HostCluster> {
     const hosts: TestHost[] = [];
     const ports = await freePorts(size);
     for (const [at, port] of ports.entries()) hosts.push(new TestHost(at + 1, await mkdtemp(join(tmpdir(), "flotilla-host-")), port));
-    const cluster = new HostCluster(hosts, settings);
+    const cluster = new HostCluster(hosts, settings, groups);
     for (const host of hosts) await cluster.start(host);
     return cluster;
   }
 
   async start(host: TestHost): Promise<void> {
-    await host.start(this.hosts, this.settings);
+    await host.start(this.hosts, this.settings, this.groups);
     this.running.add(host);
   }
 
