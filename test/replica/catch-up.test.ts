@@ -110,15 +110,11 @@ test("catch-up: a follower that confirms nothing gets no more than the bound, an
   }
   let isDeaf = false;
   let sentBytes = 0;
-  let pieces = 0;
   let unheard = 0;
   behind.onFrame = (_from, lane, frame) => {
     if (lane !== LANE_BULK) return;
     isDeaf = true;
-    for (const message of messagesOf(lane, frame)) {
-      pieces += 1;
-      sentBytes += bytesOf(message);
-    }
+    for (const message of messagesOf(lane, frame)) sentBytes += bytesOf(message);
   };
   // From the first piece on its answers are lost.
   leader.onFrame = (from, lane, frame) => {
@@ -128,7 +124,8 @@ test("catch-up: a follower that confirms nothing gets no more than the bound, an
   };
   await cluster.start(behind);
   const bound = RECOVERY_TARGET_BYTES_MAX + RECOVERY_PIECE_BYTES;
-  await eventually(() => sentBytes > RECOVERY_PIECE_BYTES && unheard >= pieces, "all that was sent was answered");
+  // One answer may stand for several pieces.
+  await eventually(() => sentBytes > RECOVERY_PIECE_BYTES && unheard > 0, "more than a piece was sent, and answered");
   await publish(leader, 100);
   expect(sentBytes).toBeLessThanOrEqual(bound);
   expect(leader.host.recovery.bytesUnderWay).toBeLessThanOrEqual(bound);
