@@ -60,6 +60,7 @@ export class SegmentLog implements SharedLog {
   private nextSequence: number;
   private busy = false;
   private isCompacting = false;
+  private isPreparing = false;
   /** The next append begins another file. */
   private mustRoll = false;
   private failure: Error | null = null;
@@ -164,7 +165,7 @@ export class SegmentLog implements SharedLog {
       (segment) => {
         this.segments.push(segment);
         this.write(segment, writes, moves, sync, done);
-        this.later(() => this.pool.prepare());
+        this.prepareNext();
       },
       (error: unknown) => this.fail(error as Error, done),
     );
@@ -241,7 +242,23 @@ export class SegmentLog implements SharedLog {
     if (this.isClosed || this.failure !== null) return;
     this.compactor.secondPassed();
     this.hasDeadFile = this.mayFree && this.segments.some((segment) => this.isDead(segment) && segment.readers === 0);
-    if (this.pool.secondPassed()) this.later(() => this.pool.shed());
+    if (this.pool.secondPassed(this.needsNext)) this.later(() => this.pool.shed());
+  }
+
+  /** Has the next file made ready in the background. */
+  private prepareNext(): void {
+    if (this.pool.isReady || this.isPreparing) return;
+    this.isPreparing = true;
+    this.later(async () => {
+      this.isPreparing = false;
+      await this.pool.prepare();
+    });
+  }
+
+  /** The file in use is more than half full. */
+  private get needsNext(): boolean {
+    const active = this.segments[this.segments.length - 1];
+    return active !== undefined && active.position > this.settings.segmentBytes / 2;
   }
 
   compact(): Promise<void> {
@@ -328,6 +345,7 @@ export class SegmentLog implements SharedLog {
       }
       segment.position += buffer.length;
       segment.lastSequence = sequence;
+      if (this.needsNext) this.prepareNext();
       this.bytesAppended += buffer.length;
       if (moved.length > 0) {
         this.compactor.place(moved, segment.number);

@@ -75,15 +75,29 @@ export class SegmentPool {
     await this.remove(segment);
   }
 
-  /** A second went by. True when the load is over and a spare file may go: see `shed`. */
-  secondPassed(): boolean {
-    this.quietSeconds += 1;
-    return this.quietSeconds >= QUIET_SECONDS && this.free.length > 0;
+  /** The next file is made, or being made. */
+  get isReady(): boolean {
+    return this.ready !== null;
   }
 
-  /** Gives the disk one spare file back. Of the one made ready ahead there is always one. */
+  /**
+   * A second went by. True when the load is over and a spare file may go: see `shed`. `isNeeded`: the one made ready ahead,
+   * because the file in use is filling up.
+   */
+  secondPassed(isNeeded: boolean): boolean {
+    this.quietSeconds += 1;
+    return this.quietSeconds >= QUIET_SECONDS && (this.free.length > 0 || (this.isReady && !isNeeded));
+  }
+
+  /** Gives the disk one spare file back, the one made ready ahead last. */
   async shed(): Promise<void> {
-    const segment = this.isClosed ? undefined : this.free.pop();
+    if (this.isClosed) return;
+    const { ready } = this;
+    let segment = this.free.pop();
+    if (segment === undefined && ready !== null) {
+      this.ready = null;
+      segment = await ready;
+    }
     if (segment === undefined) return;
     // A file that the store knows must be there.
     await this.rows.freed(segment.number);
