@@ -82,10 +82,12 @@ export class Messages {
     if (message.kind !== MSG_HEARTBEAT_RESPONSE) touched(replica);
     // That a follower is there is no work: it neither wakes a group at rest nor keeps one from it.
     else if (replica.raft.hasReady()) wake(replica);
-    if (message.kind === MSG_APPEND_RESPONSE && replica.catchUps.size + replica.pins.size > 0) {
-      replica.pins.extend(message.from, clock.monotonicMs());
-      replica.catchUps.get(message.from)?.answered(message);
-    }
+    const isAnswer = message.kind === MSG_APPEND_RESPONSE && replica.catchUps.size > 0;
+    const catchUp = isAnswer ? replica.catchUps.get(message.from) : undefined;
+    if (catchUp === undefined) return;
+    // A refusal is no progress: it must not make a pin last.
+    if (!message.reject) replica.pins.extend(message.from, clock.monotonicMs());
+    catchUp.answered(message);
   }
 
   private unreachable(group: GroupId, to: number): void {
