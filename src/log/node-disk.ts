@@ -1,13 +1,32 @@
 import { constants, fdatasync, read, write, writev } from "node:fs";
 import { mkdir, open, readdir, rename, rm, statfs, type FileHandle } from "node:fs/promises";
+import { alignedMemory, DirectWriter } from "./direct-writer.ts";
 import type { Disk, DiskCallback, DiskFile } from "./disk.ts";
 
 const EMPTY = new Uint8Array(0);
 
+/** Memories for direct writes that are kept: one for each log of a node. */
+const MEMORIES_MAX = 2;
+
+/** Lends aligned memory to one write at a time. */
+class Memories {
+  private readonly spare: Uint8Array[] = [];
+
+  take(): Uint8Array {
+    return this.spare.pop() ?? alignedMemory();
+  }
+
+  give(memory: Uint8Array): void {
+    if (this.spare.length < MEMORIES_MAX) this.spare.push(memory);
+  }
+}
+
 /** The machine's own file system. */
 export class NodeDisk implements Disk {
+  private readonly memories = new Memories();
+
   async open(path: string, options: { readonly create: boolean }): Promise<DiskFile> {
-    return new NodeFile(await open(path, constants.O_RDWR | (options.create ? constants.O_CREAT : 0), 0o640));
+    return new NodeFile(await open(path, constants.O_RDWR | (options.create ? constants.O_CREAT : 0), 0o640), this.memories);
   }
 
   async list(directory: string): Promise<string[]> {
@@ -48,9 +67,14 @@ export class NodeDisk implements Disk {
 
 class NodeFile implements DiskFile {
   private readonly handle: FileHandle;
+  private readonly memories: Memories;
+  /** Another handle, for direct writes, once one was asked for; null where the file system has none. */
+  private directHandle: FileHandle | null = null;
+  private direct: DirectWriter | null | undefined;
 
-  constructor(handle: FileHandle) {
+  constructor(handle: FileHandle, memories: Memories) {
     this.handle = handle;
+    this.memories = memories;
   }
 
   write(buffer: Uint8Array, start: number, end: number, position: number, done: DiskCallback): void {
@@ -63,13 +87,43 @@ class NodeFile implements DiskFile {
   }
 
   writeParts(parts: readonly Uint8Array[], position: number, done: DiskCallback): void {
+    const { direct, memories } = this;
+    if (direct === null) this.writeBuffered(parts, position, done);
+    else if (direct === undefined || !direct.knows(position))
+      this.prepare(position).then(
+        () => this.writeParts(parts, position, done),
+        (error: unknown) => done(error as Error),
+      );
+    else {
+      const memory = memories.take();
+      direct.write(parts, position, memory, (error) => {
+        memories.give(memory);
+        done(error);
+      });
+    }
+  }
+
+  /** Opens the way past the page cache, and reads what stands in front of `position` in its block. */
+  private async prepare(position: number): Promise<void> {
+    if (this.direct === undefined) {
+      this.directHandle = await openDirect(this.handle.fd);
+      this.direct = this.directHandle === null ? null : new DirectWriter(this.directHandle.fd);
+    }
+    if (this.direct === null) return;
+    const at = this.direct.blockOf(position);
+    const bytes = Buffer.alloc(position - at);
+    await this.handle.read(bytes, 0, bytes.length, at);
+    this.direct.prime(at, bytes);
+  }
+
+  private writeBuffered(parts: readonly Uint8Array[], position: number, done: DiskCallback): void {
     writev(this.handle.fd, parts, position, (error, written) => {
       if (error !== null) done(error);
       else if (written === 0) done(new Error("the file system wrote nothing"));
       else {
         const rest = after(parts, written);
         if (rest.length === 0) done(null);
-        else this.writeParts(rest, position + written, done);
+        else this.writeBuffered(rest, position + written, done);
       }
     });
   }
@@ -99,7 +153,19 @@ class NodeFile implements DiskFile {
   }
 
   async close(): Promise<void> {
+    await this.directHandle?.close();
     await this.handle.close();
+  }
+}
+
+/** Null where files cannot be written past the page cache: in memory, on a network, on another system. */
+async function openDirect(fd: number): Promise<FileHandle | null> {
+  if (constants.O_DIRECT === undefined) return null;
+  try {
+    // By its number: a file that is used again has another name by then.
+    return await open(`/proc/self/fd/${fd}`, constants.O_RDWR | constants.O_DIRECT);
+  } catch {
+    return null;
   }
 }
 
