@@ -1,7 +1,6 @@
 // Who stands for election when: real replicas, a clock and a network in the test's hands.
 
 import { expect, test } from "vitest";
-import type { Clock } from "../../src/base/clock.ts";
 import { replicaId, type GroupId, type NodeId } from "../../src/base/ids.ts";
 import { CAMPAIGNS_MAX } from "../../src/base/limits.ts";
 import { Prng } from "../../src/base/prng.ts";
@@ -11,36 +10,11 @@ import { Message, MSG_PRE_VOTE_RESPONSE, ROLE_FOLLOWER } from "../../src/raft/ty
 import { Elections } from "../../src/replica/elections.ts";
 import { Replica } from "../../src/replica/replica.ts";
 import { DURABILITY_FSYNC } from "../../src/replica/types.ts";
+import { TestClock } from "../support/test-clock.ts";
 
 const VOTERS = [1, 2, 3].map((node) => replicaId(node as NodeId, 0));
 const CONFIGURATION = { voters: VOTERS, votersOutgoing: [], learners: [], learnersNext: [], autoLeave: false };
 const ELECTION_TIMEOUT_MS = 500;
-
-class TestClock implements Clock {
-  nowMs = 0;
-  private timers: { atMs: number; callback: () => void }[] = [];
-
-  monotonicMs(): number {
-    return this.nowMs;
-  }
-  wallMs(): number {
-    return this.nowMs;
-  }
-  schedule(delayMs: number, callback: () => void): { cancel: () => void } {
-    const timer = { atMs: this.nowMs + delayMs, callback };
-    this.timers.push(timer);
-    return { cancel: () => (this.timers = this.timers.filter((other) => other !== timer)) };
-  }
-  defer(callback: () => void): void {
-    this.schedule(0, callback);
-  }
-  advance(ms: number): void {
-    this.nowMs += ms;
-    const due = this.timers.filter(({ atMs }) => atMs <= this.nowMs);
-    this.timers = this.timers.filter(({ atMs }) => atMs > this.nowMs);
-    for (const { callback } of due) callback();
-  }
-}
 
 class Setting {
   readonly clock = new TestClock();
