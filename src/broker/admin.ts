@@ -30,7 +30,7 @@ export const CONFIG_DEFAULTS: TopicConfig = { durability: 1, retentionMs: 0, ret
 const REPLICAS_DEFAULT = 3;
 /** How long create and expand wait for the new partitions' leaders. */
 const LEADERS_WAIT_MS = 15_000;
-/** How long create and expand wait for a node that is known and not alive. */
+/** How long create and expand wait for a node that is known and not alive, or about to enter the catalog. */
 const NODES_WAIT_MS = 5_000;
 const NODES_RETRY_MS = 20;
 
@@ -39,6 +39,8 @@ export type AdminComponents = {
   readonly catalog: CatalogMachine;
   readonly clock: Clock;
   readonly isAlive: (node: NodeId) => boolean;
+  /** The nodes that the settings name: at the start of a cluster some of them are not in the catalog yet. */
+  readonly founders: ReadonlySet<NodeId>;
   /** Resolves when this node's catalog has applied up to what the command's reply saw. */
   readonly caughtUp: (condition: () => boolean, signal: AbortSignal) => Promise<void>;
 };
@@ -68,7 +70,7 @@ export class Admin {
     if (!Number.isInteger(partitions) || partitions < 1 || partitions > PARTITIONS_PER_TOPIC_MAX) {
       throw new BrokerError("INVALID_ARGUMENT", `partitions must be 1..${PARTITIONS_PER_TOPIC_MAX}, not ${call.partitions}`);
     }
-    const replicas = call.replicas || Math.min(REPLICAS_DEFAULT, this.placementNodes().length);
+    const replicas = call.replicas || Math.min(REPLICAS_DEFAULT, this.expectedNodes());
     if (!Number.isInteger(replicas) || replicas < 1 || replicas > REPLICAS_MAX) {
       throw new BrokerError("INVALID_ARGUMENT", `replicas must be 1..${REPLICAS_MAX}, not ${call.replicas}`);
     }
@@ -135,18 +137,24 @@ export class Admin {
     return topic;
   }
 
-  /** Live nodes for so many replicas. A node that the cluster knows may be away for a moment: waits a little for it. */
+  /** Live nodes for so many replicas. A node that is expected may be away for a moment: waits a little for it. */
   private async enoughNodes(replicas: number, signal: AbortSignal): Promise<PlacementNode[]> {
     const { catalog, clock, router, isAlive } = this.components;
     const deadlineMs = clock.monotonicMs() + NODES_WAIT_MS;
     for (;;) {
-      const known = catalog.nodes();
-      const alive = known.filter(({ id, drained }) => isAlive(id) && !drained).length;
+      const alive = catalog.nodes().filter(({ id, drained }) => isAlive(id) && !drained).length;
       if (alive >= replicas) return this.placementNodes();
-      if (known.length < replicas || clock.monotonicMs() >= deadlineMs || signal.aborted)
+      if (this.expectedNodes() < replicas || clock.monotonicMs() >= deadlineMs || signal.aborted)
         throw new BrokerError("NOT_ENOUGH_NODES", `${replicas} replicas need as many live nodes that are not drained; there are ${alive}`);
       await router.pause(NODES_RETRY_MS);
     }
+  }
+
+  /** Nodes that may get replicas once they are all up and known to this node's catalog. */
+  private expectedNodes(): number {
+    const { catalog, founders } = this.components;
+    const unknown = [...founders].filter((id) => catalog.node(id) === undefined && !catalog.wasForgotten(id));
+    return catalog.nodes().filter(({ drained }) => !drained).length + unknown.length;
   }
 
   /** Live nodes that may get replicas, and what each has. */

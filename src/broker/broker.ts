@@ -57,7 +57,7 @@ export type BrokerSettings = {
   readonly clusterId: string;
   readonly registration: NodeRegistration;
   /** Nodes whose addresses the settings name. */
-  readonly peers: ReadonlySet<number>;
+  readonly peers: ReadonlySet<NodeId>;
 };
 export type BrokerComponents = {
   readonly host: ReplicaHost;
@@ -134,6 +134,7 @@ export class NodeBroker implements types.Broker {
       catalog: this.catalog,
       clock,
       isAlive: (node) => this.isAlive(node),
+      founders: settings.peers,
       caughtUp: (condition, signal) => this.caughtUp(condition, signal),
     });
     this.cluster = new ClusterAdmin({
@@ -175,8 +176,11 @@ export class NodeBroker implements types.Broker {
     this.controller.stop();
   }
 
+  /** The cluster knows this start of the node, and this node's catalog is no older than that. */
   get ready(): boolean {
-    return this.registered && !this.stopped && this.leaders.of(CATALOG_GROUP) !== 0;
+    const { id, incarnation } = this.settings.registration;
+    const isInCatalog = this.registered && this.catalog.node(id)?.incarnation === incarnation;
+    return isInCatalog && !this.stopped && this.leaders.of(CATALOG_GROUP) !== 0;
   }
 
   // What the host tells (HostEvents).

@@ -376,7 +376,7 @@ export class FlotillaNode {
 
   private serve(host: ReplicaHost, links: PeerLinks): void {
     this.broker = new NodeBroker(
-      { clusterId: this.settings.clusterId, registration: this.registration, peers: new Set(this.peers.map(({ id }) => id)) },
+      { clusterId: this.settings.clusterId, registration: this.registration, peers: new Set(this.peers.map(({ id }) => toNodeId(id))) },
       {
         host,
         transport: links,

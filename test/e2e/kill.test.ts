@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { Flotilla, type ReceivedRecord } from "../../src/client/index.ts";
+import { Flotilla, FlotillaError, type ReceivedRecord } from "../../src/client/index.ts";
 import { startCluster } from "../support/cluster.ts";
 import { NumberedLoad, readAll, violations } from "../support/load.ts";
 
@@ -92,3 +92,28 @@ test(
     await expect(client.admin.createTopic({ name: "in-vain", replicas: 3 })).rejects.toMatchObject({ code: "NOT_ENOUGH_NODES" });
   },
 );
+
+test(
+  "start: topics made through every node of a new cluster as soon as it answers get their three replicas",
+  { timeout: 60_000 },
+  async () => {
+    await using cluster = await startCluster({ nodes: 3, absent: [1, 2, 3] });
+    for (const node of cluster.nodeIds) cluster.start(node);
+    const replicas = cluster.endpoints.map(async (endpoint, at) => {
+      await using client = await connected(endpoint);
+      return (await client.admin.createTopic({ name: `topic-${at}`, partitions: 2 })).topic.replicas;
+    });
+    expect(await Promise.all(replicas)).toEqual([3, 3, 3]);
+  },
+);
+
+/** As soon as the node takes a connection. */
+async function connected(endpoint: string): Promise<Flotilla> {
+  for (;;) {
+    try {
+      return await Flotilla.connect({ endpoints: [endpoint] });
+    } catch (error) {
+      if (!(error instanceof FlotillaError) || error.code !== "UNREACHABLE") throw error;
+    }
+  }
+}

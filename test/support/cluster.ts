@@ -17,6 +17,7 @@ const READY_TIMEOUT_MS = 30_000;
 export type ClusterOptions = {
   readonly nodes: number;
   /** Extra settings of every node, as FLOTILLA_* variables. */ readonly env?: Readonly<Record<string, string>>;
+  /** Nodes that the settings name and that are not started. */ readonly absent?: readonly number[];
   /** Called with each node's data directory, which is not there yet, before it starts. */
   readonly prepare?: (node: number, directory: string) => Promise<void>;
 };
@@ -172,7 +173,7 @@ export class TestCluster {
   }
 }
 
-/** Starts `nodes` processes and waits until all of them serve. */
+/** Starts the nodes and waits until all of them serve. */
 export async function startCluster(options: ClusterOptions): Promise<TestCluster> {
   const directory = await mkdtemp(join(tmpdir(), "flotilla-cluster-"));
   const free = await freePorts(options.nodes * 3);
@@ -184,8 +185,9 @@ export async function startCluster(options: ClusterOptions): Promise<TestCluster
   const cluster = new TestCluster(directory, ports, options.env ?? {});
   try {
     for (const node of cluster.nodeIds) await options.prepare?.(node, cluster.dataDir(node));
-    for (const node of cluster.nodeIds) cluster.start(node);
-    await Promise.all(cluster.nodeIds.map((node) => cluster.ready(node)));
+    const started = cluster.nodeIds.filter((node) => options.absent?.includes(node) !== true);
+    for (const node of started) cluster.start(node);
+    await Promise.all(started.map((node) => cluster.ready(node)));
     return cluster;
   } catch (error) {
     await cluster[Symbol.asyncDispose]();
