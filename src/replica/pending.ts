@@ -4,7 +4,8 @@ import type { ProposeDone } from "./types.ts";
 /** Proposals of this leader that wait for their entry to be applied, in log order. */
 export class PendingProposals {
   private indexes: number[] = [];
-  private callbacks: ProposeDone[] = [];
+  /** Null once taken: a callback holds the records of its proposal. */
+  private callbacks: (ProposeDone | null)[] = [];
   private head = 0;
 
   get size(): number {
@@ -21,6 +22,7 @@ export class PendingProposals {
   take(index: number): ProposeDone | null {
     if (this.head === this.indexes.length || this.indexes[this.head] !== index) return null;
     const done = this.callbacks[this.head]!;
+    this.callbacks[this.head] = null;
     this.head += 1;
     if (this.head === this.indexes.length) {
       this.indexes = [];
@@ -40,6 +42,6 @@ export class PendingProposals {
     this.indexes = [];
     this.callbacks = [];
     this.head = 0;
-    for (const done of callbacks) done(code, 0, null);
+    for (const done of callbacks) done!(code, 0, null);
   }
 }
