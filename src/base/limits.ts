@@ -93,6 +93,8 @@ export const CURSORS_PER_STREAM_MAX = 10_000;
 export const COMMIT_METADATA_LENGTH_MAX = 4_096;
 /** Rows of the sparse offset index of one stream; at the bound every second row goes and the stride doubles. */
 export const OFFSET_INDEX_ROWS_MAX = 4_096;
+/** Distinct memberships, and distinct ids of this node, that its groups share in memory. */
+export const SHARED_MAX = 4_096;
 /** Replicas opened at one time on one node. */
 export const OPENS_MAX = 256;
 /** Leaderships that one node gives away in one round of its upkeep, or has on the way when it stops. */

@@ -1,12 +1,17 @@
 // What is known in memory of one group's part of the log: its hard state, its cut, and where each entry lies. Places are
-// kept in chunks of entries of one term in one segment, in typed arrays: 8 bytes an entry.
+// kept in chunks of entries of one term in one segment, in typed arrays: 8 bytes an entry. Most groups of many have an
+// entry or two, so a chunk begins as a plain list, and lists are as long as what is in them.
 
+import { NOTHING } from "../base/nothing.ts";
 import type { ReplicaId } from "../base/ids.ts";
 import type { HardState } from "../raft/types.ts";
 import type { GroupLogState } from "./types.ts";
 
 /** Tells the owner that entries of a segment became needed or dead. */
 export type LiveCounter = (segment: number, entries: number, bytes: number) => void;
+
+/** Beyond so many numbers a typed array, with some hundred bytes of its own, is the smaller one. */
+const LIST_NUMBERS_MAX = 16;
 
 class Chunk {
   readonly segment: number;
@@ -15,8 +20,8 @@ class Chunk {
   count = 0;
   /** The index whose place stands first in the arrays: entries before `firstIndex` went elsewhere. */
   private readonly base: number;
-  /** Position and length of one entry after the other. Begins small: most groups of many have an entry or two. */
-  private places = new Uint32Array(4);
+  /** Position and length of one entry after the other. */
+  private places: readonly number[] | Uint32Array = NOTHING;
 
   constructor(segment: number, term: number, firstIndex: number) {
     this.segment = segment;
@@ -31,10 +36,16 @@ class Chunk {
 
   add(position: number, length: number): void {
     const at = this.firstIndex - this.base + this.count;
-    if (at * 2 === this.places.length) this.places = grown(this.places);
-    this.places[at * 2] = position;
-    this.places[at * 2 + 1] = length;
     this.count += 1;
+    if (Array.isArray(this.places) && at * 2 < LIST_NUMBERS_MAX) {
+      this.places = this.places.slice(0, at * 2).concat(position, length);
+      return;
+    }
+    const isRoom = this.places instanceof Uint32Array && at * 2 < this.places.length;
+    const places = isRoom ? (this.places as Uint32Array) : grown(this.places);
+    places[at * 2] = position;
+    places[at * 2 + 1] = length;
+    this.places = places;
   }
 
   position(index: number): number {
@@ -67,7 +78,7 @@ class Chunk {
   }
 }
 
-function grown(array: Uint32Array<ArrayBuffer>): Uint32Array<ArrayBuffer> {
+function grown(array: ArrayLike<number>): Uint32Array {
   const larger = new Uint32Array(array.length * 2);
   larger.set(array);
   return larger;
@@ -87,7 +98,7 @@ export class GroupLog implements GroupLogState {
   /** The segment that holds the newest STATE record; -1 = none was ever written. */
   stateSegment = -1;
   /** Ascending, without overlap; while files are read there may be gaps, which moved entries fill. */
-  private chunks: Chunk[] = [];
+  private chunks: Chunk[] = NOTHING;
   private readonly counter: LiveCounter;
 
   constructor(counter: LiveCounter) {
@@ -107,7 +118,7 @@ export class GroupLog implements GroupLogState {
     let chunk = this.chunks[this.chunks.length - 1];
     if (chunk === undefined || chunk.segment !== segment || chunk.term !== term || chunk.lastIndex + 1 !== index) {
       chunk = new Chunk(segment, term, index);
-      this.chunks.push(chunk);
+      this.chunks = this.chunks.concat(chunk);
     }
     chunk.add(position, length);
     this.lastIndex = index;
@@ -167,7 +178,7 @@ export class GroupLog implements GroupLogState {
 
   dropAll(): void {
     for (const chunk of this.chunks) this.discount(chunk, chunk.firstIndex, chunk.lastIndex);
-    this.chunks = [];
+    this.chunks = NOTHING;
   }
 
   /** Files that hold a live entry or the newest hard state. */
@@ -236,7 +247,7 @@ export class GroupLog implements GroupLogState {
     else {
       const chunk = new Chunk(segment, term, index);
       chunk.add(position, length);
-      this.chunks.splice(at, 0, chunk);
+      this.chunks = [...this.chunks.slice(0, at), chunk, ...this.chunks.slice(at)];
     }
     this.counter(segment, 1, length);
   }

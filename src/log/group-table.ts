@@ -1,7 +1,7 @@
 // All groups of one log, and what each segment is still good for.
 
 import type { GroupId, ReplicaId } from "../base/ids.ts";
-import { GroupLog } from "./group-log.ts";
+import { GroupLog, type LiveCounter } from "./group-log.ts";
 import type { IndexSink, StateOperation } from "./segment-index.ts";
 import { RECORD_RESET } from "./segment-format.ts";
 
@@ -25,6 +25,12 @@ export class GroupTable {
   private suspects: Suspect[] = [];
   private readonly stateSuspects = new Map<GroupId, string>();
 
+  private readonly counter: LiveCounter = (segment, entries, bytes) => {
+    const use = this.useOf(segment);
+    use.entries += entries;
+    use.bytes += bytes;
+  };
+
   useOf(segment: number): SegmentUse {
     let use = this.uses.get(segment);
     if (use === undefined) this.uses.set(segment, (use = { entries: 0, bytes: 0, states: 0 }));
@@ -44,11 +50,7 @@ export class GroupTable {
   groupOf(id: GroupId): GroupLog {
     let group = this.groups.get(id);
     if (group === undefined) {
-      group = new GroupLog((segment, entries, bytes) => {
-        const use = this.useOf(segment);
-        use.entries += entries;
-        use.bytes += bytes;
-      });
+      group = new GroupLog(this.counter);
       this.groups.set(id, group);
     }
     return group;

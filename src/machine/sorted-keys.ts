@@ -1,6 +1,8 @@
+import { NOTHING } from "../base/nothing.ts";
+
 /** Texts in ascending order by code unit, each once: pages of a large table need not sort it. */
 export class SortedKeys {
-  private readonly keys: string[] = [];
+  private keys: string[] = NOTHING;
 
   get size(): number {
     return this.keys.length;
@@ -13,6 +15,7 @@ export class SortedKeys {
   /** Does nothing when it is there already. */
   add(key: string): void {
     const last = this.keys[this.keys.length - 1];
+    if (last === undefined) this.keys = [];
     if (last === undefined || last < key) {
       this.keys.push(key);
       return;

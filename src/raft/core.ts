@@ -5,7 +5,7 @@ import { assert } from "./assert.ts";
 import { RaftLog } from "./log.ts";
 import { progressFor, type Progress } from "./progress.ts";
 import { jointIndex } from "./quorum.ts";
-import { ReadIndex } from "./read-index.ts";
+import { NO_READS, ReadIndex } from "./read-index.ts";
 import {
   Entry,
   Message,
@@ -15,6 +15,7 @@ import {
   MSG_PRE_VOTE_RESPONSE,
   MSG_SNAPSHOT,
   MSG_VOTE_RESPONSE,
+  NOTHING,
   PROGRESS_REPLICATE,
   ROLE_CANDIDATE,
   ROLE_FOLLOWER,
@@ -36,7 +37,10 @@ export class Core {
   readonly settings: RaftSettings;
   readonly components: RaftComponents;
   readonly log: RaftLog;
-  readonly reads = new ReadIndex();
+  /** Reads that wait; of a core without any the one that all of these share. */
+  reads: ReadIndex = NO_READS;
+  /** The newest round of heartbeats that confirms reads. Only rises: answers to an older one stay answers to an older one. */
+  readRound = 0;
   role: Role = ROLE_FOLLOWER;
   term: Term;
   vote: PeerId;
@@ -47,8 +51,8 @@ export class Core {
   /** An append of the present term's leader has confirmed the log up to here; 0 is not yet. */
   agreedTo: Index = 0;
   configuration: Configuration;
-  /** Ascending by peer; the leader keeps them up to date, the others only know who is a member. */
-  progress: Progress[] = [];
+  /** What `progress` has made; null again when a replica that does not lead comes to rest. */
+  private tracked: Progress[] | null = null;
   votes: Map<PeerId, boolean> | null = null;
   electionElapsed = 0;
   heartbeatElapsed = 0;
@@ -58,15 +62,16 @@ export class Core {
   pendingChangeIndex: Index = 0;
   /** Sizes of proposals that are not committed yet, oldest first. */
   uncommittedBytes = 0;
-  private uncommitted: { last: Index; bytes: number }[] = [];
+  private uncommitted: { last: Index; bytes: number }[] = NOTHING;
   /** Committed membership changes that are not applied yet forbid a candidacy; of what was in the log at the start the kinds are not known. */
   private readonly unknownTo: Index;
-  private changeIndexes: Index[] = [];
+  private changeIndexes: Index[] = NOTHING;
 
   /** A snapshot that was accepted and goes out with the next Ready. */
   pendingSnapshot: SnapshotMeta | null = null;
-  messages: Message[] = [];
-  messagesAfterPersist: Message[] = [];
+  /** Filled by `send` alone. */
+  messages: Message[] = NOTHING;
+  messagesAfterPersist: Message[] = NOTHING;
 
   constructor(settings: RaftSettings, components: RaftComponents, initial: InitialState) {
     assert(
@@ -86,7 +91,6 @@ export class Core {
     );
     this.unknownTo = initial.lastIndex;
     this.configuration = initial.configuration;
-    this.switchTo(initial.configuration);
     this.drawTimeout();
   }
 
@@ -97,6 +101,15 @@ export class Core {
   get isPromotable(): boolean {
     const { voters, votersOutgoing } = this.configuration;
     return voters.includes(this.id) || votersOutgoing.includes(this.id);
+  }
+
+  /** Ascending by peer; the leader keeps them up to date, the others only know who is a member. */
+  get progress(): readonly Progress[] {
+    if (this.tracked === null) {
+      this.tracked = progressFor(this.configuration, [], this.log.lastIndex, this.settings);
+      for (const progress of this.tracked) progress.reset(this.log.lastIndex + 1);
+    }
+    return this.tracked;
   }
 
   progressOf(peer: PeerId): Progress | undefined {
@@ -125,7 +138,7 @@ export class Core {
   }
 
   noteChangeEntry(index: Index): void {
-    this.changeIndexes.push(index);
+    this.changeIndexes = [...this.changeIndexes, index];
   }
 
   forgetChangesFrom(index: Index): void {
@@ -141,17 +154,37 @@ export class Core {
   }
 
   slimDown(): void {
-    if (this.uncommitted.length === 0) this.uncommitted = [];
+    if (this.uncommitted.length === 0) this.uncommitted = NOTHING;
+    if (this.changeIndexes.length === 0) this.changeIndexes = NOTHING;
+    if (this.reads.isEmpty) this.reads = NO_READS;
     this.log.slimDown();
-    for (const progress of this.progress) if (progress.inflights.count === 0) progress.inflights.reset();
+    if (this.role !== ROLE_LEADER) this.tracked = null;
+    else for (const progress of this.progress) progress.slimDown();
   }
 
   /** Answers that promise something leave only when what they promise is durable (points 13 and 14). */
   send(message: Message): void {
     const { kind } = message;
-    if (kind === MSG_APPEND_RESPONSE || kind === MSG_VOTE_RESPONSE || kind === MSG_PRE_VOTE_RESPONSE)
+    if (kind === MSG_APPEND_RESPONSE || kind === MSG_VOTE_RESPONSE || kind === MSG_PRE_VOTE_RESPONSE) {
+      if (this.messagesAfterPersist === NOTHING) this.messagesAfterPersist = [];
       this.messagesAfterPersist.push(message);
-    else this.messages.push(message);
+    } else {
+      if (this.messages === NOTHING) this.messages = [];
+      this.messages.push(message);
+    }
+  }
+
+  /** Where a read may be added. */
+  ownReads(): ReadIndex {
+    if (this.reads === NO_READS) this.reads = new ReadIndex();
+    return this.reads;
+  }
+
+  /** Begins the round of heartbeats that the reads which came in since the last one wait for. */
+  startReadRound(): number {
+    this.readRound += 1;
+    this.reads.startRound(this.readRound, this.commit);
+    return this.readRound;
   }
 
   message(kind: MessageKind, to: PeerId): Message {
@@ -205,6 +238,7 @@ export class Core {
     this.log.append(entries);
     if (bytes > 0) {
       this.uncommittedBytes += bytes;
+      if (this.uncommitted === NOTHING) this.uncommitted = [];
       this.uncommitted.push({ last: this.log.lastIndex, bytes });
     }
   }
@@ -237,7 +271,7 @@ export class Core {
     if (previousTerm < 0) return this.sendSnapshot(progress);
     let last = previous;
     let bytes = 0;
-    if (progress.state !== PROGRESS_REPLICATE || !progress.inflights.isFull) {
+    if (progress.state !== PROGRESS_REPLICATE || !progress.isInflightFull) {
       while (last < this.log.lastIndex) {
         const size = this.bytesOf(last + 1);
         if (last > previous && bytes + size > this.settings.appendBytesMax) break;
@@ -272,8 +306,7 @@ export class Core {
   /** Adopts a configuration: progress of members that stay is kept, new ones start at the end of the log. */
   switchTo(configuration: Configuration): void {
     this.configuration = configuration;
-    const { inflightMessagesMax, inflightBytesMax } = this.settings;
-    this.progress = progressFor(configuration, this.progress, this.log.lastIndex, inflightMessagesMax, inflightBytesMax);
+    if (this.tracked !== null) this.tracked = progressFor(configuration, this.tracked, this.log.lastIndex, this.settings);
   }
 
   private sendSnapshot(progress: Progress): boolean {
@@ -309,8 +342,8 @@ export class Core {
     this.votes = null;
     this.pendingChangeIndex = 0;
     this.uncommittedBytes = 0;
-    this.uncommitted = [];
+    this.uncommitted = NOTHING;
     this.reads.drop();
-    for (const progress of this.progress) progress.reset(this.log.lastIndex + 1);
+    for (const progress of this.tracked ?? []) progress.reset(this.log.lastIndex + 1);
   }
 }

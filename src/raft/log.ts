@@ -2,7 +2,7 @@
 // durable. What is durable is the host's to read.
 
 import { assert } from "./assert.ts";
-import type { Entry, Index, SnapshotMeta, Term, TermRun } from "./types.ts";
+import { NOTHING, type Entry, type Index, type SnapshotMeta, type Term, type TermRun } from "./types.ts";
 
 type PendingWrite = { readonly sequence: number; last: Index };
 
@@ -16,11 +16,11 @@ export class RaftLog {
   private runTerms: Term[] = [];
   private runFirsts: Index[] = [];
   /** Entries after `stableTo` that are still in memory, contiguous up to lastIndex. */
-  private unstable: Entry[] = [];
+  private unstable: Entry[] = NOTHING;
   /** Entries that no Ready has carried yet are the last `unsent` of `unstable`. */
   private unsent = 0;
   /** Writes under way, oldest first, each with the last index that it still vouches for (the ABA rule, point 15). */
-  private writes: PendingWrite[] = [];
+  private writes: PendingWrite[] = NOTHING;
 
   constructor(compacted: { index: Index; term: Term }, runs: readonly TermRun[], lastIndex: Index) {
     this.compactedIndex = compacted.index;
@@ -72,6 +72,7 @@ export class RaftLog {
     const first = entries[0]!;
     assert(first.index > this.compactedIndex && first.index <= this.lastIndex + 1, "entries follow the log without a gap");
     if (first.index <= this.lastIndex) this.truncateFrom(first.index);
+    if (this.unstable === NOTHING) this.unstable = [];
     for (const entry of entries) {
       assert(entry.index === this.lastIndex + 1, "entries are contiguous");
       assert(entry.term >= this.lastTerm, "terms never fall along the log");
@@ -91,9 +92,10 @@ export class RaftLog {
 
   /** Entries for the next Ready, which `sequence` will write. */
   takeUnsent(sequence: number): readonly Entry[] {
-    if (this.unsent === 0) return [];
+    if (this.unsent === 0) return NOTHING;
     const entries = this.unstable.slice(this.unstable.length - this.unsent);
     this.unsent = 0;
+    if (this.writes === NOTHING) this.writes = [];
     this.writes.push({ sequence, last: this.lastIndex });
     return entries;
   }
@@ -114,8 +116,8 @@ export class RaftLog {
   }
 
   slimDown(): void {
-    if (this.unstable.length === 0) this.unstable = [];
-    if (this.writes.length === 0) this.writes = [];
+    if (this.unstable.length === 0) this.unstable = NOTHING;
+    if (this.writes.length === 0) this.writes = NOTHING;
     // A list that was pushed to keeps room for more; a copy has none.
     this.runTerms = this.runTerms.slice();
     this.runFirsts = this.runFirsts.slice();
@@ -152,9 +154,9 @@ export class RaftLog {
     this.stableTo = meta.index;
     this.runTerms = [];
     this.runFirsts = [];
-    this.unstable = [];
+    this.unstable = NOTHING;
     this.unsent = 0;
-    this.writes = [];
+    this.writes = NOTHING;
   }
 
   private truncateFrom(index: Index): void {

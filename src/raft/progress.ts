@@ -3,25 +3,21 @@
 import { membersOf } from "./membership.ts";
 import { PROGRESS_PROBE, PROGRESS_REPLICATE, PROGRESS_SNAPSHOT, type Configuration, type Index, type PeerId } from "./types.ts";
 
-/** Appends under way to one follower, oldest first, bounded in messages and bytes (point 20). */
-export class Inflights {
-  private readonly messagesMax: number;
-  private readonly bytesMax: number;
-  private lasts: Index[] = [];
-  private sizes: number[] = [];
-  private bytes = 0;
+/** Bounds of what is under way to one follower. */
+export type InflightLimits = { readonly inflightMessagesMax: number; readonly inflightBytesMax: number };
 
-  constructor(messagesMax: number, bytesMax: number) {
-    this.messagesMax = messagesMax;
-    this.bytesMax = bytesMax;
-  }
+/** Appends under way to one follower, oldest first, bounded in messages and bytes (point 20). */
+class Inflights {
+  private readonly lasts: Index[] = [];
+  private readonly sizes: number[] = [];
+  private bytes = 0;
 
   get count(): number {
     return this.lasts.length;
   }
 
-  get isFull(): boolean {
-    return this.lasts.length >= this.messagesMax || this.bytes >= this.bytesMax;
+  isFull({ inflightMessagesMax, inflightBytesMax }: InflightLimits): boolean {
+    return this.lasts.length >= inflightMessagesMax || this.bytes >= inflightBytesMax;
   }
 
   add(last: Index, bytes: number): void {
@@ -38,17 +34,13 @@ export class Inflights {
     this.lasts.splice(0, done);
     this.sizes.splice(0, done);
   }
-
-  reset(): void {
-    this.lasts = [];
-    this.sizes = [];
-    this.bytes = 0;
-  }
 }
 
 export class Progress {
   readonly peer: PeerId;
-  readonly inflights: Inflights;
+  private readonly limits: InflightLimits;
+  /** Null until an append is under way, and again when the group comes to rest. */
+  private inflights: Inflights | null = null;
   match: Index = 0;
   /** Invariant: match < next. */
   next: Index;
@@ -64,11 +56,20 @@ export class Progress {
   /** The newest round of heartbeats that this member answered. */
   readRound = 0;
 
-  constructor(peer: PeerId, next: Index, isLearner: boolean, messagesMax: number, bytesMax: number) {
+  constructor(peer: PeerId, next: Index, isLearner: boolean, limits: InflightLimits) {
     this.peer = peer;
     this.next = next;
     this.isLearner = isLearner;
-    this.inflights = new Inflights(messagesMax, bytesMax);
+    this.limits = limits;
+  }
+
+  /** Appends under way, and whether there may be no more of them. */
+  get inflight(): number {
+    return this.inflights?.count ?? 0;
+  }
+
+  get isInflightFull(): boolean {
+    return this.inflights?.isFull(this.limits) ?? false;
   }
 
   get isPaused(): boolean {
@@ -108,10 +109,19 @@ export class Progress {
     if (this.state === PROGRESS_REPLICATE) {
       if (entries > 0) {
         this.next = last + 1;
-        this.inflights.add(last, bytes);
+        (this.inflights ??= new Inflights()).add(last, bytes);
       }
-      this.appendPaused = this.inflights.isFull;
+      this.appendPaused = this.isInflightFull;
     } else if (entries > 0) this.appendPaused = true;
+  }
+
+  /** Appends up to `index` are no longer under way. */
+  freeTo(index: Index): void {
+    this.inflights?.freeTo(index);
+  }
+
+  slimDown(): void {
+    if (this.inflight === 0) this.inflights = null;
   }
 
   /** The member has everything up to `index`; false when that is no news. */
@@ -150,7 +160,7 @@ export class Progress {
     this.state = state;
     this.appendPaused = false;
     this.pendingSnapshot = 0;
-    this.inflights.reset();
+    this.inflights = null;
   }
 }
 
@@ -162,8 +172,7 @@ export function progressFor(
   configuration: Configuration,
   known: readonly Progress[],
   lastIndex: Index,
-  messagesMax: number,
-  bytesMax: number,
+  limits: InflightLimits,
 ): Progress[] {
   return membersOf(configuration).map((peer) => {
     const isLearner = configuration.learners.includes(peer);
@@ -172,7 +181,7 @@ export function progressFor(
       old.isLearner = isLearner;
       return old;
     }
-    const fresh = new Progress(peer, Math.max(lastIndex, 1), isLearner, messagesMax, bytesMax);
+    const fresh = new Progress(peer, Math.max(lastIndex, 1), isLearner, limits);
     fresh.recentActive = true;
     return fresh;
   });

@@ -13,6 +13,7 @@ import { advance, confirmedRound, finishTransfer, stepLeader } from "./step-lead
 import {
   Entry,
   ENTRY_CONFIGURATION,
+  NOTHING,
   MSG_APPEND,
   MSG_APPEND_RESPONSE,
   MSG_HEARTBEAT,
@@ -49,8 +50,6 @@ import {
   type Term,
 } from "./types.ts";
 
-const NO_ENTRIES: readonly Entry[] = [];
-
 export type Payload = { readonly payload: Uint8Array; readonly crc: number };
 
 export class RaftNode {
@@ -61,7 +60,7 @@ export class RaftNode {
   private readyHardState: HardState;
   /** The commit index that is on disk, and those on their way there. */
   private durableCommit: Index;
-  private commitWrites: { readonly sequence: number; readonly commit: Index }[] = [];
+  private commitWrites: { readonly sequence: number; readonly commit: Index }[] = NOTHING;
   /** The commit index that went out with the last write that has to be synced. */
   private syncedCommit: Index;
   private readyCommitted: Index;
@@ -212,7 +211,7 @@ export class RaftNode {
   readIndex(token: number): boolean {
     const { core } = this;
     if (core.role !== ROLE_LEADER) return false;
-    return core.reads.add(token, core.log.termAt(core.commit) === core.term);
+    return core.ownReads().add(token, core.log.termAt(core.commit) === core.term);
   }
 
   /** A member's node cannot be reached: what was under way to it is taken as lost (point 19). */
@@ -239,7 +238,7 @@ export class RaftNode {
 
   /** Nothing is under way: gives back the memory of lists that were longer once. */
   slimDown(): void {
-    if (this.commitWrites.length === 0) this.commitWrites = [];
+    if (this.commitWrites.length === 0) this.commitWrites = NOTHING;
     this.core.slimDown();
   }
 
@@ -277,12 +276,13 @@ export class RaftNode {
     const waits = core.messagesAfterPersist.length > 0 && this.persistedSequence < this.writeSequence;
     const writes = hardState !== null || mustSync;
     const sequence = writes || waits ? this.writeSequence + 1 : 0;
-    const entries = core.log.hasUnsent ? core.log.takeUnsent(sequence) : NO_ENTRIES;
+    const entries = core.log.hasUnsent ? core.log.takeUnsent(sequence) : NOTHING;
     if (sequence > 0) {
       this.writeSequence = sequence;
       if (hardState !== null) this.readyHardState = hardState;
       if (mustSync) {
         this.syncedCommit = commit;
+        if (this.commitWrites === NOTHING) this.commitWrites = [];
         this.commitWrites.push({ sequence, commit });
       }
       if (voteChanged && vote === core.id) {
@@ -291,8 +291,8 @@ export class RaftNode {
       }
     }
     const { messages, messagesAfterPersist } = core;
-    core.messages = [];
-    core.messagesAfterPersist = [];
+    core.messages = NOTHING;
+    core.messagesAfterPersist = NOTHING;
     this.readyCommitted = Math.max(this.readyCommitted, this.committable, snapshot?.index ?? 0);
     return {
       writeSequence: sequence,
@@ -382,8 +382,8 @@ export class RaftNode {
       learner: progress.isLearner,
       recentActive: progress.recentActive,
       paused: progress.isPaused,
-      inflight: progress.inflights.count,
-      inflightFull: progress.inflights.isFull,
+      inflight: progress.inflight,
+      inflightFull: progress.isInflightFull,
       pendingSnapshot: progress.pendingSnapshot,
     }));
   }
@@ -474,7 +474,7 @@ export class RaftNode {
       core.reads.drop();
       return;
     }
-    core.broadcastHeartbeat(core.reads.startRound(core.commit));
+    core.broadcastHeartbeat(core.startReadRound());
     core.reads.confirmTo(confirmedRound(core));
   }
 }

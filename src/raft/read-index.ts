@@ -1,7 +1,7 @@
 // Linearizable reads without a log entry (Raft thesis, section 6.4): a round of heartbeats that a majority answers
 // proves that this leader was still leader after the read was asked for. One round confirms all reads before it.
 
-import type { Index, ReadState } from "./types.ts";
+import { NOTHING, type Index, type ReadState } from "./types.ts";
 
 /** Reads that one group may have waiting; beyond that they are refused. */
 const WAITING_MAX = 100_000;
@@ -16,8 +16,11 @@ export class ReadIndex {
   private waiting: Waiting[] = [];
   private confirmed: ReadState[] = [];
   private dropped: number[] = [];
-  /** The newest round that was sent. */
-  round = 0;
+
+  /** Nothing waits, and there is no news. */
+  get isEmpty(): boolean {
+    return this.early.length + this.fresh.length + this.waiting.length + this.confirmed.length + this.dropped.length === 0;
+  }
 
   get hasNews(): boolean {
     return this.confirmed.length > 0 || this.dropped.length > 0;
@@ -29,7 +32,7 @@ export class ReadIndex {
 
   /** The round that reads now wait for; heartbeats carry it, so that a lost one is made good by the next. */
   get openRound(): number {
-    return this.waiting.length === 0 ? 0 : this.round;
+    return this.waiting[this.waiting.length - 1]?.round ?? 0;
   }
 
   add(token: number, ready: boolean): boolean {
@@ -45,11 +48,10 @@ export class ReadIndex {
     this.early = [];
   }
 
-  startRound(commit: Index): number {
-    this.round += 1;
-    for (const token of this.fresh) this.waiting.push({ token, index: commit, round: this.round });
+  /** `round` is newer than all before it. */
+  startRound(round: number, commit: Index): void {
+    for (const token of this.fresh) this.waiting.push({ token, index: commit, round });
     this.fresh = [];
-    return this.round;
   }
 
   /** A majority has answered `round`. */
@@ -75,14 +77,19 @@ export class ReadIndex {
   }
 
   takeConfirmed(): readonly ReadState[] {
+    if (this.confirmed.length === 0) return NOTHING;
     const taken = this.confirmed;
     this.confirmed = [];
     return taken;
   }
 
   takeDropped(): readonly number[] {
+    if (this.dropped.length === 0) return NOTHING;
     const taken = this.dropped;
     this.dropped = [];
     return taken;
   }
 }
+
+/** Of every core without reads; nothing is ever added to it. */
+export const NO_READS = new ReadIndex();

@@ -47,7 +47,7 @@ function accepted(core: Core, progress: Progress, message: Message): void {
     // Any index from which the log can go on ends the snapshot (point 22).
     progress.becomeProbe();
     progress.becomeReplicate();
-  } else if (progress.state === PROGRESS_REPLICATE) progress.inflights.freeTo(message.index);
+  } else if (progress.state === PROGRESS_REPLICATE) progress.freeTo(message.index);
   if (advance(core)) core.broadcastAppend();
   else if (progress.canBumpCommit(core.commit)) core.sendAppend(progress, true);
   while (core.sendAppend(progress, false));
@@ -79,5 +79,5 @@ function heartbeatAnswered(core: Core, progress: Progress, message: Message): vo
 /** The newest round that a majority has answered; the leader itself always has. */
 export function confirmedRound(core: Core): number {
   const { voters, votersOutgoing } = core.configuration;
-  return jointIndex(voters, votersOutgoing, (peer) => (peer === core.id ? core.reads.round : (core.progressOf(peer)?.readRound ?? 0)));
+  return jointIndex(voters, votersOutgoing, (peer) => (peer === core.id ? core.readRound : (core.progressOf(peer)?.readRound ?? 0)));
 }

@@ -15,6 +15,12 @@ export type EntryKind = typeof ENTRY_NOOP | typeof ENTRY_RECORDS | typeof ENTRY_
 
 const EMPTY = new Uint8Array(0);
 
+/**
+ * The list of a core that has nothing to list: one for all cores, because most of many are at rest and an empty list of
+ * their own for each purpose is a quarter of what they hold. Frozen, so who adds makes a list of its own first.
+ */
+export const NOTHING: never[] = Object.freeze([]) as unknown as never[];
+
 /** One log entry. The core passes `payload` on by reference; it never reads, copies or changes it, and nobody else may. */
 export class Entry {
   readonly index: Index;

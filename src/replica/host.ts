@@ -25,6 +25,7 @@ import { openReplica, ReplicaAheadError, ReplicaDamagedError } from "./open.ts";
 import { Quarantine } from "./quarantine.ts";
 import type { Replica } from "./replica.ts";
 import { Pulse } from "./pulse.ts";
+import { Shared } from "./shared.ts";
 import { Snapshots } from "./snapshots.ts";
 import { TailBudget } from "./tail-budget.ts";
 import { Transfers } from "./transfers.ts";
@@ -61,11 +62,14 @@ export type HostComponents = {
 
 /** Milliseconds of one turn for applying and saving, of all groups together, before the loop lets sockets and timers in. */
 const SLICE_MS = 8;
+/** Ticks between two looks through what the tail caches are accounted for. */
+const SWEEP_TICKS = 20;
 
 export class ReplicaHost {
   readonly settings: HostSettings;
   private readonly components: HostComponents;
   private readonly replicas = new Map<GroupId, Replica>();
+  private readonly shared: Shared;
   private readonly catalogLane: Lane;
   private readonly dataLane: Lane;
   private readonly messages: Messages;
@@ -90,12 +94,14 @@ export class ReplicaHost {
   termsBegun = 0;
   private inTurn = false;
   private tickDue = false;
+  private ticks = 0;
   private tickTimer: Timer | null = null;
   private stopping = false;
 
   constructor(settings: HostSettings, components: HostComponents) {
     this.settings = settings;
     this.components = components;
+    this.shared = new Shared(settings);
     const { clock, events, logger } = components;
     const touched = (replica: Replica): void => this.touch(replica);
     const logOf = (replica: Replica): SharedLog => this.laneOf(replica).log;
@@ -154,6 +160,7 @@ export class ReplicaHost {
       isUp: (peer) => this.isPeerUp(peer),
       post: (replica, message) => this.messages.post(replica, message),
       news: (replica) => this.note(replica),
+      slept: () => this.tailBudget.released(),
     });
     this.transfers = new Transfers({
       self: settings.nodeId,
@@ -207,7 +214,7 @@ export class ReplicaHost {
     assert(!this.replicas.has(group), `group ${group} is open already`);
     let replica: Replica;
     try {
-      replica = await openReplica(descriptor, this.settings, { ...this.components, log: this.logFor(group) });
+      replica = await openReplica(descriptor, { ...this.components, log: this.logFor(group), shared: this.shared });
     } catch (error) {
       if (error instanceof ReplicaAheadError) return false;
       if (!(error instanceof ReplicaDamagedError)) throw error;
@@ -261,7 +268,7 @@ export class ReplicaHost {
     replica.closed = true;
     replica.leadershipLost();
     replica.cache.clear();
-    this.tailBudget.closed();
+    this.tailBudget.released();
   }
 
   /**
@@ -488,7 +495,7 @@ export class ReplicaHost {
   private tick(): void {
     this.tickDue = false;
     this.pulse.tick();
-    this.tailBudget.sweep();
+    if (++this.ticks % SWEEP_TICKS === 0) this.tailBudget.sweep();
     for (const lane of [this.catalogLane, this.dataLane]) lane.tick(this.settings.tickMs);
     this.recovery.tick();
     this.snapshots.tick();

@@ -2,21 +2,41 @@
 // reason to start empty: an emptied voter could elect a leader without what was acknowledged.
 
 import { lifeOfReplica, type GroupId } from "../base/ids.ts";
-import { APPEND_BYTES_MAX, ENTRY_FRAME_BYTES, INFLIGHT_BYTES_MAX, INFLIGHT_MESSAGES_MAX, UNCOMMITTED_BYTES_MAX } from "../base/limits.ts";
+import { ENTRY_FRAME_BYTES } from "../base/limits.ts";
 import type { Random } from "../base/prng.ts";
 import type { GroupLogState, SharedLog } from "../log/types.ts";
 import type { Machine } from "../machine/machine.ts";
 import { EMPTY_CONFIGURATION } from "../raft/membership.ts";
 import { RaftNode } from "../raft/raft-node.ts";
+import type { RaftComponents } from "../raft/types.ts";
 import { Replica } from "./replica.ts";
-import type { Checkpoint, CheckpointStore, GroupDescriptor, HostSettings, MachineKind } from "./types.ts";
+import type { Shared } from "./shared.ts";
+import type { Checkpoint, CheckpointStore, GroupDescriptor, MachineKind } from "./types.ts";
 
 export type OpenComponents = {
   readonly log: SharedLog;
   readonly store: CheckpointStore;
   readonly random: Random;
   readonly machineOf: (kind: MachineKind) => Machine;
+  readonly shared: Shared;
 };
+
+/** What the core of one group asks of its host. */
+class CoreComponents implements RaftComponents {
+  readonly random: Random;
+  private readonly group: GroupId;
+  private readonly log: SharedLog;
+
+  constructor(group: GroupId, { random, log }: OpenComponents) {
+    this.random = random;
+    this.group = group;
+    this.log = log;
+  }
+
+  entryBytes(index: number): number {
+    return this.log.entryBytes(this.group, index) + ENTRY_FRAME_BYTES;
+  }
+}
 
 /** The group's files on this node are damaged or do not fit together: the replica may neither vote nor serve. */
 export class ReplicaDamagedError extends Error {
@@ -40,79 +60,65 @@ export class ReplicaAheadError extends Error {
  */
 const FOUNDING_INDEX = 1;
 
-export async function openReplica(descriptor: GroupDescriptor, settings: HostSettings, components: OpenComponents): Promise<Replica> {
+export async function openReplica(descriptor: GroupDescriptor, components: OpenComponents): Promise<Replica> {
   const { group, self } = descriptor;
-  const { log, store } = components;
+  const { store, shared } = components;
   const machine = components.machineOf(descriptor.kind);
-  const state = await stateOf(descriptor, components);
-  const checkpoint = await startingPoint(descriptor, state, machine, store);
+  const { state, isNew } = await stateOf(descriptor, components);
+  const checkpoint = (isNew ? undefined : await newestOf(group, state, store)) ?? (await firstOf(descriptor, state, machine, store));
   if (checkpoint.index > FOUNDING_INDEX) machine.restore(checkpoint.snapshot);
   const commit = Math.max(state.hardState.commit, checkpoint.index);
   if (commit > state.lastIndex)
     throw new ReplicaDamagedError(group, `entries up to ${commit} were committed, the log ends at ${state.lastIndex}`);
   const hardState = { ...state.hardState, commit };
-  const raft = new RaftNode(
-    {
-      id: self,
-      electionTicks: settings.electionTicks,
-      heartbeatTicks: settings.heartbeatTicks,
-      preVote: true,
-      checkQuorum: true,
-      inflightMessagesMax: INFLIGHT_MESSAGES_MAX,
-      inflightBytesMax: INFLIGHT_BYTES_MAX,
-      appendBytesMax: APPEND_BYTES_MAX,
-      uncommittedBytesMax: UNCOMMITTED_BYTES_MAX,
-    },
-    { random: components.random, entryBytes: (index) => log.entryBytes(group, index) + ENTRY_FRAME_BYTES },
-    {
-      hardState,
-      configuration: checkpoint.configuration,
-      compacted: state.trimmed,
-      termRuns: state.termRuns,
-      lastIndex: state.lastIndex,
-      applied: checkpoint.index,
-    },
-  );
-  const replica = new Replica(descriptor, raft, machine, {
+  const configuration = shared.configurationOf(checkpoint.configuration);
+  const raft = new RaftNode(shared.settingsOf(self), new CoreComponents(group, components), {
+    hardState,
+    configuration,
+    compacted: state.trimmed,
+    termRuns: state.termRuns,
+    lastIndex: state.lastIndex,
+    applied: checkpoint.index,
+  });
+  const members = descriptor.members === null ? null : shared.configurationOf(descriptor.members);
+  const replica = new Replica({ ...descriptor, members }, raft, machine, {
     applied: checkpoint.index,
     timeMs: checkpoint.timeMs,
-    configuration: checkpoint.configuration,
+    configuration,
     hardState,
   });
-  replica.checkpointIndexes = (await store.list(group)).filter((index) => index >= state.trimmed.index && index <= state.lastIndex);
+  // Of a new log that is the one just written, or none; a crash may have left others, which its successors write over.
+  const saved = isNew ? [checkpoint.index] : await store.list(group);
+  replica.checkpointIndexes = saved.filter((index) => index > 0 && index >= state.trimmed.index && index <= state.lastIndex);
   if (state.trimmed.index > 0 && replica.checkpointIndexes[0] !== state.trimmed.index)
     throw new ReplicaDamagedError(group, `the checkpoint at ${state.trimmed.index}, where the log begins, is missing`);
   return replica;
 }
 
 /** What the log holds of this replica; of one that is new here, an empty log that is begun now. */
-async function stateOf(descriptor: GroupDescriptor, { log, store }: OpenComponents): Promise<GroupLogState> {
+async function stateOf(
+  descriptor: GroupDescriptor,
+  { log, store }: OpenComponents,
+): Promise<{ readonly state: GroupLogState; readonly isNew: boolean }> {
   const { group, self } = descriptor;
   const held = log.groups().get(group);
   // Without a hard state nobody knows whose entries these are.
   if (held !== undefined && (held.replica === self || held.replica === 0)) {
     const damage = log.damageOf(group);
     if (damage !== null) throw new ReplicaDamagedError(group, damage);
-    return held;
+    return { state: held, isNew: false };
   }
   if (held !== undefined && lifeOfReplica(held.replica) > lifeOfReplica(self))
     throw new ReplicaAheadError(`group ${group}: replica ${held.replica} is here, the catalog names ${self}`);
   // Of another life, which the catalog has replaced: nothing of it counts any more.
   if (held !== undefined) await store.deleteGroups([group]);
   log.begin(group, self, descriptor.members === null ? 0 : FOUNDING_INDEX, 0);
-  return log.groups().get(group)!;
+  return { state: log.groups().get(group)!, isNew: true };
 }
 
-/** The newest checkpoint that the log continues; of a new group the founding one, which is written here. */
-async function startingPoint(
-  descriptor: GroupDescriptor,
-  state: GroupLogState,
-  machine: Machine,
-  store: CheckpointStore,
-): Promise<Checkpoint> {
+/** The founding checkpoint, which is written here; of a log that some leader's snapshot is to begin there is none. */
+async function firstOf(descriptor: GroupDescriptor, state: GroupLogState, machine: Machine, store: CheckpointStore): Promise<Checkpoint> {
   const { group, members } = descriptor;
-  const newest = await newestOf(group, state, store);
-  if (newest !== undefined && newest.index >= state.trimmed.index) return newest;
   const founding = { term: 0, machineVersion: machine.version, timeMs: 0, snapshot: machine.snapshot() };
   if (state.trimmed.index === 0) return { ...founding, index: 0, configuration: EMPTY_CONFIGURATION };
   if (state.trimmed.index !== FOUNDING_INDEX || members === null)
@@ -123,14 +129,14 @@ async function startingPoint(
 }
 
 /**
- * The newest checkpoint whose entry the log holds. One of another term came from a leader and was to replace the log when
+ * The newest checkpoint that the log continues and whose entry it holds. One of another term came from a leader and was to replace the log when
  * the process died: the entries here are not those that it continues.
  */
 async function newestOf(group: GroupId, state: GroupLogState, store: CheckpointStore): Promise<Checkpoint | undefined> {
   let newest = await store.latest(group, state.lastIndex);
   while (newest !== undefined && newest.index > state.trimmed.index && newest.term !== termOf(state, newest.index))
     newest = await store.latest(group, newest.index - 1);
-  return newest;
+  return newest !== undefined && newest.index >= state.trimmed.index ? newest : undefined;
 }
 
 function termOf({ termRuns }: GroupLogState, index: number): number {

@@ -1,11 +1,12 @@
 import { assert } from "../base/assert.ts";
+import { NOTHING } from "../base/nothing.ts";
 import type { ProposeDone } from "./types.ts";
 
 /** Proposals of this leader that wait for their entry to be applied, in log order. */
 export class PendingProposals {
-  private indexes: number[] = [];
+  private indexes: number[] = NOTHING;
   /** Null once taken: a callback holds the records of its proposal. */
-  private callbacks: (ProposeDone | null)[] = [];
+  private callbacks: (ProposeDone | null)[] = NOTHING;
   private head = 0;
 
   get size(): number {
@@ -14,6 +15,10 @@ export class PendingProposals {
 
   push(index: number, done: ProposeDone): void {
     assert(this.size === 0 || this.indexes[this.indexes.length - 1]! < index, "pending proposals are in log order");
+    if (this.indexes === NOTHING) {
+      this.indexes = [];
+      this.callbacks = [];
+    }
     this.indexes.push(index);
     this.callbacks.push(done);
   }
@@ -25,9 +30,7 @@ export class PendingProposals {
     this.callbacks[this.head] = null;
     this.head += 1;
     if (this.head === this.indexes.length) {
-      this.indexes = [];
-      this.callbacks = [];
-      this.head = 0;
+      this.clear();
     } else if (this.head > 4096) {
       this.indexes = this.indexes.slice(this.head);
       this.callbacks = this.callbacks.slice(this.head);
@@ -39,9 +42,13 @@ export class PendingProposals {
   /** Leadership is lost, or the node stops: everyone who waits is told the same. */
   failAll(code: number): void {
     const callbacks = this.callbacks.slice(this.head);
-    this.indexes = [];
-    this.callbacks = [];
-    this.head = 0;
+    this.clear();
     for (const done of callbacks) done!(code, 0, null);
+  }
+
+  private clear(): void {
+    this.indexes = NOTHING;
+    this.callbacks = NOTHING;
+    this.head = 0;
   }
 }

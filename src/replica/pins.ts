@@ -1,3 +1,4 @@
+import { SparseMap } from "../base/sparse-map.ts";
 import type { PeerId } from "../raft/types.ts";
 
 /** A follower that fetched a snapshot has so long, from its last sign, to go on from there. */
@@ -10,7 +11,7 @@ type Pin = { readonly index: number; untilMs: number };
  * after the other and never an entry. A pin lasts while its follower makes progress, so a node that is gone holds nothing.
  */
 export class Pins {
-  private readonly pins = new Map<PeerId, Pin>();
+  private readonly pins = new SparseMap<PeerId, Pin>();
 
   /** A snapshot at `index` waits to be sent. One that is tried again has the time that is left of the first try. */
   hold(peer: PeerId, index: number): void {
@@ -37,7 +38,7 @@ export class Pins {
   /** Up to where the log may be cut. `matchOf`: what a follower is known to have; it no longer needs anything below. */
   limit(nowMs: number, matchOf: (peer: PeerId) => number): number {
     let limit = Number.POSITIVE_INFINITY;
-    for (const [peer, { index, untilMs }] of this.pins) {
+    for (const [peer, { index, untilMs }] of this.pins.entries()) {
       if (nowMs > untilMs) this.pins.delete(peer);
       else limit = Math.min(limit, Math.max(index, matchOf(peer)));
     }

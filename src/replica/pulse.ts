@@ -12,6 +12,8 @@ export type PulseComponents = {
   readonly post: (replica: Replica, message: Message) => void;
   /** The core of `replica` has news to collect. */
   readonly news: (replica: Replica) => void;
+  /** It stopped ticking, and may have given up what it had cached. */
+  readonly slept: () => void;
 };
 
 export class Pulse {
@@ -35,6 +37,7 @@ export class Pulse {
     replica.awake = false;
     this.awake.delete(replica);
     replica.slimDown();
+    this.components.slept();
   }
 
   tick(): void {

@@ -2,6 +2,8 @@
 // it is synchronous; the host decides when, the lane writes.
 
 import { assert } from "../base/assert.ts";
+import { NOTHING } from "../base/nothing.ts";
+import { SparseMap } from "../base/sparse-map.ts";
 import { nodeOfReplica, type GroupId, type NodeId, type ReplicaId } from "../base/ids.ts";
 import { ENTRY_MEMORY_BYTES, PROPOSALS_PER_ROUND_MAX, UNCOMMITTED_BYTES_MAX, UNCOMMITTED_ENTRIES_MAX } from "../base/limits.ts";
 import type { Machine } from "../machine/machine.ts";
@@ -39,9 +41,9 @@ export class Replica {
   /** Entries on their way from disk to the machine. Committed, so nothing replaces them. */
   readonly fromDisk = new ReadAhead();
   /** Entries on their way from disk to a follower that is behind the cache. */
-  readonly catchUps = new Map<PeerId, CatchUp>();
+  readonly catchUps = new SparseMap<PeerId, CatchUp>();
   /** Checkpoints on their way to followers whom no entry here can help, and where those will go on. */
-  readonly snapshotsSending = new Map<PeerId, SnapshotSender>();
+  readonly snapshotsSending = new SparseMap<PeerId, SnapshotSender>();
   readonly pins = new Pins();
   durability: DurabilityMode;
 
@@ -76,10 +78,10 @@ export class Replica {
   knownTerm = 0;
   wasLeader = false;
 
-  private queue: Proposal[] = [];
+  private queue: Proposal[] = NOTHING;
   private queueBytes = 0;
-  private readWaits: Map<number, (ok: boolean) => void> | null = null;
-  private confirmedReads: ReadState[] = [];
+  private readonly readWaits = new SparseMap<number, (ok: boolean) => void>();
+  private confirmedReads: ReadState[] = NOTHING;
   private nextReadToken = 1;
   /** The term and vote that were last handed to the log. */
   private writtenTerm: number;
@@ -124,6 +126,7 @@ export class Replica {
       done(HOST_OVERLOADED, 0, null);
       return false;
     }
+    if (this.queue === NOTHING) this.queue = [];
     this.queue.push({ kind, payload, crc, done });
     this.queueBytes += payload.length;
     return true;
@@ -136,7 +139,7 @@ export class Replica {
     const queue = isMore ? this.queue.splice(0, PROPOSALS_PER_ROUND_MAX) : this.queue;
     if (isMore) for (const { payload } of queue) this.queueBytes -= payload.length;
     else {
-      this.queue = [];
+      this.queue = NOTHING;
       this.queueBytes = 0;
     }
     let start = 0;
@@ -163,20 +166,21 @@ export class Replica {
 
   /** A linearizable read barrier: `done(true)` once everything that was committed at the call is applied here. */
   readBarrier(done: (ok: boolean) => void): void {
-    const waits = (this.readWaits ??= new Map());
-    if (!this.isLeader || waits.size >= READS_MAX) {
+    const { readWaits } = this;
+    if (!this.isLeader || readWaits.size >= READS_MAX) {
       done(false);
       return;
     }
     const token = this.nextReadToken++;
-    waits.set(token, done);
+    readWaits.set(token, done);
     if (!this.raft.readIndex(token)) {
-      waits.delete(token);
+      readWaits.delete(token);
       done(false);
     }
   }
 
   readsConfirmed(reads: readonly ReadState[], dropped: readonly number[]): void {
+    if (this.confirmedReads === NOTHING) this.confirmedReads = [];
     for (const read of reads) this.confirmedReads.push(read);
     for (const token of dropped) this.finishRead(token, false);
     this.serveReads();
@@ -190,25 +194,25 @@ export class Replica {
       if (read.index <= this.applied) this.finishRead(read.token, true);
       else later.push(read);
     }
-    this.confirmedReads = later;
+    this.confirmedReads = later.length === 0 ? NOTHING : later;
   }
 
   private finishRead(token: number, ok: boolean): void {
-    const done = this.readWaits?.get(token);
-    this.readWaits?.delete(token);
+    const done = this.readWaits.get(token);
+    this.readWaits.delete(token);
     done?.(ok);
   }
 
   /** Leadership is gone: nobody who waits here will be answered by this replica any more. */
   leadershipLost(code: number = HOST_LOST): void {
     const queue = this.queue;
-    this.queue = [];
+    this.queue = NOTHING;
     this.queueBytes = 0;
     this.pending.failAll(code);
     for (const proposal of queue) proposal.done(HOST_NOT_LEADER, this.leaderNode, null);
-    this.confirmedReads = [];
-    for (const token of [...(this.readWaits?.keys() ?? [])]) this.finishRead(token, false);
-    for (const work of [...this.catchUps.values(), ...this.snapshotsSending.values()]) work.stop();
+    this.confirmedReads = NOTHING;
+    for (const [token] of this.readWaits.entries()) this.finishRead(token, false);
+    for (const [, work] of [...this.catchUps.entries(), ...this.snapshotsSending.entries()]) work.stop();
     this.snapshotsSending.clear();
     this.pins.clear();
   }
@@ -234,14 +238,13 @@ export class Replica {
   isQuiet(): boolean {
     assert(this.applied <= this.committedTo, "applied <= committedTo");
     const { raft } = this;
-    if (this.queue.length > 0 || this.pending.size > 0 || this.outstandingWrites > 0 || (this.readWaits?.size ?? 0) > 0) return false;
+    if (this.queue.length > 0 || this.pending.size > 0 || this.outstandingWrites > 0 || this.readWaits.size > 0) return false;
     return this.applied === raft.lastIndex && raft.commitIndex === raft.lastIndex && this.catchUps.size === 0 && !this.applying;
   }
 
   /** The group comes to rest: it keeps no memory for work that is done. What is cached with a payload stays for readers. */
   slimDown(): void {
-    if (this.cache.bytes === 0) this.evictTail(this.applied);
-    if (this.readWaits?.size === 0) this.readWaits = null;
+    if (!this.cache.hasPayloads) this.evictTail(this.applied);
     this.checkpointIndexes = this.checkpointIndexes.slice();
     this.raft.slimDown();
   }

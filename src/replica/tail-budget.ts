@@ -14,7 +14,7 @@ export class TailBudget {
   private batches: (Batch | undefined)[] = [];
   private head = 0;
   private bytes = 0;
-  private hasClosed = false;
+  private maySweep = false;
 
   constructor(bytesMax: number) {
     this.bytesMax = bytesMax;
@@ -42,15 +42,15 @@ export class TailBudget {
     }
   }
 
-  /** A replica was closed: with the next sweep nothing here holds it any more. */
-  closed(): void {
-    this.hasClosed = true;
+  /** A replica was closed, or came to rest without its cache: with the next sweep nothing here holds it any more. */
+  released(): void {
+    this.maySweep = true;
   }
 
   /** Forgets what belongs to closed replicas, and what its replica no longer has cached. */
   sweep(): void {
-    if (!this.hasClosed) return;
-    this.hasClosed = false;
+    if (!this.maySweep) return;
+    this.maySweep = false;
     const held = this.batches.filter(
       (batch) => batch !== undefined && !batch.replica.closed && batch.replica.cache.lastIndex >= batch.lastIndex,
     );

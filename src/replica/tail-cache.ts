@@ -1,10 +1,11 @@
 import { assert } from "../base/assert.ts";
+import { NOTHING } from "../base/nothing.ts";
 import { ENTRY_MEMORY_BYTES } from "../base/limits.ts";
 import type { Entry } from "../raft/types.ts";
 
 /** The newest entries of one group, contiguous, so that followers, the machine and consumers at the tail need no disk. */
 export class TailCache {
-  private entries: (Entry | undefined)[] = [];
+  private entries: (Entry | undefined)[] = NOTHING;
   private head = 0;
   /** Memory held, as sizeOf counts it. */
   bytes = 0;
@@ -16,6 +17,11 @@ export class TailCache {
 
   get lastIndex(): number {
     return this.head < this.entries.length ? this.entries[this.entries.length - 1]!.index : 0;
+  }
+
+  /** Something here has a payload: readers at the tail may want it. */
+  get hasPayloads(): boolean {
+    return this.bytes > (this.entries.length - this.head) * ENTRY_MEMORY_BYTES;
   }
 
   get(index: number): Entry | undefined {
@@ -31,6 +37,7 @@ export class TailCache {
       if (from <= this.firstIndex || from > this.lastIndex + 1) this.clear();
       else while (this.lastIndex >= from) this.bytes -= sizeOf(this.entries.pop()!);
     }
+    if (this.entries === NOTHING) this.entries = [];
     for (const entry of added) {
       this.entries.push(entry);
       this.bytes += sizeOf(entry);
@@ -54,7 +61,7 @@ export class TailCache {
       this.head += 1;
     }
     if (this.head === this.entries.length) {
-      this.entries = [];
+      this.entries = NOTHING;
       this.head = 0;
     } else if (this.head > 1024 && this.head > this.entries.length / 2) {
       this.entries = this.entries.slice(this.head);
@@ -64,7 +71,7 @@ export class TailCache {
   }
 
   clear(): void {
-    this.entries = [];
+    this.entries = NOTHING;
     this.head = 0;
     this.bytes = 0;
   }

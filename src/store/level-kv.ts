@@ -3,6 +3,7 @@ import { Level } from "level";
 import { StoreCorruptError, StoreDamagedError, type Kv, type KvOperation } from "./kv.ts";
 
 const CRC_BYTES = 4;
+const PAGE_ROWS = 16;
 
 /** LevelDB with a checksum in front of each value: LevelDB's own are not checked when it reads. */
 export class LevelKv implements Kv {
@@ -25,12 +26,12 @@ export class LevelKv implements Kv {
   }
 
   async entries(prefix: Uint8Array): Promise<readonly (readonly [key: Uint8Array, value: Uint8Array])[]> {
-    const rows = await told(this.level.iterator(range(prefix)).all());
+    const rows = await told(pages(this.level.iterator(range(prefix))));
     return rows.map(([key, stored]) => [key, checked(key, stored)] as const);
   }
 
   async keys(prefix: Uint8Array): Promise<readonly Uint8Array[]> {
-    return told(this.level.keys(range(prefix)).all());
+    return told(pages(this.level.keys(range(prefix))));
   }
 
   async batch(operations: readonly KvOperation[], options: { readonly sync: boolean }): Promise<void> {
@@ -44,6 +45,23 @@ export class LevelKv implements Kv {
 
   async close(): Promise<void> {
     await this.level.close();
+  }
+}
+
+/**
+ * Everything that an iterator has. It keeps memory for as many rows as it is asked for at one time until it is collected,
+ * and there are thousands of them when many groups are opened or deleted: so a few at a time.
+ */
+async function pages<T>(iterator: { nextv(size: number): Promise<T[]>; close(): Promise<void> }): Promise<T[]> {
+  const rows: T[] = [];
+  try {
+    for (;;) {
+      const page = await iterator.nextv(PAGE_ROWS);
+      if (page.length === 0) return rows;
+      rows.push(...page);
+    }
+  } finally {
+    await iterator.close();
   }
 }
 

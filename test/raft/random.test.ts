@@ -101,6 +101,8 @@ class Cluster {
   step(faults: boolean): void {
     const replica = this.replicas[this.random.below(this.replicas.length)]!;
     const dice = this.random.below(100);
+    // Giving memory back changes nothing, whenever it is done.
+    if (replica.isUp && this.random.below(10) === 0) replica.raft.slimDown();
     if (faults && dice < 2) this.crash(replica);
     else if (!replica.isUp) {
       if (!faults || dice < 20) replica.start();

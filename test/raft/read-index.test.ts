@@ -118,3 +118,21 @@ test("read: waiting reads are bounded, and all of them can be dropped at once", 
   node.step(newMessage(MSG_HEARTBEAT, 3, 1, 9));
   expect(network.peer(1).node.ready().readsDropped.length).toBe(accepted);
 });
+
+test("read: what was confirmed before the group rested confirms nothing after it", () => {
+  const network = RaftNetwork.led(3);
+  const { node } = network.leader;
+  for (const token of [1, 2]) {
+    node.readIndex(token);
+    network.settle();
+  }
+  for (const peer of network.peers.values()) peer.node.slimDown();
+  network.isolate(1);
+  node.readIndex(3);
+  network.settle();
+  expect(network.leader.reads.map(({ token }) => token)).toEqual([1, 2]);
+  network.heal();
+  network.tick(1, 2);
+  network.settle();
+  expect(network.leader.reads.map(({ token }) => token)).toEqual([1, 2, 3]);
+});

@@ -31,7 +31,7 @@ test("tail budget: it holds nothing of closed replicas, nor of what is cached no
   budget.sweep();
   expect(budget.size).toBe(3);
   closed.closed = true;
-  budget.closed();
+  budget.released();
   budget.sweep();
   expect(budget.size).toBe(1);
 });

@@ -56,6 +56,7 @@ export class RaftSimulation {
     const peer = this.peers[this.random.below(PEERS)]!;
     const dice = this.random.below(1_000);
     if (dice < 90) peer.node.tick();
+    if (dice % 7 === 0) peer.node.slimDown();
     else if (dice < 430) this.deliver();
     else if (dice < 480) this.propose(peer);
     else if (dice < 490) this.change(peer);

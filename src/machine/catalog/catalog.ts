@@ -42,7 +42,7 @@ import {
 import { SortedKeys } from "../sorted-keys.ts";
 import { NodeTable, unknownNode } from "./nodes.ts";
 import { DONE, refuse, type Outcome } from "./outcome.ts";
-import { mergeConfig, readTopic, sameConfig, writeTopic, type NodeRow, type PartitionRow, type TopicRow } from "./rows.ts";
+import { mergeConfig, readTopic, ReplicaLists, sameConfig, writeTopic, type NodeRow, type PartitionRow, type TopicRow } from "./rows.ts";
 
 export type { NodeRow, PartitionRow, TopicRow } from "./rows.ts";
 
@@ -318,8 +318,9 @@ export class CatalogMachine implements Machine {
   }
 
   private makePartitions(placement: Placement): PartitionRow[] {
+    const lists = new ReplicaLists();
     return placement.map((nodes) => {
-      const replicas = nodes.map((node) => replicaId(node, 0));
+      const replicas = lists.of(nodes.map((node) => replicaId(node, 0)));
       return { group: this.nextGroup++ as GroupId, replicas, founders: replicas };
     });
   }

@@ -44,6 +44,18 @@ export type PartitionRow = {
   readonly founders: readonly ReplicaId[];
 };
 
+/** Equal lists of replicas, once in memory: the partitions of a topic lie in few ways on its nodes, and there may be thousands. */
+export class ReplicaLists {
+  private readonly lists = new Map<string, readonly ReplicaId[]>();
+
+  of(replicas: readonly ReplicaId[]): readonly ReplicaId[] {
+    const key = replicas.join();
+    const known = this.lists.get(key);
+    if (known === undefined) this.lists.set(key, replicas);
+    return known ?? replicas;
+  }
+}
+
 export type TopicRow = {
   readonly vhost: string;
   readonly name: string;
@@ -142,8 +154,10 @@ export function readTopic(reader: ByteReader): TopicRow {
   const createdMs = reader.varint();
   const config = readConfig(reader);
   const partitions: PartitionRow[] = [];
+  const lists = new ReplicaLists();
   for (let count = reader.varint(); count > 0; count--) {
-    partitions.push({ group: reader.varint() as GroupId, replicas: readReplicas(reader), founders: readReplicas(reader) });
+    const group = reader.varint() as GroupId;
+    partitions.push({ group, replicas: lists.of(readReplicas(reader)), founders: lists.of(readReplicas(reader)) });
   }
   return { vhost, name, partitions, replicas, config, createdMs };
 }

@@ -2,17 +2,19 @@
 // the log must know them. Kept as runs of neighbouring indexes: a producer that is refused in a loop costs one run.
 
 import { assert } from "../../base/assert.ts";
+import { NOTHING } from "../../base/nothing.ts";
 import { DecodeError, type ByteReader, type ByteWriter } from "../../base/bytes.ts";
 
 export class Voids {
   /** first, last, first, last ... Invariant: ascending, and neighbouring runs are merged, so equal sets have equal runs. */
-  private runs: number[] = [];
+  private runs: number[] = NOTHING;
 
   /** `index` lies above all that were added before. */
   add(index: number): void {
     const last = this.runs.length - 1;
     assert(last < 0 || index > this.runs[last]!, "void indexes ascend");
     if (last >= 0 && index === this.runs[last]! + 1) this.runs[last] = index;
+    else if (last < 0) this.runs = [index, index];
     else this.runs.push(index, index);
   }
 
@@ -42,7 +44,9 @@ export class Voids {
   static read(reader: ByteReader): Voids {
     const voids = new Voids();
     let edge = 0;
-    for (let count = reader.varint(); count > 0; count--) {
+    let count = reader.varint();
+    if (count > 0) voids.runs = [];
+    for (; count > 0; count--) {
       const gap = reader.varint();
       if (gap < 2 && edge > 0) throw new DecodeError("void runs that touch");
       const first = edge + gap;
