@@ -4,6 +4,8 @@ import { StoreCorruptError, StoreDamagedError, type Kv, type KvOperation } from 
 
 const CRC_BYTES = 4;
 const PAGE_ROWS = 16;
+/** Rows are read at the start and by the scrubber, each once: a larger cache would only be held. */
+const CACHE_BYTES = 1024 * 1024;
 
 /** LevelDB with a checksum in front of each value: LevelDB's own are not checked when it reads. */
 export class LevelKv implements Kv {
@@ -15,7 +17,8 @@ export class LevelKv implements Kv {
 
   /** Rejects with StoreDamagedError when the files are damaged; a lock or a full disk is another matter. */
   static async open(directory: string): Promise<LevelKv> {
-    const level = new Level<Uint8Array, Uint8Array>(directory, { keyEncoding: "view", valueEncoding: "view", compression: false });
+    const options = { keyEncoding: "view", valueEncoding: "view", compression: false, cacheSize: CACHE_BYTES } as const;
+    const level = new Level<Uint8Array, Uint8Array>(directory, options);
     await told(level.open());
     return new LevelKv(level);
   }

@@ -457,3 +457,16 @@ test("catalog: a node that joins as a new one has no replica of life 0, and its 
   expect(run.command(encodeJoinNode({ node: nodeRow(4, { storeId: "other" }), lostLife: -1 })).value).toBe(2);
   expect(run.machine.wasForgotten(4 as NodeId)).toBe(false);
 });
+
+test("catalog: partitions that lie alike share one list of replicas, made or restored", () => {
+  const run = cluster();
+  const name = "wide";
+  run.command(create({ name, placement: placed(...Array.from({ length: 30 }, (_, at) => (at % 2 === 0 ? [1, 2] : [3, 1]))) }));
+  const restored = new CatalogMachine();
+  restored.restore(run.machine.snapshot());
+  for (const catalog of [run.machine, restored]) {
+    const { partitions } = catalog.topic("/", name)!;
+    expect(partitions).toHaveLength(30);
+    expect(new Set(partitions.flatMap(({ replicas, founders }) => [replicas, founders])).size).toBe(2);
+  }
+});

@@ -99,3 +99,17 @@ test("checkpoints: of groups that are deleted nothing is left, not even what was
     expect(await kv.keys(new Uint8Array([0x64]))).toHaveLength(3);
   });
 });
+
+test("checkpoints: of many of one group each is listed, however many rows one look takes", async () => {
+  await withStore(async (checkpoints) => {
+    const [group, next] = groups(2) as [GroupId, GroupId];
+    const indexes = Array.from({ length: 50 }, (_, at) => at * 3 + 1);
+    for (const index of indexes) await checkpoints.save(group, checkpoint(index));
+    await checkpoints.save(next, checkpoint(7));
+    expect(await checkpoints.list(group)).toEqual(indexes);
+    expect((await checkpoints.latest(group, 100))?.index).toBe(100);
+    await checkpoints.deleteBelow(group, 100);
+    expect(await checkpoints.list(group)).toEqual(indexes.filter((index) => index >= 100));
+    expect(await checkpoints.list(next)).toEqual([7]);
+  });
+});
