@@ -6,7 +6,7 @@ import { readAt, synced, written } from "./disk.ts";
 import { isDamage } from "./errors.ts";
 import type { GroupTable } from "./group-table.ts";
 import type { Segment } from "./segment.ts";
-import type { SegmentReader } from "./segment-reader.ts";
+import type { GroupPlace, SegmentReader } from "./segment-reader.ts";
 import {
   BATCH_HEADER_BYTES,
   FILE_HEADER_BYTES,
@@ -24,6 +24,8 @@ import { readRecords } from "./segment-scan.ts";
 
 const READ_BYTES = 1024 * 1024;
 const PLACES_MAX = 1_024;
+/** Entries of a group in a file up to which they are read with those of other groups. */
+const FEW_PLACES = 16;
 
 export type ScrubberComponents = {
   readonly table: GroupTable;
@@ -71,30 +73,60 @@ export class Scrubber {
     await synced(file);
   }
 
-  /** Every live entry that lies in the file. */
+  /** Every live entry that lies in the file. Of thousands of groups with an entry or two many are read together. */
   private async entries(segment: Segment, pace: (bytes: number) => Promise<void>): Promise<void> {
-    const { table, reader } = this.components;
+    const { table } = this.components;
+    let few: GroupPlace[] = [];
     for (const group of [...table.groups.keys()]) {
-      for (let after = 0; ;) {
-        const state = table.groups.get(group);
-        if (state === undefined || state.damage !== null) break;
-        const places = state.placesIn(segment.number, PLACES_MAX, after);
-        if (places.length === 0) break;
-        try {
-          const entries = await reader.readSome(group, places, READ_BYTES);
-          // The rest is on its way to the disk.
-          if (entries.length === 0) break;
-          after = entries[entries.length - 1]!.index;
-          await pace(entries.reduce((bytes, { payload }) => bytes + payload.length, 0));
-        } catch (error) {
-          if (!isDamage(error as Error)) throw error;
-          // A trim, or another place, may have overtaken the read.
-          if (table.groups.get(group)?.find(places[0]!.index)?.segment === segment.number)
-            this.components.damaged(group, (error as Error).message);
-          break;
-        }
+      const state = table.groups.get(group);
+      if (state === undefined || state.damage !== null) continue;
+      const places = state.placesIn(segment.number, FEW_PLACES + 1);
+      if (places.length > FEW_PLACES) await this.alone(segment, group, pace);
+      else for (const place of places) few.push({ ...place, group });
+      if (few.length < PLACES_MAX) continue;
+      await this.together(segment, few, pace);
+      few = [];
+    }
+    await this.together(segment, few, pace);
+  }
+
+  private async alone(segment: Segment, group: GroupId, pace: (bytes: number) => Promise<void>): Promise<void> {
+    const { table, reader } = this.components;
+    for (let after = 0; ;) {
+      const state = table.groups.get(group);
+      if (state === undefined || state.damage !== null) return;
+      const places = state.placesIn(segment.number, PLACES_MAX, after);
+      if (places.length === 0) return;
+      try {
+        const entries = await reader.readSome(group, places, READ_BYTES);
+        // The rest is on its way to the disk.
+        if (entries.length === 0) return;
+        after = entries[entries.length - 1]!.index;
+        await pace(entries.reduce((bytes, { payload }) => bytes + payload.length, 0));
+      } catch (error) {
+        if (!isDamage(error as Error)) throw error;
+        // A trim, or another place, may have overtaken the read.
+        if (table.groups.get(group)?.find(places[0]!.index)?.segment === segment.number)
+          this.components.damaged(group, (error as Error).message);
+        return;
       }
     }
+  }
+
+  private async together(segment: Segment, records: readonly GroupPlace[], pace: (bytes: number) => Promise<void>): Promise<void> {
+    const { table, reader } = this.components;
+    const writtenTo = reader.writtenTo(segment.number);
+    const there = records.filter(({ position }) => position < writtenTo).sort((a, b) => a.position - b.position);
+    if (there.length === 0) return;
+    await reader.check(there, READ_BYTES, async (bytes, damaged) => {
+      for (const { group, index, position } of damaged) {
+        const place = table.groups.get(group)?.find(index);
+        // A trim, or another place, may have overtaken the read.
+        if (place?.segment === segment.number && place.position === position)
+          this.components.damaged(group, `entry ${index} of group ${group} is damaged in ${segment.path} at byte ${position}`);
+      }
+      await pace(bytes);
+    });
   }
 
   /** What a restart would read of a sealed file: the store's index, or else the footer. */

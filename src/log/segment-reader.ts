@@ -4,8 +4,9 @@ import { crc32 } from "node:zlib";
 import type { GroupId } from "../base/ids.ts";
 import { LOG_READ_ENTRIES_MAX } from "../base/limits.ts";
 import { Entry, type EntryKind } from "../raft/types.ts";
+import { readAt } from "./disk.ts";
 import { LogReadError } from "./errors.ts";
-import type { Place } from "./group-log.ts";
+import type { Place, PlacedEntry } from "./group-log.ts";
 import type { GroupTable } from "./group-table.ts";
 import type { Segment } from "./segment.ts";
 import { RECORD_HEADER_BYTES, readRecordHeader } from "./segment-format.ts";
@@ -15,6 +16,8 @@ const READ_WASTE_BYTES = 256 * 1024;
 /** Places of the files that one read goes to. */
 const READ_RUNS_MAX = 16;
 
+/** A record: the place of an entry of some group. */
+export type GroupPlace = PlacedEntry & { readonly group: GroupId };
 export type ReadDone = (error: Error | null, entries: readonly Entry[]) => void;
 
 export class SegmentReader {
@@ -78,12 +81,35 @@ export class SegmentReader {
     );
   }
 
+  /**
+   * Reads these records of one file, of whatever groups, ascending by position: those that lie near each other at once.
+   * Tells of each read how long it was, and which of its records are damaged.
+   */
+  async check(
+    records: readonly GroupPlace[],
+    bytesMax: number,
+    read: (bytes: number, damaged: readonly GroupPlace[]) => Promise<void>,
+  ): Promise<void> {
+    const segment = this.segmentOf(records[0]!.segment);
+    for (let at = 0; at < records.length;) {
+      const span = new Span(records[at]!, bytesMax);
+      let next = at + 1;
+      while (next < records.length && span.add(records[next]!)) next += 1;
+      const start = records[at]!.position;
+      const last = records[next - 1]!;
+      const content = await readAt(segment.file, start, last.position + RECORD_HEADER_BYTES + last.length - start);
+      const damaged = records.slice(at, next).filter((place) => entryAt(content, place.position - start, segment.salt, place) === null);
+      await read(content.length, damaged);
+      at = next;
+    }
+  }
+
   private segmentOf(number: number): Segment {
     return this.segments.find((segment) => segment.number === number)!;
   }
 
   /** The index knows of entries as soon as they are on their way; what lies at or beyond this place has yet to arrive. */
-  private writtenTo(number: number): number {
+  writtenTo(number: number): number {
     const { isSealed, position } = this.segmentOf(number);
     return isSealed ? Number.POSITIVE_INFINITY : position;
   }
@@ -157,22 +183,32 @@ function decode(
   const base = places[0]!.position;
   for (const [at, { position, length }] of places.entries()) {
     const index = first + at;
-    const start = position - base;
-    const header = readRecordHeader(content, start, salt);
-    const payload = content.subarray(start + RECORD_HEADER_BYTES, start + RECORD_HEADER_BYTES + length);
-    const isIntact =
-      header !== undefined &&
-      header.group === group &&
-      header.index === index &&
-      header.length === length &&
-      payload.length === length &&
-      crc32(payload) === header.payloadCrc;
-    if (!isIntact) {
+    const entry = entryAt(content, position - base, salt, { group, index, length });
+    if (entry === null) {
       // What is whole before it is of use to nobody: the replica is damaged.
       done(new LogReadError("CORRUPT", `entry ${index} of group ${group} is damaged in ${path} at byte ${position}`), []);
       return;
     }
-    entries.push(new Entry(index, header.term, header.kind as EntryKind, header.stamp, payload, header.payloadCrc));
+    entries.push(entry);
   }
   done(null, entries);
+}
+
+/** The entry whose record begins at `start`; null when it is damaged, or another one. */
+function entryAt(
+  content: Uint8Array,
+  start: number,
+  salt: number,
+  { group, index, length }: { readonly group: GroupId; readonly index: number; readonly length: number },
+): Entry | null {
+  const header = readRecordHeader(content, start, salt);
+  const payload = content.subarray(start + RECORD_HEADER_BYTES, start + RECORD_HEADER_BYTES + length);
+  const isIntact =
+    header !== undefined &&
+    header.group === group &&
+    header.index === index &&
+    header.length === length &&
+    payload.length === length &&
+    crc32(payload) === header.payloadCrc;
+  return isIntact ? new Entry(index, header.term, header.kind as EntryKind, header.stamp, payload, header.payloadCrc) : null;
 }

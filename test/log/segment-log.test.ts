@@ -82,6 +82,34 @@ test("log: what is still being written is neither read nor taken for damage", as
   expect(damaged).toEqual([]);
 });
 
+test("log: a scrub reads the entries of many groups together, and holds damage against the one that it touches", async () => {
+  await using log = await TestLog.create(1024 * 1024);
+  const groups = Array.from({ length: 500 }, (_, at) => at + 1);
+  await log.append(groups.map((group) => write(group, [entry(1, 1, `first of ${group}.`), entry(2, 1, `second of ${group}.`)])));
+  // One with so many that they are read for themselves.
+  await log.append([
+    write(
+      501,
+      Array.from({ length: 100 }, (_, at) => entry(at + 1, 1, `many ${at}`)),
+    ),
+  ]);
+  const damaged: GroupId[] = [];
+  log.log.attach({ committedOf: () => 2, damaged: (group) => damaged.push(group) });
+  const scrub = async (): Promise<number> => {
+    let reads = 0;
+    await log.log.scrub(() => Promise.resolve(void (reads += 1)));
+    return reads;
+  };
+  expect(await scrub()).toBeLessThan(10);
+  expect(damaged).toEqual([]);
+  const [file] = await segmentFiles(log);
+  const bytes = await readFile(file!);
+  for (const what of ["second of 77.", "many 50"]) bytes[bytes.indexOf(what)]! ^= 1;
+  await writeFile(file!, bytes);
+  await scrub();
+  expect(damaged.sort((a, b) => a - b)).toEqual([77, 501]);
+});
+
 test("log: a trimmed prefix is refused as trimmed, and segments without live entries are used again", async () => {
   await using log = await TestLog.create(16 * 1024);
   const body = "x".repeat(1_000);
