@@ -65,7 +65,11 @@ export async function openReplica(descriptor: GroupDescriptor, components: OpenC
   const { store, shared } = components;
   const machine = components.machineOf(descriptor.kind);
   const { state, isNew } = await stateOf(descriptor, components);
-  const checkpoint = (isNew ? undefined : await newestOf(group, state, store)) ?? (await firstOf(descriptor, state, machine, store));
+  // Beside a new log a crash may have left some, which its own will write over.
+  const saved: number[] = isNew
+    ? []
+    : (await store.list(group)).filter((index) => index >= state.trimmed.index && index <= state.lastIndex);
+  const checkpoint = (await newestOf(group, state, saved, store)) ?? (await firstOf(descriptor, state, machine, store));
   if (checkpoint.index > FOUNDING_INDEX) machine.restore(checkpoint.snapshot);
   const commit = Math.max(state.hardState.commit, checkpoint.index);
   if (commit > state.lastIndex)
@@ -87,9 +91,7 @@ export async function openReplica(descriptor: GroupDescriptor, components: OpenC
     configuration,
     hardState,
   });
-  // Of a new log that is the one just written, or none; a crash may have left others, which its successors write over.
-  const saved = isNew ? [checkpoint.index] : await store.list(group);
-  replica.checkpointIndexes = saved.filter((index) => index > 0 && index >= state.trimmed.index && index <= state.lastIndex);
+  replica.checkpointIndexes = checkpoint.index === 0 || saved.includes(checkpoint.index) ? saved : [checkpoint.index, ...saved];
   if (state.trimmed.index > 0 && replica.checkpointIndexes[0] !== state.trimmed.index)
     throw new ReplicaDamagedError(group, `the checkpoint at ${state.trimmed.index}, where the log begins, is missing`);
   return replica;
@@ -129,14 +131,21 @@ async function firstOf(descriptor: GroupDescriptor, state: GroupLogState, machin
 }
 
 /**
- * The newest checkpoint that the log continues and whose entry it holds. One of another term came from a leader and was to replace the log when
- * the process died: the entries here are not those that it continues.
+ * The newest checkpoint that the log continues and whose entry it holds. A damaged one is passed over: an older one replays
+ * more. One of another term came from a leader and was to replace the log when the process died: the entries here are not
+ * those that it continues.
  */
-async function newestOf(group: GroupId, state: GroupLogState, store: CheckpointStore): Promise<Checkpoint | undefined> {
-  let newest = await store.latest(group, state.lastIndex);
-  while (newest !== undefined && newest.index > state.trimmed.index && newest.term !== termOf(state, newest.index))
-    newest = await store.latest(group, newest.index - 1);
-  return newest !== undefined && newest.index >= state.trimmed.index ? newest : undefined;
+async function newestOf(
+  group: GroupId,
+  state: GroupLogState,
+  saved: readonly number[],
+  store: CheckpointStore,
+): Promise<Checkpoint | undefined> {
+  for (const index of [...saved].reverse()) {
+    const checkpoint = await store.read(group, index);
+    if (checkpoint !== undefined && (index === state.trimmed.index || checkpoint.term === termOf(state, index))) return checkpoint;
+  }
+  return undefined;
 }
 
 function termOf({ termRuns }: GroupLogState, index: number): number {

@@ -55,10 +55,9 @@ export type Checkpoint = {
 /** The part of the store that the host needs. Each call keeps its own order per group. */
 export interface CheckpointStore {
   save(group: GroupId, checkpoint: Checkpoint): Promise<void>;
-  /** The newest one at or below `maxIndex`. */
-  latest(group: GroupId, maxIndex: number): Promise<Checkpoint | undefined>;
   /** Indexes held, ascending. */
   list(group: GroupId): Promise<readonly number[]>;
+  /** Undefined when it is missing or damaged. */
   read(group: GroupId, index: number): Promise<Checkpoint | undefined>;
   deleteBelow(group: GroupId, index: number): Promise<void>;
   deleteGroups(groups: readonly GroupId[]): Promise<void>;

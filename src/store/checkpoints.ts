@@ -81,16 +81,6 @@ export class Checkpoints {
     this.saving = null;
   }
 
-  /** The newest one at or below `maxIndex` that can be read; a damaged one is passed over, an older one replays more. */
-  async latest(group: GroupId, maxIndex: number): Promise<StoredCheckpoint | undefined> {
-    for (const index of [...(await this.list(group))].reverse()) {
-      if (index > maxIndex) continue;
-      const checkpoint = await this.read(group, index);
-      if (checkpoint !== undefined) return checkpoint;
-    }
-    return undefined;
-  }
-
   async list(group: GroupId): Promise<readonly number[]> {
     return (await this.kv.keys(checkpointsOf(group))).map(checkpointIndexOf);
   }

@@ -107,7 +107,7 @@ test("checkpoints: of many of one group each is listed, however many rows one lo
     for (const index of indexes) await checkpoints.save(group, checkpoint(index));
     await checkpoints.save(next, checkpoint(7));
     expect(await checkpoints.list(group)).toEqual(indexes);
-    expect((await checkpoints.latest(group, 100))?.index).toBe(100);
+    expect((await checkpoints.read(group, 100))?.index).toBe(100);
     await checkpoints.deleteBelow(group, 100);
     expect(await checkpoints.list(group)).toEqual(indexes.filter((index) => index >= 100));
     expect(await checkpoints.list(next)).toEqual([7]);
