@@ -3,7 +3,7 @@ import { Level } from "level";
 import { StoreCorruptError, StoreDamagedError, type Kv, type KvOperation } from "./kv.ts";
 
 const CRC_BYTES = 4;
-const PAGE_ROWS = 16;
+const PAGE_ROWS = 4;
 /** Rows are read at the start and by the scrubber, each once: a larger cache would only be held. */
 const CACHE_BYTES = 1024 * 1024;
 
