@@ -166,9 +166,10 @@ export class ByteReader {
     this.need(8);
     const high = this.view.getUint32(this.position + 4, true);
     if (high > 0x1f_ffff) throw new DecodeError("number past 2^53");
-    const value = high * TWO_32 + this.view.getUint32(this.position, true);
+    const low = this.view.getUint32(this.position, true);
     this.position += 8;
-    return value;
+    // Small numbers must not come out of arithmetic with large ones: V8 would box them, in each field that ever gets one.
+    return high === 0 ? low : high * TWO_32 + low;
   }
 
   varint(): number {

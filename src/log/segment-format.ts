@@ -51,7 +51,11 @@ export function writeU64(view: DataView, at: number, value: number): void {
 
 /** -1 for a number past 2^53: nothing that we wrote. */
 export function readU64(view: DataView, at: number): number {
-  const value = view.getUint32(at + 4, true) * TWO_32 + view.getUint32(at, true);
+  const high = view.getUint32(at + 4, true);
+  const low = view.getUint32(at, true);
+  // Small numbers must not come out of arithmetic with large ones: V8 would box them, in each field that ever gets one.
+  if (high === 0) return low;
+  const value = high * TWO_32 + low;
   return isCount(value) ? value : -1;
 }
 
