@@ -58,6 +58,15 @@ export function attacks({ topic, wide, partitions, tiny }: Targets): Attack[] {
   const unary = (name: string, isLegal: boolean, path: string, body: () => Buffer): Attack => ({ name, isLegal, path, body });
   const publish = (name: string, isLegal: boolean, body: () => Buffer): Attack => unary(name, isLegal, `${MESSAGING}/Publish`, body);
   const toTopic = (writer: ProtoWriter): unknown => writer.string(2, topic).uintAlways(3, 0);
+  const opened = (): Buffer =>
+    framed(
+      message((w) =>
+        w.block(
+          1,
+          message((open) => open.string(2, topic)),
+        ),
+      ),
+    );
   const all = Array.from({ length: 1_024 }, (_, at) => at);
   return [
     publish("Publish, 65,536 empty records", true, () => framed(message((w) => (toTopic(w), w.block(4, filled(empty(1), 2 * 65_536)))))),
@@ -93,30 +102,14 @@ export function attacks({ topic, wide, partitions, tiny }: Targets): Attack[] {
       name: "PublishStream, frames of 1,024 batches",
       isLegal: true,
       path: `${MESSAGING}/PublishStream`,
-      body: () =>
-        framed(
-          message((w) =>
-            w.block(
-              1,
-              message((open) => open.string(2, topic)),
-            ),
-          ),
-        ),
+      body: opened,
       more: batches,
     },
     {
       name: "PublishStream, messages of no bytes",
       isLegal: true,
       path: `${MESSAGING}/PublishStream`,
-      body: () =>
-        framed(
-          message((w) =>
-            w.block(
-              1,
-              message((open) => open.string(2, topic)),
-            ),
-          ),
-        ),
+      body: opened,
       more: () => () => Buffer.alloc(5 * 13_000),
     },
     unary("Fetch, 1,024 positions", true, `${MESSAGING}/Fetch`, () =>

@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { timeByPart, type CpuProfile } from "./cpu-profile.ts";
 import { FlotillaSystem } from "./flotilla.ts";
 import { sizeName } from "./measure.ts";
-import { table } from "./report.ts";
+import { table } from "./table.ts";
 
 const BATCH_BYTES = 128 * 1024;
 const TICKS_PER_SECOND = 100;
@@ -33,7 +33,7 @@ export async function measureBudget(
 async function budgetOf(directory: string, bytes: number, seconds: number): Promise<Budget> {
   const profiles = join(directory, "profiles");
   mkdirSync(profiles, { recursive: true });
-  const system = await FlotillaSystem.start(directory, ["--cpu-prof", `--cpu-prof-dir=${profiles}`]);
+  const system = await FlotillaSystem.start(directory, { execArgv: ["--cpu-prof", `--cpu-prof-dir=${profiles}`] });
   const session = new Session();
   session.connect();
   let payload = 0;

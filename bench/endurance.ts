@@ -6,7 +6,7 @@ import { readdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { Flotilla } from "../src/client/index.ts";
-import { mebibytes, type Figure, type FigureRun } from "./figures.ts";
+import { type Figure, type FigureRun } from "./figures.ts";
 import { Nodes, NODES } from "./nodes.ts";
 import { NumberedLoad, readAll, violations } from "./numbered-load.ts";
 import { SmallDisk } from "./small-disk.ts";
@@ -265,42 +265,46 @@ class Endurance {
 }
 
 function figuresOf({ seconds, acked, faults, skipped, violations: problems, peakRssBytes }: EnduranceReport): Figure[] {
-  const figures = FAULT_KINDS.flatMap((kind): Figure[] => {
-    if (skipped.includes(kind)) return [{ name: kind, value: "NOT RUN: needs root and Linux", wanted: "-", ok: true }];
-    const found = faults.filter((fault) => fault.kind === kind);
-    const gapMs = Math.max(0, ...found.map((fault) => fault.gapMs));
-    const slowest = Math.max(0, ...found.map(({ recoveryMs }) => recoveryMs));
-    const hasFailed = found.some(({ recoveryMs }) => recoveryMs < 0);
-    const rate = (pick: (fault: Fault) => number): string => (found.reduce((sum, fault) => sum + pick(fault), 0) / found.length).toFixed(0);
-    return [
-      {
-        name: `${kind}, ${found.length} times: longest time of a partition without acknowledgements`,
-        value: `${gapMs} ms`,
-        wanted: `at most ${GAP_WANTED_MS} ms`,
-        ok: gapMs <= GAP_WANTED_MS,
-      },
-      {
-        name: `${kind}: whole again, by itself`,
-        value: hasFailed ? "never" : `after at most ${(slowest / 1000).toFixed(1)} s`,
-        wanted: `within ${RECOVERY_MS_MAX / 1000} s`,
-        ok: !hasFailed,
-      },
-      {
-        name: `${kind}: records/s before, during, after`,
-        value: `${rate(({ before }) => before)}, ${rate(({ during }) => during)}, ${rate(({ after }) => after)}`,
-        wanted: "-",
-        ok: true,
-      },
-    ];
-  });
   return [
-    ...figures,
-    { name: "peak memory of any node", value: mebibytes(peakRssBytes), wanted: "-", ok: true },
+    ...FAULT_KINDS.flatMap((kind): Figure[] => {
+      if (skipped.includes(kind)) return [{ name: kind, unit: "", measured: null, wanted: null, note: "NOT RUN: needs root and Linux" }];
+      return figuresOfKind(
+        kind,
+        faults.filter((fault) => fault.kind === kind),
+      );
+    }),
+    { name: "peak memory of any node", unit: "MiB", measured: peakRssBytes / MIB, wanted: null },
     {
       name: `lost, doubled or out of order, of ${acked} records in ${(seconds / 60).toFixed(1)} minutes, through every node`,
-      value: String(problems.length),
-      wanted: "0",
-      ok: problems.length === 0,
+      unit: "violations",
+      measured: problems.length,
+      wanted: { atMost: 0 },
+    },
+  ];
+}
+
+function figuresOfKind(kind: FaultKind, faults: readonly Fault[]): Figure[] {
+  const slowestMs = Math.max(0, ...faults.map(({ recoveryMs }) => recoveryMs));
+  const rate = (pick: (fault: Fault) => number): number => faults.reduce((sum, fault) => sum + pick(fault), 0) / faults.length;
+  return [
+    {
+      name: `${kind}, ${faults.length} times: longest time of a partition without acknowledgements`,
+      unit: "ms",
+      measured: Math.max(0, ...faults.map(({ gapMs }) => gapMs)),
+      wanted: { atMost: GAP_WANTED_MS },
+    },
+    {
+      name: `${kind}: whole again, by itself, after`,
+      unit: "s",
+      measured: faults.some(({ recoveryMs }) => recoveryMs < 0) ? null : slowestMs / 1000,
+      wanted: { atMost: RECOVERY_MS_MAX / 1000 },
+    },
+    {
+      name: `${kind}: load meanwhile`,
+      unit: "records/s",
+      measured: rate(({ during }) => during),
+      wanted: null,
+      note: `${rate(({ before }) => before).toFixed(0)} before, ${rate(({ after }) => after).toFixed(0)} after`,
     },
   ];
 }

@@ -1,5 +1,5 @@
 import { Flotilla } from "../src/client/index.ts";
-import { Nodes, NODES } from "./nodes.ts";
+import { Nodes, NODES, type NodesOptions } from "./nodes.ts";
 import { payload, UNBATCHED_INFLIGHT, type PublishRequest, type System, type Target } from "./system.ts";
 
 const BATCH_BYTES = 128 * 1024;
@@ -14,9 +14,8 @@ export class FlotillaSystem implements System {
   private readonly client: Flotilla;
   private next = 1;
 
-  /** `execArgv`: flags of Node for every node process. */
-  static async start(directory: string, execArgv: readonly string[] = []): Promise<FlotillaSystem> {
-    const nodes = await Nodes.start(directory, { execArgv });
+  static async start(directory: string, options: NodesOptions = {}): Promise<FlotillaSystem> {
+    const nodes = await Nodes.start(directory, options);
     return new FlotillaSystem(nodes, await Flotilla.connect({ endpoints: nodes.endpoints }));
   }
 

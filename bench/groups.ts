@@ -7,22 +7,16 @@ import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { Flotilla } from "../src/client/index.ts";
 import { costOf } from "./accounting.ts";
+import type { Figure, FigureRun } from "./figures.ts";
 import { Nodes, NODES } from "./nodes.ts";
 
-export type GroupsPlan = {
+type GroupsPlan = {
   readonly groups: number;
   /** How long the processor time at rest is taken. */
   readonly restSeconds: number;
   readonly progress: (text: string) => void;
 };
-export type Figure = {
-  readonly name: string;
-  readonly unit: string;
-  readonly measured: number;
-  /** At most; null = for information. */
-  readonly wanted: number | null;
-};
-export type GroupsReport = { readonly groups: number; readonly topics: number; readonly figures: readonly Figure[] };
+export type GroupsReport = { readonly groups: number; readonly topics: number };
 
 const TOPICS = 10;
 const PARTITIONS_MAX = 1_000;
@@ -32,7 +26,7 @@ const POLL_MS = 20;
 const PHASE_TIMEOUT_MS = 60_000;
 const MIB = 1024 * 1024;
 
-export async function measureGroups(directory: string, plan: GroupsPlan): Promise<GroupsReport> {
+export async function runGroups(directory: string, plan: GroupsPlan): Promise<FigureRun> {
   const folder = join(directory, "groups");
   mkdirSync(folder);
   const nodes = await Nodes.start(folder, { settles: true });
@@ -46,27 +40,6 @@ export async function measureGroups(directory: string, plan: GroupsPlan): Promis
   } finally {
     await nodes.stop();
   }
-}
-
-export function isMet({ measured, wanted }: Figure): boolean {
-  return wanted === null || measured <= wanted;
-}
-
-export function renderGroups({ groups, topics, figures }: GroupsReport): string {
-  const rows = [["figure", "measured", "wanted", "ok"]];
-  for (const figure of figures) {
-    const { name, unit, measured, wanted } = figure;
-    const shown = `${measured.toLocaleString("en", { maximumFractionDigits: 2 })} ${unit}`;
-    rows.push([name, shown, wanted === null ? "" : `at most ${wanted} ${unit}`, wanted === null ? "" : isMet(figure) ? "yes" : "NO"]);
-  }
-  const widths = rows[0]!.map((_, at) => Math.max(...rows.map((row) => row[at]!.length)));
-  const lines = rows.map((row) =>
-    row
-      .map((cell, at) => cell.padEnd(widths[at]!))
-      .join("  ")
-      .trimEnd(),
-  );
-  return `${groups} groups (${topics} topics), three replicas each, on three nodes\n${lines.join("\n")}\n`;
 }
 
 class GroupsBench {
@@ -85,7 +58,7 @@ class GroupsBench {
       this.topics.push({ name: `groups-${at}`, partitions: Math.floor(plan.groups / count) + (at < plan.groups % count ? 1 : 0) });
   }
 
-  async run(): Promise<GroupsReport> {
+  async run(): Promise<FigureRun> {
     const emptyMemory = await Promise.all(NODES.map((node) => this.nodes.settledBytes(node)));
     const emptyDisk = NODES.map((node) => this.diskBytes(node));
     await this.create();
@@ -94,7 +67,9 @@ class GroupsBench {
     await this.loss();
     await this.gracefulRestart(emptyMemory);
     await this.deleteAll(emptyMemory, emptyDisk);
-    return { groups: this.plan.groups, topics: this.topics.length, figures: this.figures };
+    const report: GroupsReport = { groups: this.plan.groups, topics: this.topics.length };
+    const head = `${report.groups} groups (${report.topics} topics), three replicas each, on three nodes\n`;
+    return { report, figures: this.figures, head };
   }
 
   private async create(): Promise<void> {
@@ -208,8 +183,8 @@ class GroupsBench {
     this.figure("disk above the empty node, the largest", "MiB", Math.max(...disk) / MIB, 16);
   }
 
-  private figure(name: string, unit: string, measured: number, wanted: number | null): void {
-    this.figures.push({ name, unit, measured, wanted });
+  private figure(name: string, unit: string, measured: number, most: number | null): void {
+    this.figures.push({ name, unit, measured, wanted: most === null ? null : { atMost: most } });
     this.plan.progress(`${name}: ${measured.toFixed(2)} ${unit}`);
   }
 

@@ -4,8 +4,17 @@
 import { mkdirSync, readFileSync, statfsSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
+import { PEER_SEND_BYTES_MAX, RECOVERY_BYTES_MAX } from "../src/base/limits.ts";
+import { mebibytes, type Figure, type FigureRun } from "./figures.ts";
 import { FlotillaSystem } from "./flotilla.ts";
 import { NODES } from "./nodes.ts";
+import { table } from "./table.ts";
+
+const MIB = 2 ** 20;
+/** Others may get slower by a third. */
+const RATIO_WANTED = 2 / 3;
+/** What one stopped node costs a leader at most (replica/README.md): two connections' queues, and what is read for it. */
+const LAGGARD_BYTES_MAX = 2 * PEER_SEND_BYTES_MAX + RECOVERY_BYTES_MAX;
 
 const RECORD_BYTES = 1024;
 const PARTITIONS = 6;
@@ -20,7 +29,7 @@ const QUIET_MS = 1_000;
 /** Then the bench gives up waiting. */
 const CATCH_UP_MS_MAX = 600_000;
 
-export type LaggardPlan = {
+type LaggardPlan = {
   readonly stopSeconds: number;
   /** Load before anything is measured, and before the stop. */
   readonly warmUpSeconds: number;
@@ -38,14 +47,23 @@ export type LaggardReport = {
   /** Rate while catching up to the rate before. */
   readonly ratio: number;
   readonly bytesMissed: number;
+  /** The most that one leader held that was read for the follower. */
+  readonly heldBytes: number;
+  /** Resident memory of each leader after all garbage was collected: before the stop, and at its end. */
+  readonly settled: readonly { readonly before: number; readonly stopped: number }[];
 };
 
-export async function measureLaggard(directory: string, plan: LaggardPlan): Promise<LaggardReport> {
+export async function runLaggard(directory: string, plan: LaggardPlan): Promise<FigureRun> {
+  const report = await measureLaggard(directory, plan);
+  return { report, figures: figuresOf(report), head: headOf(report) };
+}
+
+async function measureLaggard(directory: string, plan: LaggardPlan): Promise<LaggardReport> {
   const { progress } = plan;
   const folder = join(directory, "laggard");
   mkdirSync(folder);
   progress("starting three nodes");
-  const system = await FlotillaSystem.start(folder);
+  const system = await FlotillaSystem.start(folder, { settles: true });
   const victim = system.pids[VICTIM - 1]!;
   try {
     const target = await system.createTarget(PARTITIONS, RETENTION_BYTES);
@@ -76,7 +94,7 @@ export async function measureLaggard(directory: string, plan: LaggardPlan): Prom
         const elapsed = (now - start) / 1000;
         if (now - saidMs > 5_000) {
           saidMs = now;
-          const sent = (await sumOf(system, others, "flotilla_recovery_sent_bytes_total")) / 2 ** 20;
+          const sent = (await sumsOf(system, others, "flotilla_recovery_sent_bytes_total")).reduce((sum, bytes) => sum + bytes, 0) / MIB;
           const rate = ((acked - ackedBefore) / elapsed).toFixed(0);
           progress(`${name}: ${elapsed.toFixed(0)} s, ${rate} records/s, ${sent.toFixed(0)} MiB sent to catch up`);
         }
@@ -87,19 +105,24 @@ export async function measureLaggard(directory: string, plan: LaggardPlan): Prom
     const never = (): Promise<boolean> => Promise.resolve(false);
     await phase("warming up", plan.warmUpSeconds, never);
     const before = await phase("before", plan.beforeSeconds, never);
+    const settledBytes = (): Promise<number[]> => Promise.all(others.map((node) => system.nodes.settledBytes(node)));
+    const settledBefore = await settledBytes();
     const ackedAtStop = acked;
     process.kill(victim, "SIGSTOP");
     progress(`follower stopped for ${plan.stopSeconds} s`);
     const stopped = await phase("stopped", plan.stopSeconds, never);
+    const settledStopped = await settledBytes();
     const ackedAtReturn = acked;
     process.kill(victim, "SIGCONT");
     progress("follower goes on");
     let seenMs = 0;
     let quietMs = 0;
+    let heldBytes = 0;
     const began = performance.now();
     const catchingUp = await phase("catching up", CATCH_UP_MS_MAX / 1000, async () => {
       const now = performance.now();
-      const groups = await sumOf(system, others, "flotilla_recovery_groups");
+      heldBytes = Math.max(heldBytes, ...(await sumsOf(system, others, "flotilla_recovery_bytes")));
+      const groups = Math.max(...(await sumsOf(system, others, "flotilla_recovery_groups")));
       if (groups > 0) {
         seenMs = now;
         quietMs = 0;
@@ -116,6 +139,8 @@ export async function measureLaggard(directory: string, plan: LaggardPlan): Prom
       catchingUp: { ...catchingUp, seconds: catchingUp.seconds - QUIET_MS / 1000 },
       ratio: catchingUp.recordsPerSecond / before.recordsPerSecond,
       bytesMissed: (ackedAtReturn - ackedAtStop) * RECORD_BYTES,
+      heldBytes,
+      settled: settledBefore.map((bytes, at) => ({ before: bytes, stopped: settledStopped[at]! })),
     };
   } finally {
     try {
@@ -127,34 +152,54 @@ export async function measureLaggard(directory: string, plan: LaggardPlan): Prom
   }
 }
 
-export function renderLaggard(report: LaggardReport): string {
-  const mib = (bytes: number): string => (bytes / 2 ** 20).toFixed(0);
-  const rows = [
-    ["follower", "seconds", "records/s", "MiB/s", "peak RSS of a leader, MiB"],
-    ...(["before", "stopped", "catchingUp"] as const).map((name) => {
-      const { seconds, recordsPerSecond, peakRssBytes } = report[name];
-      return [
-        name === "catchingUp" ? "catching up" : name,
-        seconds.toFixed(1),
-        recordsPerSecond.toFixed(0),
-        mib(recordsPerSecond * report.recordBytes),
-        mib(peakRssBytes),
-      ];
-    }),
+function headOf(report: LaggardReport): string {
+  const mib = (bytes: number): string => (bytes / MIB).toFixed(0);
+  const rows = (["before", "stopped", "catchingUp"] as const).map((name) => {
+    const { seconds, recordsPerSecond, peakRssBytes } = report[name];
+    const rate = recordsPerSecond * report.recordBytes;
+    return [name === "catchingUp" ? "catching up" : name, seconds.toFixed(1), recordsPerSecond.toFixed(0), mib(rate), mib(peakRssBytes)];
+  });
+  return `${table([["follower", "seconds", "records/s", "MiB/s", "peak RSS of a leader, MiB"], ...rows])}\n\n`;
+}
+
+function figuresOf({ ratio, heldBytes, settled, catchingUp, bytesMissed, stopped }: LaggardReport): Figure[] {
+  return [
+    {
+      name: "load of the others while the follower catches up, of what it was before",
+      unit: "",
+      measured: ratio,
+      wanted: { atLeast: RATIO_WANTED },
+    },
+    {
+      name: "read for the follower and not yet confirmed by it, at one leader",
+      unit: "MiB",
+      measured: heldBytes / MIB,
+      wanted: { atMost: RECOVERY_BYTES_MAX / MIB },
+    },
+    {
+      name: "a leader's memory at the end of the stop above that before it, all garbage collected",
+      unit: "MiB",
+      measured: Math.max(...settled.map(({ before, stopped: after }) => after - before)) / MIB,
+      wanted: { atMost: LAGGARD_BYTES_MAX / MIB },
+    },
+    { name: "a leader's peak memory while the follower stands still", unit: "MiB", measured: stopped.peakRssBytes / MIB, wanted: null },
+    {
+      name: "caught up after",
+      unit: "s",
+      measured: catchingUp.seconds,
+      wanted: null,
+      note: mebibytes(bytesMissed),
+    },
   ];
-  const widths = rows[0]!.map((_, at) => Math.max(...rows.map((row) => row[at]!.length)));
-  const table = rows.map((row) => row.map((cell, at) => (at === 0 ? cell.padEnd(widths[at]!) : cell.padStart(widths[at]!))).join("  "));
-  return `${table.join("\n")}\ncaught up with ${mib(report.bytesMissed)} MiB after ${report.catchingUp.seconds.toFixed(1)} s, the load going on at ${report.ratio.toFixed(2)} of its rate before (wanted: 0.67)\n`;
 }
 
 function rssOf(pid: number): number {
   return Number(/^VmRSS:\s+(\d+) kB$/m.exec(readFileSync(`/proc/${pid}/status`, "utf8"))![1]) * 1024;
 }
 
-/** A gauge of several nodes, added up. */
-async function sumOf(system: FlotillaSystem, nodes: readonly number[], name: string): Promise<number> {
+/** A metric of each of the nodes, its labels added up. */
+async function sumsOf(system: FlotillaSystem, nodes: readonly number[], name: string): Promise<number[]> {
   const texts = await Promise.all(nodes.map(async (node) => (await system.nodes.get(node, "metrics")).text()));
-  let sum = 0;
-  for (const text of texts) for (const [, value] of text.matchAll(new RegExp(`^${name}(?:\\{.*\\})? (\\d+)$`, "gm"))) sum += Number(value);
-  return sum;
+  const samples = new RegExp(`^${name}(?:\\{.*\\})? (\\d+)$`, "gm");
+  return texts.map((text) => [...text.matchAll(samples)].reduce((sum, [, value]) => sum + Number(value), 0));
 }

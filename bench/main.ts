@@ -1,5 +1,5 @@
 // `npm run bench`: measures a real three-node cluster, and on request the peers beside it, in the same run. Options that
-// begin with "instead" choose another measurement.
+// begin with "instead" choose another measurement. What has a wanted figure is held against it: exit code 1 when one is missed.
 
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -9,14 +9,16 @@ import { letHeapGrow } from "../src/cli/heap.ts";
 import { measureBudget, renderBudget } from "./budget.ts";
 import { measureCeiling } from "./ceiling.ts";
 import { runEndurance } from "./endurance.ts";
+import { chosenParts, isPassed, measureParts, PARTS, renderParts } from "./every-figure.ts";
 import { measureFailover } from "./failover.ts";
-import { finishFigures } from "./figures.ts";
+import { finishFigures, type FigureRun } from "./figures.ts";
 import { FlotillaSystem } from "./flotilla.ts";
-import { isMet, measureGroups, renderGroups } from "./groups.ts";
-import { measureLaggard, renderLaggard } from "./laggard.ts";
+import { runGroups } from "./groups.ts";
+import { runLaggard } from "./laggard.ts";
 import { measureAll } from "./measure.ts";
 import { NatsSystem } from "./nats.ts";
 import { runPinned } from "./pinned.ts";
+import { publishFigures } from "./publish-figures.ts";
 import { RabbitmqSystem } from "./rabbitmq.ts";
 import { render, reportOf } from "./report.ts";
 import { runRestart } from "./restart.ts";
@@ -33,6 +35,8 @@ type Options = {
   tiny?: boolean;
   failover?: string;
   budget?: boolean;
+  figures?: boolean;
+  only?: string;
   groups?: string;
   laggard?: string;
   stalls?: string;
@@ -53,13 +57,15 @@ const program = new Command("bench")
   .option("--partitions <list>", "numbers of partitions (queues, streams)", "1,10")
   .option("--failover <runs>", "instead: SIGKILL the leader under load so many times, and print the time without acks")
   .option("--budget", "instead: where the time of a published batch goes, by V8's profiler in every process")
-  .option("--groups <n>", "instead: what so many groups cost, from making them to deleting them; fails when a figure is missed")
+  .option("--groups <n>", "instead: what so many groups cost, from making them to deleting them")
   .option("--laggard <seconds>", "instead: SIGSTOP a follower under full load for so long: memory of the leaders, cost of its coming back")
   .option("--stalls <seconds>", "instead: send each of the most expensive requests for so long, and print what it does to the nodes")
   .option("--wide <n>", "partitions of the widest topic among these requests' targets", "100")
   .option("--pinned <gb>", "instead: one record that stays and so many GB that are trimmed behind it; what is left on disk")
   .option("--restart <gb>", "instead: how long a node with so many GB takes to come back, stopped and killed")
   .option("--endurance <minutes>", "instead: steady load while disks fill, processes stop and nodes are wiped; judges what is left")
+  .option("--figures", "instead: all of these that have a wanted figure, one after the other, and one table (half an hour)")
+  .option("--only <list>", `parts of --figures: ${PARTS.map(({ name }) => name).join(",")}`)
   .option("--json <file>", "write the results there as well")
   .option("--directory <dir>", "where the systems keep their data (a new folder in it)", tmpdir())
   .option("--tiny", "a second or two of everything, to see that it works")
@@ -86,13 +92,22 @@ async function run(given: Run): Promise<void> {
   if (options.failover !== undefined) print(await measureFailover(directory, Number(options.failover), progress));
   else if (options.stalls !== undefined) print(await measureStalls(directory, Number(options.stalls), Number(options.wide), progress));
   else if (options.budget === true) await budget(given);
-  else if (options.laggard !== undefined) await laggard(given);
-  else if (options.groups !== undefined) await groups(given);
-  else if (options.pinned !== undefined) finishFigures(await runPinned(directory, Number(options.pinned), isTiny, progress), options);
-  else if (options.restart !== undefined) finishFigures(await runRestart(directory, Number(options.restart), progress), options);
-  else if (options.endurance !== undefined)
-    finishFigures(await runEndurance(directory, Number(options.endurance), isTiny, progress), options);
-  else await throughput(given);
+  else if (options.figures === true) await everyFigure(given);
+  else finishFigures(await figures(given), { json: options.json, isTiny });
+}
+
+/** Whatever is held against what is wanted. */
+async function figures(given: Run): Promise<FigureRun> {
+  const { directory, options, isTiny, progress } = given;
+  if (options.laggard !== undefined) {
+    const [warmUpSeconds, beforeSeconds] = isTiny ? [0.5, 0.5] : [5, 10];
+    return runLaggard(directory, { stopSeconds: Number(options.laggard), warmUpSeconds, beforeSeconds, progress });
+  }
+  if (options.groups !== undefined) return runGroups(directory, { groups: Number(options.groups), restSeconds: isTiny ? 1 : 30, progress });
+  if (options.pinned !== undefined) return runPinned(directory, Number(options.pinned), isTiny, progress);
+  if (options.restart !== undefined) return runRestart(directory, Number(options.restart), progress);
+  if (options.endurance !== undefined) return runEndurance(directory, Number(options.endurance), isTiny, progress);
+  return throughput(given);
 }
 
 async function budget({ directory, options, isTiny, progress }: Run): Promise<void> {
@@ -101,19 +116,13 @@ async function budget({ directory, options, isTiny, progress }: Run): Promise<vo
   print(renderBudget(budgets), budgets, options);
 }
 
-async function laggard({ directory, options, isTiny, progress }: Run): Promise<void> {
-  const [warmUpSeconds, beforeSeconds] = isTiny ? [0.5, 0.5] : [5, 10];
-  const report = await measureLaggard(directory, { stopSeconds: Number(options.laggard), warmUpSeconds, beforeSeconds, progress });
-  print(renderLaggard(report), report, options);
+async function everyFigure({ directory, options, isTiny, progress }: Run): Promise<void> {
+  const parts = await measureParts(chosenParts(options.only), { directory, isTiny, progress });
+  print(renderParts(parts), { parts }, options);
+  if (!isPassed(parts, isTiny)) process.exitCode = 1;
 }
 
-async function groups({ directory, options, isTiny, progress }: Run): Promise<void> {
-  const report = await measureGroups(directory, { groups: Number(options.groups), restSeconds: isTiny ? 1 : 30, progress });
-  print(renderGroups(report), report, options);
-  if (!isTiny && !report.figures.every(isMet)) process.exitCode = 1;
-}
-
-async function throughput({ directory, options, isTiny, progress }: Run): Promise<void> {
+async function throughput({ directory, options, isTiny, progress }: Run): Promise<FigureRun> {
   const plan = isTiny
     ? { seconds: 0.3, rounds: 1, sizes: [128, 16_384], partitions: [1, 3], progress }
     : {
@@ -123,11 +132,12 @@ async function throughput({ directory, options, isTiny, progress }: Run): Promis
         partitions: list(options.partitions),
         progress,
       };
+  const against = options.against?.split(",") ?? [];
   const ceiling = await measureCeiling(directory, isTiny ? 0.2 : 2);
-  const systems = await startAll(directory, options.against?.split(",") ?? [], progress);
+  const systems = await startAll(directory, against, progress);
   try {
     const report = reportOf(systems, ceiling, await measureAll(systems, plan));
-    print(`\n${render(report)}`, report, options);
+    return { report, figures: publishFigures(report, against), head: `\n${render(report)}\n` };
   } finally {
     for (const system of systems) await system.stop();
   }

@@ -1,22 +1,21 @@
 // Measurements: each system in turn, several rounds, so that a machine whose speed drifts is fair to all.
 
 import { costOf, difference, ownCost, type Cost } from "./accounting.ts";
+import { spread, type Spread } from "./spread.ts";
 import type { System } from "./system.ts";
 
-export type Point = {
+/** What one round cost the system's own processes, and the load generator. */
+export type RoundCost = { readonly servers: Cost; readonly client: Cost; readonly payloadBytes: number };
+
+export type Point = Spread & {
   readonly system: string;
   readonly scenario: string;
   readonly unit: "msg/s" | "MB/s" | "ms";
-  /** Of all rounds. */
-  readonly median: number;
-  readonly min: number;
-  readonly max: number;
-  /** Per round, of the system's own processes, and of the load generator. */
-  readonly servers?: Cost;
-  readonly client?: Cost;
-  readonly payloadBytes?: number;
-  /** Of one message. */
-  readonly bytes?: number;
+  /** In the order in which they were measured: a round's values of all systems belong together. */
+  readonly rounds: readonly number[];
+  /** Of publishing as fast as it goes. */
+  readonly load?: Load;
+  readonly costs?: readonly RoundCost[];
 };
 
 export type Plan = {
@@ -39,7 +38,11 @@ export async function measureAll(systems: readonly System[], plan: Plan): Promis
   return points;
 }
 
-type Load = { readonly partitions: number; readonly bytes: number; readonly unbatched: boolean };
+export const SEQUENTIAL = "sequential 128 B";
+export const REPLAY = "replay 1 KiB, 10 partitions";
+export const AT_HALF = "at half of the peak rate";
+
+export type Load = { readonly partitions: number; readonly bytes: number; readonly unbatched: boolean };
 
 function scenarioOf({ partitions, bytes, unbatched }: Load): string {
   return `publish ${sizeName(bytes)}, ${partitions} partition${partitions === 1 ? "" : "s"}${unbatched ? ", unbatched" : ""}`;
@@ -48,9 +51,7 @@ function scenarioOf({ partitions, bytes, unbatched }: Load): string {
 async function measurePublish(systems: readonly System[], load: Load, plan: Plan): Promise<Point[]> {
   const { partitions, bytes, unbatched } = load;
   const scenario = scenarioOf(load);
-  const rounds = new Map<System, { rate: number; servers: Cost; client: Cost; payloadBytes: number }[]>(
-    systems.map((system) => [system, []]),
-  );
+  const rounds = new Map<System, (RoundCost & { rate: number })[]>(systems.map((system) => [system, []]));
   for (let round = 0; round < plan.rounds; round++) {
     for (const system of systems) {
       plan.progress(`${scenario}: ${system.name}, round ${round + 1} of ${plan.rounds}`);
@@ -72,17 +73,9 @@ async function measurePublish(systems: readonly System[], load: Load, plan: Plan
   }
   return systems.map((system) => {
     const results = rounds.get(system)!;
-    const middle = [...results].sort((a, b) => a.rate - b.rate)[Math.floor(results.length / 2)]!;
-    return {
-      system: system.name,
-      scenario,
-      unit: "msg/s" as const,
-      ...spread(results.map(({ rate }) => rate)),
-      servers: middle.servers,
-      client: middle.client,
-      payloadBytes: middle.payloadBytes,
-      bytes,
-    };
+    const rates = results.map(({ rate }) => rate);
+    const costs = results.map(({ servers, client, payloadBytes }) => ({ servers, client, payloadBytes }));
+    return { ...pointOf(system, scenario, "msg/s", rates), load, costs };
   });
 }
 
@@ -101,10 +94,7 @@ async function measureSequential(systems: readonly System[], plan: Plan): Promis
   }
   return systems.flatMap((system) => {
     const { p50, p99 } = latencies.get(system)!;
-    return [
-      { system: system.name, scenario: "sequential 128 B, p50", unit: "ms" as const, ...spread(p50) },
-      { system: system.name, scenario: "sequential 128 B, p99", unit: "ms" as const, ...spread(p99) },
-    ];
+    return [pointOf(system, `${SEQUENTIAL}, p50`, "ms", p50), pointOf(system, `${SEQUENTIAL}, p99`, "ms", p99)];
   });
 }
 
@@ -118,7 +108,7 @@ async function measureHalf(systems: readonly System[], peaks: readonly Point[], 
       ({ system: name, scenario }) => name === system.name && scenario === scenarioOf({ partitions, bytes, unbatched: false }),
     );
     if (system.paced === undefined || peak === undefined) continue;
-    const scenario = `${sizeName(bytes)} at half of the peak rate`;
+    const scenario = `${sizeName(bytes)} ${AT_HALF}`;
     const p50: number[] = [];
     const p99: number[] = [];
     for (let round = 0; round < plan.rounds; round++) {
@@ -131,10 +121,7 @@ async function measureHalf(systems: readonly System[], peaks: readonly Point[], 
       p99.push(sorted[Math.floor(sorted.length * 0.99)]!);
       await system.deleteTarget(target);
     }
-    points.push(
-      { system: system.name, scenario: `${scenario}, p50`, unit: "ms", ...spread(p50) },
-      { system: system.name, scenario: `${scenario}, p99`, unit: "ms", ...spread(p99) },
-    );
+    points.push(pointOf(system, `${scenario}, p50`, "ms", p50), pointOf(system, `${scenario}, p99`, "ms", p99));
   }
   return points;
 }
@@ -152,15 +139,14 @@ async function measureReplay(systems: readonly System[], plan: Plan): Promise<Po
       const { bytes } = await system.replay(target);
       rates.push(bytes / 1e6 / ((performance.now() - start) / 1000));
     }
-    points.push({ system: system.name, scenario: "replay 1 KiB, 10 partitions", unit: "MB/s", ...spread(rates) });
+    points.push(pointOf(system, REPLAY, "MB/s", rates));
     await system.deleteTarget(target);
   }
   return points;
 }
 
-function spread(values: readonly number[]): { median: number; min: number; max: number } {
-  const sorted = [...values].sort((a, b) => a - b);
-  return { median: sorted[Math.floor(sorted.length / 2)]!, min: sorted[0]!, max: sorted[sorted.length - 1]! };
+function pointOf(system: System, scenario: string, unit: Point["unit"], rounds: readonly number[]): Point {
+  return { system: system.name, scenario, unit, rounds, ...spread(rounds) };
 }
 
 export function sizeName(bytes: number): string {

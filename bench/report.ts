@@ -1,9 +1,14 @@
-// The results as tables for people. Ratios are of medians of the same run; for latencies the ratio is turned round, so
-// that above 1 always means better than the peer.
+// The results as tables for people. Ratios are of the same round; for latencies they are turned round, so that above 1
+// always means better than the peer.
 
 import type { Ceiling } from "./ceiling.ts";
-import type { Point } from "./measure.ts";
+import type { Point, RoundCost } from "./measure.ts";
+import { spread, type Spread } from "./spread.ts";
 import type { System } from "./system.ts";
+import { table } from "./table.ts";
+
+/** Replicas of every payload byte. */
+const COPIES = 3;
 
 export type Report = {
   readonly systems: readonly { name: string; version: string; settings: string }[];
@@ -15,50 +20,61 @@ export function reportOf(systems: readonly System[], ceiling: Ceiling, points: r
   return { systems: systems.map(({ name, version, settings }) => ({ name, version, settings })), ceiling, points };
 }
 
+export function pointOf({ points }: Report, system: string, scenario: string): Point | undefined {
+  return points.find((point) => point.system === system && point.scenario === scenario);
+}
+
+/** How many times as good as the better of the peers, round by round; null without a peer that was measured. */
+export function advantage(report: Report, scenario: string, peers: readonly string[] = peersOf(report)): Spread | null {
+  const own = pointOf(report, "flotilla", scenario);
+  const others = peers.flatMap((name) => pointOf(report, name, scenario) ?? []);
+  if (own === undefined || others.length === 0) return null;
+  return spread(
+    own.rounds.map((value, round) => {
+      const theirs = others.map(({ rounds }) => rounds[round]!);
+      return own.unit === "ms" ? Math.min(...theirs) / value : value / Math.max(...theirs);
+    }),
+  );
+}
+
+function peersOf({ systems }: Report): string[] {
+  return systems.map(({ name }) => name).filter((name) => name !== "flotilla");
+}
+
+export function writtenPerByte({ servers, payloadBytes }: RoundCost): number {
+  return servers.writtenBytes / payloadBytes / COPIES;
+}
+
+export function ceilingText({ diskBytesPerSecond, loopbackBytesPerSecond, payloadBytesPerSecond }: Ceiling): string {
+  const mb = (bytes: number): string => (bytes / 1e6).toFixed(0);
+  return `raw disk, 3 writers: ${mb(diskBytesPerSecond)} MB/s; raw loopback, 3 connections: ${mb(loopbackBytesPerSecond)} MB/s; three copies and three transfers of every byte: at most ${mb(payloadBytesPerSecond)} MB/s`;
+}
+
 export function render(report: Report): string {
   const names = report.systems.map(({ name }) => name);
   const scenarios = [...new Set(report.points.map(({ scenario }) => scenario))];
-  const find = (system: string, scenario: string): Point | undefined =>
-    report.points.find((point) => point.system === system && point.scenario === scenario);
-  const peers = names.filter((name) => name !== "flotilla");
-  const rows = [["scenario", ...names.map((name) => `${name} (min..max)`), ...(peers.length > 0 ? ["ratio to the better peer"] : [])]];
+  const hasPeers = peersOf(report).length > 0;
+  const rows = [["scenario", ...names.map((name) => `${name} (min..max)`), ...(hasPeers ? ["ratio to the better peer"] : [])]];
   for (const scenario of scenarios) {
-    const row = [scenario, ...names.map((name) => value(find(name, scenario)))];
-    if (peers.length > 0)
-      row.push(
-        ratio(
-          find("flotilla", scenario),
-          peers.flatMap((name) => find(name, scenario) ?? []),
-        ),
-      );
+    const row = [scenario, ...names.map((name) => value(pointOf(report, name, scenario)))];
+    if (hasPeers) row.push(advantage(report, scenario)?.median.toFixed(2) ?? "-");
     rows.push(row);
   }
   const costs = [["scenario", "system", "server CPU s", "client CPU s", "MB written", "bytes written per payload byte and replica"]];
-  for (const { scenario, system, servers, client, payloadBytes } of report.points) {
-    if (servers === undefined || client === undefined || payloadBytes === undefined) continue;
+  for (const { scenario, system, costs: rounds } of report.points) {
+    if (rounds === undefined) continue;
+    const middle = (of: (round: RoundCost) => number): number => spread(rounds.map(of)).median;
     costs.push([
       scenario,
       system,
-      servers.cpuSeconds.toFixed(2),
-      client.cpuSeconds.toFixed(2),
-      (servers.writtenBytes / 1e6).toFixed(0),
-      (servers.writtenBytes / payloadBytes / 3).toFixed(2),
+      middle(({ servers }) => servers.cpuSeconds).toFixed(2),
+      middle(({ client }) => client.cpuSeconds).toFixed(2),
+      middle(({ servers }) => servers.writtenBytes / 1e6).toFixed(0),
+      middle(writtenPerByte).toFixed(2),
     ]);
   }
   const about = report.systems.map(({ name, version, settings }) => `${name} ${version}: ${settings}`).join("\n");
-  return `${table(rows)}\n\n${table(costs)}\n\n${about}\n${ceilingText(report)}`;
-}
-
-/** How near the largest messages come to what the parts of the machine allow. */
-function ceilingText({ ceiling, points }: Report): string {
-  const mb = (bytes: number): string => (bytes / 1e6).toFixed(0);
-  const parts = `raw disk, 3 writers: ${mb(ceiling.diskBytesPerSecond)} MB/s; raw loopback, 3 connections: ${mb(ceiling.loopbackBytesPerSecond)} MB/s; three copies and three transfers of every byte: at most ${mb(ceiling.payloadBytesPerSecond)} MB/s\n`;
-  const own = points.filter(({ system, unit, bytes }) => system === "flotilla" && unit === "msg/s" && (bytes ?? 0) >= 16_384);
-  const lines = own.map(({ scenario, median, bytes }) => {
-    const rate = median * bytes!;
-    return `${scenario}: ${mb(rate)} MB/s, ${(rate / ceiling.payloadBytesPerSecond).toFixed(2)} of that\n`;
-  });
-  return parts + lines.join("");
+  return `${table(rows)}\n\n${table(costs)}\n\n${about}\n${ceilingText(report.ceiling)}\n`;
 }
 
 function value(point: Point | undefined): string {
@@ -66,23 +82,4 @@ function value(point: Point | undefined): string {
   const digits = point.unit === "ms" ? 2 : 0;
   const text = (number: number): string => number.toLocaleString("en", { maximumFractionDigits: digits, minimumFractionDigits: digits });
   return `${text(point.median)} ${point.unit} (${text(point.min)}..${text(point.max)})`;
-}
-
-function ratio(own: Point | undefined, peers: readonly Point[]): string {
-  if (own === undefined || peers.length === 0) return "-";
-  if (own.unit === "ms") return (Math.min(...peers.map(({ median }) => median)) / own.median).toFixed(2);
-  return (own.median / Math.max(...peers.map(({ median }) => median))).toFixed(1);
-}
-
-/** Columns as wide as their widest cell. */
-export function table(rows: readonly (readonly string[])[]): string {
-  const widths = rows[0]!.map((_, at) => Math.max(...rows.map((row) => row[at]!.length)));
-  return rows
-    .map((row) =>
-      row
-        .map((cell, at) => cell.padEnd(widths[at]!))
-        .join("  ")
-        .trimEnd(),
-    )
-    .join("\n");
 }

@@ -3,9 +3,10 @@
 
 import { setTimeout as delay } from "node:timers/promises";
 import { Flotilla } from "../src/client/index.ts";
-import { mebibytes, Pace, type Figure, type FigureRun } from "./figures.ts";
+import { mebibytes, type Figure, type FigureRun } from "./figures.ts";
 import { publishBytes } from "./flow.ts";
 import { Nodes, NODES } from "./nodes.ts";
+import { Pace } from "./pace.ts";
 
 const PARTITIONS = 10;
 const POLL_MS = 20;
@@ -68,9 +69,9 @@ function figuresOf({ storedBytes, starts }: RestartReport): Figure[] {
       ["until its replicas are open and have everything", caughtUpMs],
     ].map(([what, ms]) => ({
       name: `${how} with ${mebibytes(storedBytes)}: ${what}`,
-      value: `${(Number(ms) / 1000).toFixed(2)} s`,
-      wanted: `at most ${WANTED_MS / 1000} s`,
-      ok: Number(ms) <= WANTED_MS,
+      unit: "s",
+      measured: Number(ms) / 1000,
+      wanted: { atMost: WANTED_MS / 1000 },
     })),
   );
 }

@@ -6,7 +6,7 @@ import { once } from "node:events";
 import { attacks, type Targets } from "./attacks.ts";
 import { FlotillaSystem } from "./flotilla.ts";
 import { run } from "./processes.ts";
-import { table } from "./report.ts";
+import { table } from "./table.ts";
 
 const ATTACK = fileURLToPath(new URL("attack.js", import.meta.url));
 /** The attack that fills a partition with tiny batches, and for how long it does. */

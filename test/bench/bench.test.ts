@@ -5,6 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { expect, test } from "vitest";
+import type { FigureReport } from "../../bench/figures.ts";
 import type { LaggardReport } from "../../bench/laggard.ts";
 import type { GroupsReport } from "../../bench/groups.ts";
 import { attacks } from "../../bench/attacks.ts";
@@ -22,6 +23,19 @@ const PUBLISHING = [
 const HALF = ["128 B at half of the peak rate, p50", "128 B at half of the peak rate, p99"];
 const SEQUENTIAL = ["sequential 128 B, p50", "sequential 128 B, p99"];
 const REPLAY = ["replay 1 KiB, 10 partitions"];
+/** Each with what is wanted of it. */
+const FIGURES = [
+  "publish 128 B, 1 partition: times the better peer",
+  "publish 16 KiB, 1 partition: times the better peer",
+  "publish 16 KiB, 1 partition: of the ceiling",
+  "publish 128 B, 3 partitions: times the better peer",
+  "publish 16 KiB, 3 partitions: times the better peer",
+  "publish 16 KiB, 3 partitions: of the ceiling",
+  "publish 128 B, 1 partition, unbatched: times the better peer",
+  "128 B at half of the peak rate, p99",
+  "sequential 128 B, p50: of RabbitMQ's",
+  "replay 1 KiB, 10 partitions",
+];
 
 test("every scenario runs on Flotilla and on the peers that are installed", { timeout: 180_000 }, async ({ annotate }) => {
   const directory = await mkdtemp(join(tmpdir(), "flotilla-bench-test-"));
@@ -32,7 +46,7 @@ test("every scenario runs on Flotilla and on the peers that are installed", { ti
       ...["--tiny", "--against", "rabbitmq,nats", "--json", file, "--directory", directory],
     ]);
     expect(code, stderr).toBe(0);
-    const report = JSON.parse(await readFile(file, "utf8")) as Report;
+    const report = JSON.parse(await readFile(file, "utf8")) as Report & FigureReport;
     const names = report.systems.map(({ name }) => name);
     for (const peer of ["rabbitmq", "nats"]) {
       if (names.includes(peer)) continue;
@@ -44,18 +58,26 @@ test("every scenario runs on Flotilla and on the peers that are installed", { ti
       const points = report.points.filter(({ system }) => system === name);
       const expected = [...PUBLISHING, ...SEQUENTIAL, ...(name === "flotilla" ? [...HALF, ...REPLAY] : [])];
       expect(points.map(({ scenario }) => scenario).sort()).toEqual(expected.sort());
-      for (const { scenario, min, median, max, servers, payloadBytes } of points) {
+      for (const { scenario, min, median, max, costs } of points) {
         expect(median, `${name}: ${scenario}`).toBeGreaterThan(0);
         expect(min).toBeLessThanOrEqual(max);
         expect(stdout.toString()).toContain(scenario);
         if (!PUBLISHING.includes(scenario)) continue;
-        expect(servers!.cpuSeconds).toBeGreaterThan(0);
+        const { servers, payloadBytes } = costs![0]!;
+        expect(servers.cpuSeconds).toBeGreaterThan(0);
         // Three durable copies of what was acknowledged cannot be less than that; NATS may keep the last of it in memory.
-        if (name === "flotilla") expect(servers!.writtenBytes).toBeGreaterThanOrEqual(2 * payloadBytes!);
+        if (name === "flotilla") expect(servers.writtenBytes).toBeGreaterThanOrEqual(2 * payloadBytes);
       }
     }
     expect(report.ceiling.payloadBytesPerSecond).toBeGreaterThan(0);
-    expect(stdout.toString()).toMatch(/publish 16 KiB, 1 partition: \d+ MB\/s, \d\.\d\d of that/);
+    const hasPeers = names.length > 1;
+    expect(report.figures.map(({ name }) => name)).toEqual(FIGURES);
+    for (const { name, measured, wanted } of report.figures) {
+      expect(stdout.toString()).toContain(name);
+      if (name.includes("peer") && !hasPeers) expect(measured, name).toBeNull();
+      else if (!name.includes("RabbitMQ") || names.includes("rabbitmq")) expect(measured, name).toBeGreaterThan(0);
+      expect(wanted, name).not.toBeNull();
+    }
   } finally {
     await rm(directory, { recursive: true, force: true });
   }
@@ -84,7 +106,10 @@ test("the laggard bench stops a follower and reports memory, rates and the time 
     ]);
     expect(code, stderr).toBe(0);
     expect(stdout.toString()).toContain("catching up");
-    const { before, stopped, catchingUp, bytesMissed } = JSON.parse(await readFile(file, "utf8")) as LaggardReport;
+    const report = JSON.parse(await readFile(file, "utf8")) as LaggardReport & FigureReport;
+    const { before, stopped, catchingUp, bytesMissed, settled } = report;
+    for (const bytes of settled.flatMap((one) => [one.before, one.stopped])) expect(bytes).toBeGreaterThan(1024 * 1024);
+    for (const { name, measured } of report.figures) expect(Number.isFinite(measured), name).toBe(true);
     for (const { seconds, recordsPerSecond, peakRssBytes } of [before, stopped, catchingUp]) {
       expect(seconds).toBeGreaterThan(0);
       expect(recordsPerSecond).toBeGreaterThan(0);
@@ -105,7 +130,7 @@ test("the groups bench measures every figure of a tiny fleet", { timeout: 120_00
       ...["--groups", "60", "--tiny", "--json", file, "--directory", directory],
     ]);
     expect(code, stderr).toBe(0);
-    const { groups, topics, figures } = JSON.parse(await readFile(file, "utf8")) as GroupsReport;
+    const { groups, topics, figures } = JSON.parse(await readFile(file, "utf8")) as GroupsReport & FigureReport;
     expect({ groups, topics }).toEqual({ groups: 60, topics: 10 });
     expect(figures.length).toBeGreaterThan(12);
     for (const { name, measured } of figures) {
