@@ -267,7 +267,13 @@ export class FlotillaNode {
         clock: systemClock,
         logger,
         fatal: this.fatal,
-        tasks: [(pace) => catalogLog.scrub(pace), (pace) => dataLog.scrub(pace), (pace) => host.scrub(pace), () => identity.scrub()],
+        tasks: [
+          (pace) => kv.scrub(pace),
+          (pace) => catalogLog.scrub(pace),
+          (pace) => dataLog.scrub(pace),
+          (pace) => host.scrub(pace),
+          () => identity.scrub(),
+        ],
       },
     );
     scrubbing.start();

@@ -1,6 +1,7 @@
 import { crc32 } from "node:zlib";
 import { Level } from "level";
 import { StoreCorruptError, StoreDamagedError, type Kv, type KvOperation } from "./kv.ts";
+import { damageOfTables } from "./table-check.ts";
 
 const CRC_BYTES = 4;
 const PAGE_ROWS = 4;
@@ -9,18 +10,22 @@ const CACHE_BYTES = 1024 * 1024;
 
 /** LevelDB with a checksum in front of each value: LevelDB's own are not checked when it reads. */
 export class LevelKv implements Kv {
+  private readonly directory: string;
   private readonly level: Level<Uint8Array, Uint8Array>;
 
-  private constructor(level: Level<Uint8Array, Uint8Array>) {
+  private constructor(directory: string, level: Level<Uint8Array, Uint8Array>) {
+    this.directory = directory;
     this.level = level;
   }
 
   /** Rejects with StoreDamagedError when the files are damaged; a lock or a full disk is another matter. */
   static async open(directory: string): Promise<LevelKv> {
+    await refuseDamage(directory, () => Promise.resolve());
     const options = { keyEncoding: "view", valueEncoding: "view", compression: false, cacheSize: CACHE_BYTES } as const;
+    // It opens by itself from here on.
     const level = new Level<Uint8Array, Uint8Array>(directory, options);
     await told(level.open());
-    return new LevelKv(level);
+    return new LevelKv(directory, level);
   }
 
   async get(key: Uint8Array): Promise<Uint8Array | undefined> {
@@ -46,6 +51,11 @@ export class LevelKv implements Kv {
     await told(batch.write(options as object));
   }
 
+  /** Reads the files that LevelDB does not check; rejects with StoreDamagedError when one is damaged. */
+  async scrub(pace: (bytes: number) => Promise<void>): Promise<void> {
+    await refuseDamage(this.directory, pace);
+  }
+
   async close(): Promise<void> {
     await this.level.close();
   }
@@ -66,6 +76,11 @@ async function pages<T>(iterator: { nextv(size: number): Promise<T[]>; close(): 
   } finally {
     await iterator.close();
   }
+}
+
+async function refuseDamage(directory: string, pace: (bytes: number) => Promise<void>): Promise<void> {
+  const reason = await damageOfTables(directory, pace);
+  if (reason !== null) throw new StoreDamagedError(`the store is damaged: ${reason}`);
 }
 
 /** LevelDB's words for damage, as ours. */
