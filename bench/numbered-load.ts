@@ -4,6 +4,9 @@ import { Flotilla, type Producer, type ReceivedRecord } from "../src/client/inde
 
 export type Acked = { readonly key: string; readonly number: number; readonly partition: number; readonly offset: number };
 
+/** What is acknowledged is remembered to the end; with more the load ends with a failure. */
+const RECORDS_MAX = 5_000_000;
+
 export class NumberedLoad {
   readonly acked: Acked[] = [];
   /** Largest time between two acknowledgements of one partition, in ms. */
@@ -58,6 +61,7 @@ export class NumberedLoad {
   private async run(): Promise<void> {
     while (this.running && this.failure === null) {
       for (let key = 0; key < this.keys; key++) this.append(key);
+      if (this.acked.length > RECORDS_MAX) this.failure ??= new Error(`the load remembers no more than ${RECORDS_MAX} records`);
       await new Promise((resolve) => setTimeout(resolve, this.pauseMs));
       await this.producer.ready();
     }

@@ -64,6 +64,11 @@ export class TestCluster {
     return this.children.get(node)!.pid!;
   }
 
+  isRunning(node: number): boolean {
+    const { exitCode, signalCode } = this.children.get(node)!;
+    return exitCode === null && signalCode === null;
+  }
+
   /** What the node printed last, for a failing test's message. */
   outputOf(node: number): string {
     return (this.output.get(node) ?? []).join("").slice(-4_000);
