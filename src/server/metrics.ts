@@ -1,3 +1,4 @@
+import type { PayloadMemory } from "../base/payload-memory.ts";
 import type { NodeBroker } from "../broker/broker.ts";
 import type { SharedLog } from "../log/types.ts";
 import type { ReplicaHost } from "../replica/host.ts";
@@ -8,10 +9,11 @@ export type MetricsSources = {
   readonly broker: NodeBroker;
   readonly logs: readonly [catalog: SharedLog, data: SharedLog];
   readonly loop: LoopWatch;
+  readonly memory: PayloadMemory;
 };
 
 /** Prometheus text of this node. Counters never fall while the process lives. */
-export function renderMetrics({ host, broker, logs, loop }: MetricsSources): string {
+export function renderMetrics({ host, broker, logs, loop, memory }: MetricsSources): string {
   let leading = 0;
   let groups = 0;
   let resting = 0;
@@ -114,6 +116,9 @@ export function renderMetrics({ host, broker, logs, loop }: MetricsSources): str
     "Payload bytes written again so that a file that was mostly dead could go.",
     perLog((stats) => stats.bytesMoved),
   );
+  metric("flotilla_payload_slab_bytes", "gauge", "Shared memory for payloads, in use or waiting to be collected; V8 does not count it.", [
+    ["", memory.slabBytesAlive],
+  ]);
   const { cumulative, count, sumSeconds } = loop.histogram();
   const bounds = [...DELAY_BUCKETS, "+Inf"];
   metric("flotilla_event_loop_delay_seconds", "histogram", "How late the event loop was for a timer of 20 ms.", [

@@ -283,7 +283,7 @@ export class FlotillaNode {
   }
 
   private renderMetrics(host: ReplicaHost, broker: NodeBroker): string {
-    return renderMetrics({ host, broker, logs: this.logs!, loop: this.loop });
+    return renderMetrics({ host, broker, logs: this.logs!, loop: this.loop, memory: this.memory });
   }
 
   private async watchFitness(host: ReplicaHost): Promise<void> {

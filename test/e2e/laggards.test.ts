@@ -2,6 +2,7 @@
 // that comes back leads nothing until it has everything.
 
 import { expect, test } from "vitest";
+import { PAYLOAD_BYTES_MAX } from "../../src/base/limits.ts";
 import { Flotilla } from "../../src/client/index.ts";
 import { startCluster } from "../support/cluster.ts";
 import { NumberedLoad, readAll, violations } from "../support/load.ts";
@@ -91,6 +92,9 @@ test(
       if (!producer.append({ body }, () => {})) await producer.ready();
     }
     await producer.flush();
+    const slabBytes = await cluster.metric(largeLeader, "flotilla_payload_slab_bytes");
+    expect(slabBytes).toBeGreaterThan(body.length);
+    expect(slabBytes).toBeLessThanOrEqual(PAYLOAD_BYTES_MAX);
     cluster.signal(victim, "SIGCONT");
     const lag = async (): Promise<number> => {
       const groups = await Promise.all(others.map((node) => cluster.metric(node, "flotilla_recovery_groups")));
