@@ -6,7 +6,7 @@ import { BrokerError } from "../base/errors.ts";
 import type { Clock } from "../base/clock.ts";
 import { replicaId, toNodeId, type NodeId } from "../base/ids.ts";
 import type { Logger } from "../base/logger.ts";
-import { OP_JOIN } from "../broker/broker.ts";
+import { OP_JOIN } from "../broker/registrar.ts";
 import { Forwarder } from "../broker/forwarder.ts";
 import { splitMembers } from "../broker/reshaper.ts";
 import { ByteReader } from "../base/bytes.ts";

@@ -1,0 +1,118 @@
+// What the nodes tell each other unasked: which groups they took over, how fit they are to lead, whom they bring up to date
+// and what their disks hold. News may be lost; a node that comes up is told everything again.
+
+import type { Clock } from "../base/clock.ts";
+import type { GroupId, NodeId } from "../base/ids.ts";
+import { NOTICE_GROUPS_MAX } from "../base/limits.ts";
+import type { CatalogMachine } from "../machine/catalog/catalog.ts";
+import type { PeerTransport } from "../peer/transport.ts";
+import type { Fitness } from "../replica/fitness.ts";
+import type { ReplicaHost } from "../replica/host.ts";
+import { decodeDiskUse, encodeDiskUse, type Disks } from "./disks.ts";
+import { decodeLeading, encodeLeading, type Leaders } from "./leaders.ts";
+import type { DiskUse } from "./types.ts";
+import { decodeFitness, decodeLaggards, encodeFitness, encodeLaggards, type Unfit } from "./unfit.ts";
+
+const NOTICE_LEADING = 1;
+const NOTICE_FITNESS = 2;
+const NOTICE_LAGGARDS = 3;
+const NOTICE_DISK = 4;
+
+type Led = { readonly group: GroupId; readonly term: number };
+
+export type NewsComponents = {
+  readonly nodeId: NodeId;
+  readonly host: ReplicaHost;
+  readonly catalog: CatalogMachine;
+  readonly transport: PeerTransport;
+  readonly clock: Clock;
+  readonly leaders: Leaders;
+  readonly unfit: Unfit;
+  readonly disks: Disks;
+  readonly notify: (to: NodeId, notice: number, body: Uint8Array) => void;
+};
+
+export class News {
+  /** By the kind of notice: what is heard from the others. */
+  readonly heard: ReadonlyMap<number, (from: NodeId, body: Uint8Array) => void>;
+  private readonly components: NewsComponents;
+  /** Led here since the last notice to the other nodes. */
+  private led: Led[] = [];
+
+  constructor(components: NewsComponents) {
+    this.components = components;
+    const { unfit, disks } = components;
+    this.heard = new Map([
+      [NOTICE_LEADING, (from, body) => this.heardLeading(from, body)],
+      [NOTICE_DISK, (from, body) => disks.heard(from, decodeDiskUse(body))],
+      [NOTICE_FITNESS, (from, body) => unfit.set(from, decodeFitness(body))],
+      [NOTICE_LAGGARDS, (from, body) => void unfit.lagging(from, decodeLaggards(body))],
+    ]);
+  }
+
+  /** This node leads the group. */
+  leads(group: GroupId, term: number): void {
+    // Elections come in crowds: what one turn brings is told with one notice.
+    if (this.led.push({ group, term }) === 1) this.components.clock.defer(() => this.tellLed());
+  }
+
+  fitness(fitness: Fitness): void {
+    this.components.unfit.set(this.components.nodeId, fitness);
+    this.tellAll(NOTICE_FITNESS, encodeFitness(fitness));
+  }
+
+  /** Of the nodes that are brought up to date from here, if others than before: all leave the leaders where they are. */
+  laggards(): void {
+    const { host, nodeId, unfit } = this.components;
+    const lagging = host.recovery.nodes();
+    if (unfit.lagging(nodeId, lagging)) this.tellAll(NOTICE_LAGGARDS, encodeLaggards(lagging));
+  }
+
+  /** This node looked at its disk: the others are told every few seconds. */
+  disk(use: DiskUse): void {
+    if (this.components.disks.seen(use, this.components.clock.monotonicMs())) this.tellAll(NOTICE_DISK, encodeDiskUse(use));
+  }
+
+  peerUp(peer: NodeId): void {
+    const { host, disks, unfit, notify } = this.components;
+    const leading: Led[] = [];
+    for (const replica of host.groups()) if (replica.isLeader) leading.push({ group: replica.group, term: replica.raft.term });
+    this.tellLeading([peer], leading);
+    if (disks.own !== undefined) notify(peer, NOTICE_DISK, encodeDiskUse(disks.own));
+    if (unfit.own !== "fit") notify(peer, NOTICE_FITNESS, encodeFitness(unfit.own));
+    const lagging = host.recovery.nodes();
+    if (lagging.length > 0) notify(peer, NOTICE_LAGGARDS, encodeLaggards(lagging));
+  }
+
+  peerDown(peer: NodeId): void {
+    const { leaders, unfit, disks } = this.components;
+    leaders.nodeLost(peer);
+    unfit.forget(peer);
+    disks.forget(peer);
+  }
+
+  private tellAll(notice: number, body: Uint8Array): void {
+    const { catalog, nodeId, notify } = this.components;
+    for (const { id } of catalog.nodes()) if (id !== nodeId) notify(id, notice, body);
+  }
+
+  private tellLed(): void {
+    const { led } = this;
+    this.led = [];
+    const { catalog, nodeId, transport } = this.components;
+    const up = catalog.nodes().flatMap(({ id }) => (id !== nodeId && transport.isUp(id) ? [id] : []));
+    this.tellLeading(up, led);
+  }
+
+  private tellLeading(nodes: readonly NodeId[], led: readonly Led[]): void {
+    for (let start = 0; start < led.length; start += NOTICE_GROUPS_MAX) {
+      const notice = encodeLeading(led.slice(start, start + NOTICE_GROUPS_MAX));
+      for (const node of nodes) this.components.notify(node, NOTICE_LEADING, notice);
+    }
+  }
+
+  private heardLeading(from: NodeId, body: Uint8Array): void {
+    const { catalog, leaders } = this.components;
+    for (const { group, term } of decodeLeading(body)) if (catalog.groupState(group) !== "deleted") leaders.set(group, from, term);
+  }
+}

@@ -1,0 +1,31 @@
+import { BrokerError } from "../base/errors.ts";
+
+/**
+ * Resolves as soon as the condition holds; rejects with TIMEOUT and this message when the signal aborts. `subscribe` has the
+ * check called whenever the condition may have changed, and returns the way to end that.
+ */
+export function waitUntil(
+  condition: () => boolean,
+  subscribe: (check: () => void) => () => void,
+  signal: AbortSignal,
+  message: string,
+): Promise<void> {
+  if (condition()) return Promise.resolve();
+  return new Promise((resolve, reject) => {
+    const finish = (): void => {
+      unsubscribe();
+      signal.removeEventListener("abort", abort);
+    };
+    const abort = (): void => {
+      finish();
+      reject(new BrokerError("TIMEOUT", message));
+    };
+    const unsubscribe = subscribe(() => {
+      if (!condition()) return;
+      finish();
+      resolve();
+    });
+    signal.addEventListener("abort", abort, { once: true });
+    if (signal.aborted) abort();
+  });
+}
