@@ -2,11 +2,11 @@
 // What turns out to be damaged as a whole is set aside, and the node comes up again without it.
 
 import { randomBytes } from "node:crypto";
-import { mkdir, rename, rm, readdir } from "node:fs/promises";
+import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import { crc32 } from "node:zlib";
 import { GrpcApi } from "../api/grpc-server.ts";
-import { CATALOG_GROUP, nodeOfReplica, replicaId, toNodeId } from "../base/ids.ts";
+import { CATALOG_GROUP, replicaId, toNodeId } from "../base/ids.ts";
 import { CALLS_SLICE_MS, CALLS_WAITING_MAX, PAYLOAD_BYTES_MAX, PAYLOAD_SLAB_BYTES, TAIL_CACHE_BYTES_MAX } from "../base/limits.ts";
 import type { Logger } from "../base/logger.ts";
 import { Pacer } from "../base/pacer.ts";
@@ -34,6 +34,7 @@ import { Checkpoints } from "../store/checkpoints.ts";
 import { LOG_CATALOG, LOG_DATA, segmentKeys, type LogId } from "../store/keys.ts";
 import { StoreDamagedError } from "../store/kv.ts";
 import { LevelKv } from "../store/level-kv.ts";
+import { Closers } from "./closers.ts";
 import { HttpEndpoint } from "./http.ts";
 import { LoopWatch } from "./loop-watch.ts";
 import { Identity } from "./identity.ts";
@@ -42,6 +43,7 @@ import { renderMetrics } from "./metrics.ts";
 import { makeLinks, startLinks, type PeeringComponents } from "./peering.ts";
 import { Reserve } from "./reserve.ts";
 import { Scrubbing } from "./scrubbing.ts";
+import { forgetSetAside, LostError, setAside, type DataFolder } from "./set-aside.ts";
 import { systemClock } from "./system-clock.ts";
 import { tlsFilesOf } from "./tls.ts";
 
@@ -54,7 +56,6 @@ const CATALOG_SEGMENT_BYTES = 8 * 1024 * 1024;
 const CHECKPOINTS_PER_SEGMENT = 4;
 /** Times that one start may find something else damaged. */
 const RECOVERIES_MAX = 5;
-const LOST_PREFIX = "lost-";
 /** Stalls of the event loop that are counted, beside those that endanger leaderships. */
 const STALL_MS = 100;
 export const VERSION = "0.1.0";
@@ -63,19 +64,6 @@ export type NodeComponents = {
   readonly logger: Logger;
   /** The node cannot go on; the process must end with a failure. */ readonly fatal: (error: Error) => void;
 };
-
-type Folder = "store" | "catalog" | "log";
-
-/** A part of the data is damaged as a whole; the other nodes have what is needed to bring it back. */
-class LostError extends Error {
-  override readonly name = "LostError";
-  readonly what: Folder | "catalog replica";
-
-  constructor(what: Folder | "catalog replica", cause: Error) {
-    super(cause.message, { cause });
-    this.what = what;
-  }
-}
 
 export class FlotillaNode {
   /** What lives as long as the process, and what a restart within it replaces. */
@@ -169,7 +157,7 @@ export class FlotillaNode {
         await this.closeParts();
         if (!(error instanceof LostError) || recoveries >= RECOVERIES_MAX) throw error;
         if (this.peers.length === 1 && error.what !== "store") throw error.cause;
-        await this.withRoom(() => this.setAside(error));
+        await this.withRoom(() => setAside(error, this.data, this.logger));
       }
     }
   }
@@ -278,7 +266,7 @@ export class FlotillaNode {
     );
     scrubbing.start();
     this.parts.add(() => scrubbing.stop());
-    await this.forgetSetAside(host);
+    await forgetSetAside(this.data, settings.nodeId, host.get(CATALOG_GROUP)!.machine as CatalogMachine);
     logger.info({ apiPort: api.port, peerPort: links.port, httpPort: settings.httpPort, dataDir: settings.dataDir }, "node is up");
   }
 
@@ -422,7 +410,8 @@ export class FlotillaNode {
       return;
     }
     const cause = [error, error.cause].find((one) => one instanceof StoreDamagedError);
-    if (cause instanceof StoreDamagedError) this.restart(cause.message, () => this.setAside(new LostError("store", cause)));
+    if (cause instanceof StoreDamagedError)
+      this.restart(cause.message, () => setAside(new LostError("store", cause), this.data, this.logger));
     else this.components.fatal(error);
   };
 
@@ -461,31 +450,8 @@ export class FlotillaNode {
     await parts.close().catch((error: unknown) => this.logger.warn({ error: (error as Error).message }, "a part did not close cleanly"));
   }
 
-  /** What is damaged as a whole is kept beside the data until its successor is in place. */
-  private async setAside({ what, message }: LostError): Promise<void> {
-    const { dataDir } = this.settings;
-    if (what === "log") await this.identity.lostStore(message);
-    else if (what !== "store") await this.identity.lostCatalog(message);
-    if (what === "catalog replica") return;
-    const name = `${LOST_PREFIX}${this.identity.meta.incarnation}-${Date.now()}-${what}`;
-    this.logger.error({ folder: what, keptAs: name, reason: message }, "damaged data is set aside");
-    await mkdir(join(dataDir, what), { recursive: true });
-    await rename(join(dataDir, what), join(dataDir, name));
-  }
-
-  /**
-   * What an earlier start set aside goes, once the catalog has given this node new replicas; unless the node holds topics of
-   * one or two replicas, of which it may be all that is left.
-   */
-  private async forgetSetAside(host: ReplicaHost): Promise<void> {
-    const { dataDir, nodeId } = this.settings;
-    const catalog = host.get(CATALOG_GROUP)!.machine as CatalogMachine;
-    for (const { partitions } of catalog.topics())
-      for (const { replicas } of partitions)
-        if (replicas.length < 3 && replicas.some((replica) => nodeOfReplica(replica) === nodeId)) return;
-    const ofThisStart = `${LOST_PREFIX}${this.identity.meta.incarnation}-`;
-    for (const name of await readdir(dataDir))
-      if (name.startsWith(LOST_PREFIX) && !name.startsWith(ofThisStart)) await rm(join(dataDir, name), { recursive: true, force: true });
+  private get data(): DataFolder {
+    return { dataDir: this.settings.dataDir, identity: this.identity };
   }
 
   private get registration(): NodeRegistration {
@@ -520,26 +486,4 @@ export class FlotillaNode {
 function cpuMs(): number {
   const { user, system } = process.cpuUsage();
   return (user + system) / 1_000;
-}
-
-/** What was opened is closed in reverse; every closer gets its turn even if one fails. */
-class Closers {
-  private closers: (() => Promise<void> | void)[] = [];
-
-  add(closer: () => Promise<void> | void): void {
-    this.closers.push(closer);
-  }
-
-  async close(): Promise<void> {
-    const errors: unknown[] = [];
-    for (const closer of this.closers.reverse()) {
-      try {
-        await closer();
-      } catch (error) {
-        errors.push(error);
-      }
-    }
-    this.closers = [];
-    if (errors.length > 0) throw new AggregateError(errors, "the node did not close cleanly");
-  }
 }
