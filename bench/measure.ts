@@ -16,6 +16,8 @@ export type Point = Spread & {
   /** Of publishing as fast as it goes. */
   readonly load?: Load;
   readonly costs?: readonly RoundCost[];
+  /** Where the time of the last round went. */
+  readonly parts?: string;
 };
 
 export type Plan = {
@@ -81,12 +83,15 @@ async function measurePublish(systems: readonly System[], load: Load, plan: Plan
 
 async function measureSequential(systems: readonly System[], plan: Plan): Promise<Point[]> {
   const latencies = new Map<System, { p50: number[]; p99: number[] }>(systems.map((system) => [system, { p50: [], p99: [] }]));
+  const parts = new Map<System, string>();
   for (let round = 0; round < plan.rounds; round++) {
     for (const system of systems) {
       plan.progress(`sequential publish: ${system.name}, round ${round + 1} of ${plan.rounds}`);
       const target = await system.createTarget(1);
       await system.sequential({ target, bytes: 128, seconds: Math.min(0.5, plan.seconds / 2) });
+      const observed = await system.observe?.(target);
       const sorted = (await system.sequential({ target, bytes: 128, seconds: plan.seconds })).sort((a, b) => a - b);
+      if (observed !== undefined) parts.set(system, await observed());
       latencies.get(system)!.p50.push(sorted[Math.floor(sorted.length * 0.5)]!);
       latencies.get(system)!.p99.push(sorted[Math.floor(sorted.length * 0.99)]!);
       await system.deleteTarget(target);
@@ -94,7 +99,8 @@ async function measureSequential(systems: readonly System[], plan: Plan): Promis
   }
   return systems.flatMap((system) => {
     const { p50, p99 } = latencies.get(system)!;
-    return [pointOf(system, `${SEQUENTIAL}, p50`, "ms", p50), pointOf(system, `${SEQUENTIAL}, p99`, "ms", p99)];
+    const median = withParts(pointOf(system, `${SEQUENTIAL}, p50`, "ms", p50), parts.get(system));
+    return [median, pointOf(system, `${SEQUENTIAL}, p99`, "ms", p99)];
   });
 }
 
@@ -111,17 +117,20 @@ async function measureHalf(systems: readonly System[], peaks: readonly Point[], 
     const scenario = `${sizeName(bytes)} ${AT_HALF}`;
     const p50: number[] = [];
     const p99: number[] = [];
+    let parts: string | undefined;
     for (let round = 0; round < plan.rounds; round++) {
       plan.progress(`${scenario}: ${system.name}, round ${round + 1} of ${plan.rounds}`);
       const target = await system.createTarget(partitions);
       const request = { target, bytes, rate: peak.median / 2 };
       await system.paced({ ...request, seconds: Math.min(1, plan.seconds / 2) });
+      const observed = await system.observe?.(target);
       const sorted = Float64Array.from(await system.paced({ ...request, seconds: plan.seconds })).sort();
+      parts = await observed?.();
       p50.push(sorted[Math.floor(sorted.length * 0.5)]!);
       p99.push(sorted[Math.floor(sorted.length * 0.99)]!);
       await system.deleteTarget(target);
     }
-    points.push(pointOf(system, `${scenario}, p50`, "ms", p50), pointOf(system, `${scenario}, p99`, "ms", p99));
+    points.push(pointOf(system, `${scenario}, p50`, "ms", p50), withParts(pointOf(system, `${scenario}, p99`, "ms", p99), parts));
   }
   return points;
 }
@@ -147,6 +156,10 @@ async function measureReplay(systems: readonly System[], plan: Plan): Promise<Po
 
 function pointOf(system: System, scenario: string, unit: Point["unit"], rounds: readonly number[]): Point {
   return { system: system.name, scenario, unit, rounds, ...spread(rounds) };
+}
+
+function withParts(point: Point, parts: string | undefined): Point {
+  return parts === undefined ? point : { ...point, parts };
 }
 
 export function sizeName(bytes: number): string {

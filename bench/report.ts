@@ -73,8 +73,11 @@ export function render(report: Report): string {
       middle(writtenPerByte).toFixed(2),
     ]);
   }
+  const parts = report.points.flatMap(({ scenario, parts: text }) =>
+    text === undefined ? [] : [`${scenario}, where the time goes:\n  ${text}\n`],
+  );
   const about = report.systems.map(({ name, version, settings }) => `${name} ${version}: ${settings}`).join("\n");
-  return `${table(rows)}\n\n${table(costs)}\n\n${about}\n${ceilingText(report.ceiling)}\n`;
+  return `${table(rows)}\n\n${table(costs)}\n\n${parts.join("")}\n${about}\n${ceilingText(report.ceiling)}\n`;
 }
 
 function value(point: Point | undefined): string {

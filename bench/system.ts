@@ -35,6 +35,8 @@ export interface System {
    * when each was due. Undefined: not offered.
    */
   paced?(request: { target: Target; bytes: number; rate: number; seconds: number }): Promise<number[]>;
+  /** Begins to look where the time of acknowledgements goes; what is returned tells, in words. Undefined: not offered. */
+  observe?(target: Target): Promise<() => Promise<string>>;
   /** Reads everything in the target from the beginning; resolves with messages and payload bytes. Undefined: not offered. */
   replay?(target: Target): Promise<{ messages: number; bytes: number }>;
   stop(): Promise<void>;

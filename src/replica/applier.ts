@@ -8,6 +8,7 @@ import type { ApplyMeta, Effects } from "../machine/machine.ts";
 import { decodeChange } from "../raft/configuration-codec.ts";
 import { ENTRY_COMMAND, ENTRY_CONFIGURATION, ENTRY_NOOP, ENTRY_RECORDS, type Entry } from "../raft/types.ts";
 import type { Replica } from "./replica.ts";
+import type { CommitTimer } from "./timings.ts";
 import type { HostEvents, ProposeDone } from "./types.ts";
 
 /** Payload bytes of one read when the machine is behind the cache: after a restart, mostly. */
@@ -24,6 +25,7 @@ export type ApplierComponents = {
   readonly damaged: (replica: Replica, reason: string) => void;
   /** More is to be applied, or the core has news: run another turn. */
   readonly touched: (replica: Replica) => void;
+  readonly commits: CommitTimer;
 };
 
 export class Applier implements Effects {
@@ -80,7 +82,9 @@ export class Applier implements Effects {
   }
 
   private applied(replica: Replica, events: HostEvents): void {
+    const { clock, commits } = this.components;
     replica.raft.appliedTo(replica.applied);
+    commits.applied(replica, () => clock.monotonicMs());
     if (replica.raft.hasReady()) this.components.touched(replica);
     replica.serveReads();
     if (this.endOffset >= 0) events.advanced(replica.group, this.endOffset);

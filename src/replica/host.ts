@@ -5,6 +5,7 @@
 import { assert } from "../base/assert.ts";
 import { DecodeError } from "../base/bytes.ts";
 import type { Clock, Timer } from "../base/clock.ts";
+import type { Histogram } from "../base/histogram.ts";
 import { CATALOG_GROUP, nodeOfReplica, type GroupId, type NodeId, type ReplicaId } from "../base/ids.ts";
 import type { Logger } from "../base/logger.ts";
 import type { Random } from "../base/prng.ts";
@@ -28,6 +29,7 @@ import { Pulse } from "./pulse.ts";
 import { Shared } from "./shared.ts";
 import { Snapshots } from "./snapshots.ts";
 import { TailBudget } from "./tail-budget.ts";
+import { CommitTimer } from "./timings.ts";
 import { Transfers } from "./transfers.ts";
 import {
   HOST_DISK_FULL,
@@ -70,6 +72,7 @@ export class ReplicaHost {
   private readonly components: HostComponents;
   private readonly replicas = new Map<GroupId, Replica>();
   private readonly shared: Shared;
+  private readonly commits = new CommitTimer();
   private readonly catalogLane: Lane;
   private readonly dataLane: Lane;
   private readonly messages: Messages;
@@ -109,6 +112,7 @@ export class ReplicaHost {
       new Lane({
         log,
         nowMs: () => clock.monotonicMs(),
+        commits: this.commits,
         send: (replica, message) => this.messages.dispatch(replica, message),
         touched,
         turn: () => this.turn(),
@@ -116,7 +120,14 @@ export class ReplicaHost {
       });
     this.catalogLane = lane(components.catalogLog);
     this.dataLane = lane(components.dataLog);
-    const applier = new Applier({ clock, logOf, events, touched, damaged: (replica, reason) => this.damaged(replica, reason, true) });
+    const applier = new Applier({
+      clock,
+      logOf,
+      events,
+      touched,
+      commits: this.commits,
+      damaged: (replica, reason) => this.damaged(replica, reason, true),
+    });
     this.checkpointer = new Checkpointer(settings, {
       store: components.store,
       logOf,
@@ -314,6 +325,11 @@ export class ReplicaHost {
   /** How long the older of the two writes under way has taken so far, in ms; 0 = none is. */
   oldestWriteMs(): number {
     return Math.max(this.catalogLane.writingMs, this.dataLane.writingMs);
+  }
+
+  /** Seconds that writes took, catalog and data; seconds from the log's door to applied, of some entries led here. */
+  get timings(): { readonly writes: readonly [catalog: Histogram, data: Histogram]; readonly commits: Histogram } {
+    return { writes: [this.catalogLane.writeSeconds, this.dataLane.writeSeconds], commits: this.commits.seconds };
   }
 
   groups(): IterableIterator<Replica> {

@@ -6,6 +6,7 @@ import { LOG_WRITE_BYTES_MAX, LOG_WRITE_ENTRIES_MAX } from "../base/limits.ts";
 import type { GroupWrite, SharedLog } from "../log/types.ts";
 import type { Message, Ready } from "../raft/types.ts";
 import type { Replica } from "./replica.ts";
+import { timeHistogram, type CommitTimer } from "./timings.ts";
 
 /** Ticks without a write after which the log is marked, and ticks between two looks at what is due about once a second. */
 const QUIET_TICKS = 3;
@@ -25,6 +26,7 @@ class Batch {
 export type LaneComponents = {
   readonly log: SharedLog;
   readonly nowMs: () => number;
+  readonly commits: CommitTimer;
   /** May leave at once. */
   readonly send: (replica: Replica, message: Message) => void;
   /** The core of `replica` has news to collect. */
@@ -40,6 +42,8 @@ export class Lane {
   private batch = new Batch();
   private busy = false;
   private busySinceMs = 0;
+  /** From the start of a write until it is durable, or in the file where no sync was wanted; seconds. */
+  readonly writeSeconds = timeHistogram();
   private hasFailed = false;
   /** Written without sync since the last one: entries of groups with relaxed durability. */
   unsyncedEntries = 0;
@@ -87,6 +91,8 @@ export class Lane {
       this.batch.writers.push(replica);
       this.batch.writes.push({ group: replica.group, hardState: ready.hardState, entries: ready.entries });
       this.batch.entries += ready.entries.length;
+      const last = ready.entries[ready.entries.length - 1];
+      if (last !== undefined && replica.isLeader) this.components.commits.handedOver(replica, last.index, this.components.nowMs());
       for (const entry of ready.entries) this.batch.bytes += entry.payload.length;
       // Entries alone are synced as their topic wants it; everything else that a replica promises always is.
       if (voteChanged || ready.entries.length === 0 || ready.snapshot !== null || replica.durability.sync) this.batch.sync = true;
@@ -119,6 +125,7 @@ export class Lane {
     }
     this.log.append(writes, sync, (error) => {
       this.busy = false;
+      this.writeSeconds.add((this.components.nowMs() - this.busySinceMs) / 1_000);
       if (error !== null) this.fail(error);
       else this.finish(batch);
     });

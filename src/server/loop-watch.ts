@@ -2,6 +2,7 @@
 // heartbeats included, so a long stall is written down together with what held the loop.
 
 import type { Clock, Timer } from "../base/clock.ts";
+import { Histogram } from "../base/histogram.ts";
 import type { Logger } from "../base/logger.ts";
 import type { LongestWork } from "../base/work.ts";
 
@@ -9,8 +10,8 @@ const SAMPLE_MS = 20;
 /** The time over which `p99Ms` looks back. */
 const WINDOW_MS = 5_000;
 const WINDOW_SAMPLES = WINDOW_MS / SAMPLE_MS;
-/** Upper bounds of the histogram, in seconds. */
-export const DELAY_BUCKETS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5] as const;
+/** Seconds. */
+const DELAY_BOUNDS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5] as const;
 /** One warning in so long; the next one says how many stalls went by in between. */
 const WARN_EVERY_MS = 5_000;
 
@@ -32,10 +33,8 @@ export type LoopWatchComponents = {
 export class LoopWatch {
   private readonly settings: LoopWatchSettings;
   private readonly components: LoopWatchComponents;
-  /** Counts per bucket, the last one for what is past all bounds. Never fall. */
-  private readonly counts = new Float64Array(DELAY_BUCKETS.length + 1);
+  readonly delaySeconds = new Histogram(DELAY_BOUNDS);
   private readonly stalls: Float64Array;
-  private sumSeconds = 0;
   /** The newest delays, and when they were measured; a ring. */
   private readonly delays = new Float64Array(WINDOW_SAMPLES);
   private readonly times = new Float64Array(WINDOW_SAMPLES).fill(Number.NEGATIVE_INFINITY);
@@ -70,14 +69,6 @@ export class LoopWatch {
     return recent[Math.min(recent.length - 2, Math.ceil(recent.length * 0.99) - 1)] ?? 0;
   }
 
-  /** For a Prometheus histogram: samples at or below each bound, cumulative, all samples last. */
-  histogram(): { readonly cumulative: readonly number[]; readonly count: number; readonly sumSeconds: number } {
-    let count = 0;
-    const cumulative: number[] = [];
-    for (const bucket of this.counts) cumulative.push((count += bucket));
-    return { cumulative, count, sumSeconds: this.sumSeconds };
-  }
-
   /** Stalls since the start, by their least length in ms. */
   stallCounts(): readonly (readonly [atLeastMs: number, count: number])[] {
     return this.settings.stallMs.map((ms, at) => [ms, this.stalls[at]!]);
@@ -97,11 +88,7 @@ export class LoopWatch {
   }
 
   private note(nowMs: number, delayMs: number): void {
-    const seconds = delayMs / 1_000;
-    let bucket = 0;
-    while (bucket < DELAY_BUCKETS.length && seconds > DELAY_BUCKETS[bucket]!) bucket += 1;
-    this.counts[bucket]! += 1;
-    this.sumSeconds += seconds;
+    this.delaySeconds.add(delayMs / 1_000);
     this.settings.stallMs.forEach((ms, at) => {
       if (delayMs >= ms) this.stalls[at]! += 1;
     });

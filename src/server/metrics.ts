@@ -1,8 +1,9 @@
 import type { PayloadMemory } from "../base/payload-memory.ts";
+import type { Histogram } from "../base/histogram.ts";
 import type { NodeBroker } from "../broker/broker.ts";
 import type { SharedLog } from "../log/types.ts";
 import type { ReplicaHost } from "../replica/host.ts";
-import { DELAY_BUCKETS, type LoopWatch } from "./loop-watch.ts";
+import type { LoopWatch } from "./loop-watch.ts";
 
 export type MetricsSources = {
   readonly host: ReplicaHost;
@@ -119,13 +120,25 @@ export function renderMetrics({ host, broker, logs, loop, memory }: MetricsSourc
   metric("flotilla_payload_slab_bytes", "gauge", "Shared memory for payloads, in use or waiting to be collected; V8 does not count it.", [
     ["", memory.slabBytesAlive],
   ]);
-  const { cumulative, count, sumSeconds } = loop.histogram();
-  const bounds = [...DELAY_BUCKETS, "+Inf"];
-  metric("flotilla_event_loop_delay_seconds", "histogram", "How late the event loop was for a timer of 20 ms.", [
-    ...cumulative.map((value, at): [string, number] => [`_bucket{le="${bounds[at]}"}`, value]),
-    ["_sum", sumSeconds],
-    ["_count", count],
-  ]);
+  const { writes, commits } = host.timings;
+  metric(
+    "flotilla_log_write_seconds",
+    "histogram",
+    "From the start of a write of the log until it was durable.",
+    writes.flatMap((times, at) => samplesOf(times, `log="${names[at]}"`)),
+  );
+  metric(
+    "flotilla_commit_seconds",
+    "histogram",
+    "From handing an entry to the log until it was on a majority and applied; of the groups led here, one entry at a time.",
+    samplesOf(commits),
+  );
+  metric(
+    "flotilla_event_loop_delay_seconds",
+    "histogram",
+    "How late the event loop was for a timer of 20 ms.",
+    samplesOf(loop.delaySeconds),
+  );
   metric(
     "flotilla_event_loop_stalls_total",
     "counter",
@@ -137,4 +150,18 @@ export function renderMetrics({ host, broker, logs, loop, memory }: MetricsSourc
   ]);
   metric("flotilla_ready", "gauge", "1 when calls can be served.", [["", broker.ready ? 1 : 0]]);
   return `${lines.join("\n")}\n`;
+}
+
+function samplesOf(histogram: Histogram, label = ""): [labels: string, value: number][] {
+  const bounds = [...histogram.bounds, "+Inf"];
+  const counts = histogram.cumulative();
+  const labels = label === "" ? "" : `{${label}}`;
+  return [
+    ...counts.map((count, at): [string, number] => [
+      `_bucket{${[label, `le="${bounds[at]}"`].filter((one) => one !== "").join(",")}}`,
+      count,
+    ]),
+    [`_sum${labels}`, histogram.sum],
+    [`_count${labels}`, counts[counts.length - 1]!],
+  ];
 }

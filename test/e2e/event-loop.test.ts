@@ -120,6 +120,21 @@ test("event loop: its delay is a histogram of the metrics that only grows", asyn
     expect(second.has(name), name).toBe(true);
 });
 
+test("event loop: beside it stand the times of writes and of commits", async () => {
+  await load.progress(100);
+  const nodes = await Promise.all(cluster.nodeIds.map(metrics));
+  for (const metric of nodes) {
+    const writes = metric.get('flotilla_log_write_seconds_count{log="data"}')!;
+    expect(writes).toBeGreaterThan(0);
+    expect(metric.get('flotilla_log_write_seconds_bucket{log="data",le="+Inf"}')).toBe(writes);
+  }
+  const sum = (name: string): number => nodes.reduce((all, metric) => all + metric.get(name)!, 0);
+  expect(sum("flotilla_commit_seconds_count")).toBeGreaterThan(0);
+  // A commit takes a write, here or on a majority of the others.
+  const mean = (name: string, labels = ""): number => sum(`${name}_sum${labels}`) / sum(`${name}_count${labels}`);
+  expect(mean("flotilla_commit_seconds")).toBeGreaterThan(mean("flotilla_log_write_seconds", '{log="data"}') / 4);
+});
+
 test("event loop: nodes that stop at the same time, for six election timeouts, elect nobody when they go on", async () => {
   const before = await elections();
   for (const node of cluster.nodeIds) cluster.signal(node, "SIGSTOP");

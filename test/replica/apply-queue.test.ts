@@ -3,6 +3,7 @@
 import { expect, test } from "vitest";
 import { ENTRY_NOOP, Entry } from "../../src/raft/types.ts";
 import { Applier } from "../../src/replica/applier.ts";
+import { CommitTimer } from "../../src/replica/timings.ts";
 import { ApplyQueue } from "../../src/replica/apply-queue.ts";
 import { ReadAhead } from "../../src/replica/read-ahead.ts";
 import type { Replica } from "../../src/replica/replica.ts";
@@ -152,6 +153,7 @@ test("applier: one group's entries are applied until the time is up, and a littl
     // Every look at the clock finds a millisecond gone.
     clock: { monotonicMs: () => (loop.nowMs += 1), wallMs: () => 0, schedule: () => ({ cancel: () => {} }), defer: () => {} },
     logOf: () => expect.unreachable("all entries are here"),
+    commits: new CommitTimer(),
     events: expect.unreachable as never,
     touched: () => {},
     damaged: () => {},

@@ -3,7 +3,7 @@
 import { expect, test } from "vitest";
 import type { Logger } from "../../src/base/logger.ts";
 import { LongestWork } from "../../src/base/work.ts";
-import { DELAY_BUCKETS, LoopWatch } from "../../src/server/loop-watch.ts";
+import { LoopWatch } from "../../src/server/loop-watch.ts";
 import { FakeLoop } from "../support/fake-loop.ts";
 
 const SAMPLE_MS = 20;
@@ -27,10 +27,10 @@ function sample(loop: FakeLoop, lateMs = 0): void {
 test("loop watch: every delay is in the histogram, in its bucket and the sum, and stalls are counted by length", () => {
   const { loop, watch } = watched();
   for (const late of [0, 0, 3, 120, 300, 7_000]) sample(loop, late);
-  const { cumulative, count, sumSeconds } = watch.histogram();
-  expect(count).toBe(6);
-  expect(sumSeconds).toBeCloseTo(7.423);
-  const upTo = (bound: number): number => cumulative[DELAY_BUCKETS.indexOf(bound as never)]!;
+  const { bounds, sum } = watch.delaySeconds;
+  const cumulative = watch.delaySeconds.cumulative();
+  expect(sum).toBeCloseTo(7.423);
+  const upTo = (bound: number): number => cumulative[bounds.indexOf(bound)]!;
   expect([upTo(0.001), upTo(0.005), upTo(0.1), upTo(0.25), upTo(0.5), upTo(5)]).toEqual([2, 3, 3, 4, 5, 5]);
   expect(cumulative[cumulative.length - 1]).toBe(6);
   expect(watch.stallCounts()).toEqual([
