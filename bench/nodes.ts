@@ -3,6 +3,7 @@
 import { once } from "node:events";
 import { mkdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { end, freePorts, run, until, type Running } from "./processes.ts";
 
@@ -12,6 +13,10 @@ export const NODES = [1, 2, 3] as const;
 
 /** Collects and compacts when told to by SIGUSR2, so that a measurement of memory does not depend on when V8 last did. */
 const SETTLE_MODULE = `data:text/javascript,import{setFlagsFromString as set}from"node:v8";process.on("SIGUSR2",()=>{set("--compact-on-every-full-gc");gc();gc();set("--no-compact-on-every-full-gc")})`;
+
+/** Memory that falls by less in this time no longer falls. */
+const SETTLE_MS = 500;
+const SETTLED_BYTES = 1024 * 1024;
 
 export type NodesOptions = {
   /** They take `settledBytes`. */
@@ -138,9 +143,14 @@ export class Nodes {
   /** Bytes of resident memory after all garbage was collected. */
   async settledBytes(node: number): Promise<number> {
     this.running.get(node)!.child.kill("SIGUSR2");
-    // The page comes once the loop turns again, behind the collection.
+    // The page comes once the loop turns again, behind the collection; V8 gives pages back in the background after that.
     await this.get(node, "readyz");
-    return this.residentBytes(node);
+    for (let bytes = this.residentBytes(node); ;) {
+      await delay(SETTLE_MS);
+      const now = this.residentBytes(node);
+      if (now > bytes - SETTLED_BYTES) return now;
+      bytes = now;
+    }
   }
 
   async stop(): Promise<void> {

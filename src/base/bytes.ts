@@ -1,6 +1,7 @@
 // Growing writer and bounds-checked reader over Uint8Array: little-endian u8/u16/u32/u64/f64, varints, strings. A u64 is
 // two u32, so a JS number carries it exactly up to 2^53 and no bigint is made on a hot path.
 
+import { copyInto } from "./copy.ts";
 import { assert, isCount } from "./assert.ts";
 
 const TWO_32 = 4_294_967_296;
@@ -91,7 +92,7 @@ export class ByteWriter {
 
   raw(bytes: Uint8Array): this {
     this.reserve(bytes.length);
-    this.bytes.set(bytes, this.position);
+    copyInto(this.bytes, this.position, bytes);
     this.position += bytes.length;
     return this;
   }

@@ -28,25 +28,21 @@ export class PayloadMemory {
     return this.bytes;
   }
 
-  /**
-   * `bytes` of memory, all zero, that nobody else is given while they are referenced. It begins at an offset of `phase`
-   * modulo 8: V8 copies into shared memory eight bytes at a time if the source lies alike, else one by one.
-   */
-  take(bytes: number, phase = 0): Uint8Array {
-    const needed = bytes + phase;
-    if (this.slab === null || this.filled + needed > this.slabBytes) {
-      const size = Math.max(this.slabBytes, needed);
+  /** `bytes` of memory, all zero, that nobody else is given while they are referenced. Copy into it with `copyInto`. */
+  take(bytes: number): Uint8Array {
+    if (this.slab === null || this.filled + bytes > this.slabBytes) {
+      const size = Math.max(this.slabBytes, bytes);
       if (this.bytes + size > this.bytesMax) return new Uint8Array(bytes);
       const slab = new SharedArrayBuffer(size);
       this.bytes += size;
       this.collected.register(slab, size);
       // What is larger than a slab, or than what is left of it by much, does not end the one in use.
-      if (needed > this.slabBytes / 2) return new Uint8Array(slab, phase, bytes);
+      if (bytes > this.slabBytes / 2) return new Uint8Array(slab, 0, bytes);
       this.slab = slab;
       this.filled = 0;
     }
-    const memory = new Uint8Array(this.slab, this.filled + phase, bytes);
-    this.filled = (this.filled + needed + 7) & ~7;
+    const memory = new Uint8Array(this.slab, this.filled, bytes);
+    this.filled = (this.filled + bytes + 7) & ~7;
     return memory;
   }
 }

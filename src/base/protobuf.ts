@@ -1,6 +1,7 @@
 // The protobuf wire format, as far as our hot messages need it (protobuf.dev, "Encoding"). Numbers are JS numbers checked
 // to be below 2^53. Values at their default are not written, as proto3 wants it.
 
+import { copyInto } from "./copy.ts";
 import { DecodeError, utf8Decode, utf8Encode } from "./bytes.ts";
 
 export const WIRE_VARINT = 0;
@@ -167,7 +168,7 @@ export class ProtoWriter {
   /** Encoded bytes, as they are. */
   raw(value: Uint8Array): this {
     this.reserve(value.length);
-    this.bytes.set(value, this.at);
+    copyInto(this.bytes, this.at, value);
     this.at += value.length;
     return this;
   }

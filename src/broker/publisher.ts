@@ -1,5 +1,6 @@
 // Publish: find the group, stamp the batch with its producer's numbers, propose it where the leader is.
 
+import { copyInto } from "../base/copy.ts";
 import { BrokerError } from "../base/errors.ts";
 import { BATCH_BYTES_MAX, BATCH_RECORDS_MAX } from "../base/limits.ts";
 import type { PayloadMemory } from "../base/payload-memory.ts";
@@ -45,9 +46,9 @@ export class Publisher {
       done(count, partition, -1, 0, false);
       return;
     }
-    const payload = this.memory.take(RECORDS_HEADER_BYTES + call.records.length, (call.records.byteOffset - RECORDS_HEADER_BYTES) & 7);
+    const payload = this.memory.take(RECORDS_HEADER_BYTES + call.records.length);
     writeRecordsHeader(payload, 0, { count, producerId: call.producerId, producerEpoch: call.producerEpoch, sequence: call.sequence });
-    payload.set(call.records, RECORDS_HEADER_BYTES);
+    copyInto(payload, RECORDS_HEADER_BYTES, call.records);
     this.router.propose(row.group, ENTRY_RECORDS, payload, call.direct, (error, code, value) => {
       if (error !== null) done(error, partition, -1, 0, false);
       else finish(code, value, partition, count, done);

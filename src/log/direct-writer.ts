@@ -4,6 +4,7 @@
 // have the file system do the same.
 
 import { write } from "node:fs";
+import { copyInto } from "../base/copy.ts";
 import type { DiskCallback } from "./disk.ts";
 
 /** Every file system's direct writes are whole blocks of at most this size. */
@@ -61,7 +62,7 @@ export class DirectWriter {
     while (job.part < parts.length && job.filled < CHUNK_BYTES) {
       const part = parts[job.part]!;
       const take = Math.min(part.length - job.offset, CHUNK_BYTES - job.filled);
-      memory.set(take === part.length ? part : part.subarray(job.offset, job.offset + take), job.filled);
+      copyInto(memory, job.filled, take === part.length ? part : part.subarray(job.offset, job.offset + take));
       job.filled += take;
       job.offset += take;
       if (job.offset === part.length) {

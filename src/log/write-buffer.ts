@@ -2,6 +2,7 @@
 // are not copied into it: they are written from where they lie, in between.
 
 import { assert } from "../base/assert.ts";
+import { copyInto } from "../base/copy.ts";
 import type { GroupId } from "../base/ids.ts";
 import type { Entry } from "../raft/types.ts";
 import { crc32 } from "node:zlib";
@@ -115,7 +116,7 @@ export class WriteBuffer {
       this.cuts.push(this.at);
       this.payloadBytes += payload.length;
     } else {
-      this.bytes.set(payload, this.at);
+      copyInto(this.bytes, this.at, payload);
       this.at += payload.length;
     }
     this.count += 1;

@@ -2,6 +2,7 @@
 // urgent type overtake waiting ones; little is handed to the socket at a time, so that they really do.
 
 import type { Socket } from "node:net";
+import { copyInto } from "../base/copy.ts";
 import type { PayloadMemory } from "../base/payload-memory.ts";
 import { PEER_FRAME_BYTES_MAX, PEER_SEND_BYTES_MAX } from "../base/limits.ts";
 
@@ -163,11 +164,11 @@ export class Connection {
           at += length;
           continue;
         }
-        this.body = this.memory.take(length, (chunk.byteOffset + at) & 7);
+        this.body = this.memory.take(length);
         this.bodyFilled = 0;
       }
       const take = Math.min(this.body.length - this.bodyFilled, chunk.length - at);
-      chunk.copy(this.body, this.bodyFilled, at, at + take);
+      copyInto(this.body, this.bodyFilled, chunk.subarray(at, at + take));
       this.bodyFilled += take;
       at += take;
       if (this.bodyFilled < this.body.length) return;

@@ -37,15 +37,6 @@ test("payload memory: slabs are bounded; beyond the bound it is ordinary memory,
   expect(memory.take(3_000).buffer).toBeInstanceOf(SharedArrayBuffer);
 });
 
-test("payload memory: it begins where it was asked to, modulo 8", () => {
-  const memory = new PayloadMemory(SLAB, 64 * SLAB);
-  for (let phase = 0; phase < 8; phase++)
-    for (const bytes of [1, 7, 100, 2 * SLAB]) {
-      const taken = memory.take(bytes, phase);
-      expect([taken.length, taken.byteOffset % 8], `${bytes} bytes at ${phase}`).toEqual([bytes, phase]);
-    }
-});
-
 test("payload memory: what is larger than a slab does not end the one in use", () => {
   const memory = new PayloadMemory(SLAB, 64 * SLAB);
   const first = memory.take(100);
