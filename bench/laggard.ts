@@ -4,7 +4,7 @@
 import { mkdirSync, readFileSync, statfsSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
-import { PEER_SEND_BYTES_MAX, RECOVERY_BYTES_MAX } from "../src/base/limits.ts";
+import { PAYLOAD_BYTES_MAX, PEER_SEND_BYTES_MAX, RECOVERY_BYTES_MAX } from "../src/base/limits.ts";
 import { mebibytes, type Figure, type FigureRun } from "./figures.ts";
 import { FlotillaSystem } from "./flotilla.ts";
 import { NODES } from "./nodes.ts";
@@ -13,8 +13,13 @@ import { table } from "./table.ts";
 const MIB = 2 ** 20;
 /** Others may get slower by a third. */
 const RATIO_WANTED = 2 / 3;
-/** What one stopped node costs a leader at most (replica/README.md): two connections' queues, and what is read for it. */
-const LAGGARD_BYTES_MAX = 2 * PEER_SEND_BYTES_MAX + RECOVERY_BYTES_MAX;
+/** What an empty node takes, and V8 before it collects what calls and frames passed by. */
+const BASE_BYTES = 320 * MIB;
+/**
+ * All that a leader's process may take, whoever stands still: payloads, two connections' queues, and what is read for the one
+ * that lags.
+ */
+const LEADER_BYTES_MAX = BASE_BYTES + PAYLOAD_BYTES_MAX + 2 * PEER_SEND_BYTES_MAX + RECOVERY_BYTES_MAX;
 
 const RECORD_BYTES = 1024;
 const PARTITIONS = 6;
@@ -177,12 +182,17 @@ function figuresOf({ ratio, heldBytes, settled, catchingUp, bytesMissed, stopped
       wanted: { atMost: RECOVERY_BYTES_MAX / MIB },
     },
     {
+      name: "a leader's peak memory while the follower stands still",
+      unit: "MiB",
+      measured: stopped.peakRssBytes / MIB,
+      wanted: { atMost: LEADER_BYTES_MAX / MIB },
+    },
+    {
       name: "a leader's memory at the end of the stop above that before it, all garbage collected",
       unit: "MiB",
       measured: Math.max(...settled.map(({ before, stopped: after }) => after - before)) / MIB,
-      wanted: { atMost: LAGGARD_BYTES_MAX / MIB },
+      wanted: null,
     },
-    { name: "a leader's peak memory while the follower stands still", unit: "MiB", measured: stopped.peakRssBytes / MIB, wanted: null },
     {
       name: "caught up after",
       unit: "s",
