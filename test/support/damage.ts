@@ -2,7 +2,7 @@
 // one node x every kind of damage. Each must heal by itself, under load, and no record may be lost or served wrong.
 // FLOTILLA_DAMAGE=all runs every cell. A line says what each came to as it ends.
 
-import { cp, open, readdir, readFile, rm, truncate } from "node:fs/promises";
+import { cp, open, readdir, readFile, rm, truncate, type FileHandle } from "node:fs/promises";
 import { join } from "node:path";
 import { expect } from "vitest";
 import { Flotilla } from "../../src/client/index.ts";
@@ -35,13 +35,11 @@ export const KINDS: Readonly<Record<string, (files: Files) => string | undefined
 /** `older`: another version of such a file. */
 type Damage = (path: string, older: string) => Promise<void>;
 export const DAMAGES: Readonly<Record<string, Damage>> = {
-  "flip at the start": (path) => flip(path, () => 6),
-  "flip in the middle": (path) => flip(path, (length) => length >> 1),
-  "flip at the end": (path) => flip(path, (length) => length - 20),
-  "flip in 20 places": async (path) => {
-    for (let at = 0; at < 20; at++) await flip(path, (length) => Math.floor((at * length) / 20) + 7);
-  },
-  cut: async (path) => truncate(path, Math.floor((await used(path)) / 2)),
+  "flip at the start": (path) => flip(path, () => [6]),
+  "flip in the middle": (path) => flip(path, (length) => [length >> 1]),
+  "flip at the end": (path) => flip(path, (length) => [length - 20]),
+  "flip in 20 places": (path) => flip(path, (length) => Array.from({ length: 20 }, (_, at) => Math.floor((at * length) / 20) + 7)),
+  cut: (path) => opened(path, async (file) => file.truncate(Math.floor((await used(file)) / 2))),
   empty: (path) => truncate(path, 0),
   delete: (path) => rm(path),
   "older copy": (path, older) => cp(older, path),
@@ -260,25 +258,35 @@ async function find(kind: string, directory: string): Promise<string | null> {
 }
 
 /** Bytes up to the last one that is not zero. */
-async function used(path: string): Promise<number> {
-  const bytes = await readFile(path);
-  let length = bytes.length;
+async function used(file: FileHandle): Promise<number> {
+  const { size } = await file.stat();
+  const bytes = Buffer.alloc(size);
+  let { bytesRead: length } = await file.read(bytes, 0, size, 0);
   while (length > 0 && bytes[length - 1] === 0) length -= 1;
   return length;
 }
 
-/** Changes one bit where it stands, under whoever has the file open. */
-async function flip(path: string, place: (length: number) => number): Promise<void> {
-  const length = await used(path);
-  if (length === 0) return;
+/** Works on the file that stands there now: once some of it is damaged, a running node may put it elsewhere. */
+async function opened(path: string, work: (file: FileHandle) => Promise<void>): Promise<void> {
   const file = await open(path, "r+");
   try {
-    const at = Math.max(0, Math.min(length - 1, place(length)));
-    const byte = Buffer.alloc(1);
-    await file.read(byte, 0, 1, at);
-    byte[0]! ^= 0x10;
-    await file.write(byte, 0, 1, at);
+    await work(file);
   } finally {
     await file.close();
   }
+}
+
+/** Changes one bit at each place, under whoever has the file open. */
+function flip(path: string, places: (length: number) => readonly number[]): Promise<void> {
+  return opened(path, async (file) => {
+    const length = await used(file);
+    if (length === 0) return;
+    const byte = Buffer.alloc(1);
+    for (const place of places(length)) {
+      const at = Math.max(0, Math.min(length - 1, place));
+      await file.read(byte, 0, 1, at);
+      byte[0]! ^= 0x10;
+      await file.write(byte, 0, 1, at);
+    }
+  });
 }
