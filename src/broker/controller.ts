@@ -255,6 +255,7 @@ export class Controller {
     announceLaggards();
     for (const { id } of catalog.nodes()) this.upRounds.set(id, id === nodeId || isUp(id) ? (this.upRounds.get(id) ?? 0) + 1 : 0);
     this.lookAfterLed();
+    this.components.host.raiseVersion(CATALOG_GROUP);
     if (this.components.host.quarantine.size > 0) this.renew();
     if (this.leaving.length > 0 && !this.asking) {
       this.asking = true;
@@ -277,6 +278,7 @@ export class Controller {
     for (const group of led) {
       const known = catalog.group(group);
       if (known === undefined) continue;
+      host.raiseVersion(group);
       this.retain(group, known.topic.config);
       if (unfit.own !== "fit") this.leaveTo(group);
       else if (moves > 0 && this.giveBack(group, preferredOf(known.topic.partitions[known.partition]!.replicas, mayLead))) moves -= 1;

@@ -17,8 +17,15 @@ export interface Effects {
 }
 
 export interface Machine {
-  /** The version of the rules; raised only by a replicated command. */
+  /** The version of the rules in force; a machine begins with the first. */
   readonly version: number;
+  /** The newest version that this release knows. */
+  readonly newestVersion: number;
+  /**
+   * Entries from here on are applied by this version, 1..newestVersion: the log says so, or the checkpoint that is about to be
+   * restored. Deterministic like `apply`.
+   */
+  useVersion(version: number): void;
   /**
    * `kind` is ENTRY_RECORDS (1) or ENTRY_COMMAND (2). Never throws on what a user sent: replies a code. Must not keep
    * `payload`: it is the host's buffer and is reused or released after the call.

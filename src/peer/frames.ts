@@ -8,7 +8,17 @@
 
 import { ByteReader, ByteWriter, DecodeError } from "../base/bytes.ts";
 import { toGroupId, type GroupId } from "../base/ids.ts";
-import { Entry, Message, MSG_APPEND, MSG_REST, MSG_SNAPSHOT, type EntryKind, type MessageKind, type SnapshotMeta } from "../raft/types.ts";
+import {
+  Entry,
+  ENTRY_VERSION,
+  Message,
+  MSG_APPEND,
+  MSG_REST,
+  MSG_SNAPSHOT,
+  type EntryKind,
+  type MessageKind,
+  type SnapshotMeta,
+} from "../raft/types.ts";
 
 const FORMAT = 1;
 const FLAG_REJECT = 1;
@@ -127,7 +137,7 @@ function readEntries(reader: ByteReader, message: Message): void {
   const entries: Entry[] = [];
   for (let at = 1; at <= count; at++) {
     const kind = reader.u8();
-    if (kind > 3) throw new DecodeError(`entry of kind ${kind}`);
+    if (kind > ENTRY_VERSION) throw new DecodeError(`entry of kind ${kind}`);
     const term = reader.varint();
     const timestampMs = reader.varint();
     const crc = reader.u32();

@@ -20,6 +20,8 @@ export type Hello = {
   readonly nodeId: NodeId;
   readonly storeId: string;
   readonly incarnation: number;
+  /** The newest version of the machines' rules that this release knows. */
+  readonly rulesVersion: number;
   readonly channel: Channel;
   /** Where the node listens. */
   readonly port: number;
@@ -44,6 +46,7 @@ export function encodeHello(hello: Hello): Uint8Array {
     .u16(hello.nodeId)
     .u16(hello.port)
     .u64(hello.incarnation)
+    .u16(hello.rulesVersion)
     .string(hello.clusterId)
     .string(hello.storeId)
     .finish();
@@ -61,6 +64,7 @@ export function decodeHello(body: Uint8Array): Hello | Refusal {
   const nodeId = reader.u16();
   const port = reader.u16();
   const incarnation = reader.u64();
+  const rulesVersion = reader.u16();
   const clusterId = text(reader);
   const storeId = text(reader);
   reader.done();
@@ -70,6 +74,7 @@ export function decodeHello(body: Uint8Array): Hello | Refusal {
     nodeId: nodeId as NodeId,
     storeId,
     incarnation,
+    rulesVersion,
     channel: channel as Channel,
     port,
     joining: (state & JOINING) !== 0,

@@ -32,6 +32,7 @@ export type LinkSettings = {
   readonly nodeId: NodeId;
   readonly storeId: string;
   readonly incarnation: number;
+  readonly rulesVersion: number;
   readonly listenHost: string;
   readonly listenPort: number;
   readonly livenessTimeoutMs: number;
@@ -201,8 +202,8 @@ export class PeerLinks implements PeerTransport {
   }
 
   private hello(channel: Channel): Uint8Array {
-    const { clusterId, nodeId, storeId, incarnation } = this.settings;
-    return encodeHello({ clusterId, nodeId, storeId, incarnation, channel, port: this.port, ...this.components.state() });
+    const { clusterId, nodeId, storeId, incarnation, rulesVersion } = this.settings;
+    return encodeHello({ clusterId, nodeId, storeId, incarnation, rulesVersion, channel, port: this.port, ...this.components.state() });
   }
 
   /** The other side's answer to our hello. True when the link is up. */

@@ -11,7 +11,13 @@ export const LANE_BULK = 2;
 export type Lane = 0 | 1 | 2;
 
 /** What a peer says of itself when its link comes up. `incarnation` grows with each start of its process. */
-export type PeerGreeting = { readonly incarnation: number; readonly joining: boolean; readonly used: boolean };
+export type PeerGreeting = {
+  readonly incarnation: number;
+  /** The newest version of the machines' rules that its release knows. */
+  readonly rulesVersion: number;
+  readonly joining: boolean;
+  readonly used: boolean;
+};
 
 export interface PeerHandler {
   /** `frame` is the callee's: it is never reused by the transport. */

@@ -11,7 +11,9 @@ export const ENTRY_NOOP = 0;
 export const ENTRY_RECORDS = 1;
 export const ENTRY_COMMAND = 2;
 export const ENTRY_CONFIGURATION = 3;
-export type EntryKind = typeof ENTRY_NOOP | typeof ENTRY_RECORDS | typeof ENTRY_COMMAND | typeof ENTRY_CONFIGURATION;
+/** From here on the machine goes by another version of its rules (point 31). */
+export const ENTRY_VERSION = 4;
+export type EntryKind = typeof ENTRY_NOOP | typeof ENTRY_RECORDS | typeof ENTRY_COMMAND | typeof ENTRY_CONFIGURATION | typeof ENTRY_VERSION;
 
 const EMPTY = new Uint8Array(0);
 

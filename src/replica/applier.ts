@@ -6,8 +6,9 @@ import type { Clock } from "../base/clock.ts";
 import type { SharedLog } from "../log/types.ts";
 import type { ApplyMeta, Effects } from "../machine/machine.ts";
 import { decodeChange } from "../raft/configuration-codec.ts";
-import { ENTRY_COMMAND, ENTRY_CONFIGURATION, ENTRY_NOOP, ENTRY_RECORDS, type Entry } from "../raft/types.ts";
+import { ENTRY_COMMAND, ENTRY_CONFIGURATION, ENTRY_NOOP, ENTRY_RECORDS, ENTRY_VERSION, type Entry } from "../raft/types.ts";
 import type { Replica } from "./replica.ts";
+import { decodeVersion, ReleaseTooOldError } from "./rules.ts";
 import type { CommitTimer } from "./timings.ts";
 import type { HostEvents, ProposeDone } from "./types.ts";
 
@@ -35,6 +36,8 @@ export class Applier implements Effects {
   private replica: Replica | null = null;
   private endOffset = -1;
   private catalogChanged = false;
+  /** An entry came that this release cannot apply. */
+  private isStopped = false;
 
   constructor(components: ApplierComponents) {
     this.components = components;
@@ -42,7 +45,7 @@ export class Applier implements Effects {
 
   /** Applies what is committed, at least a little, until `deadlineMs`. */
   run(replica: Replica, deadlineMs: number): void {
-    if (replica.reading || replica.closed) return;
+    if (replica.reading || replica.closed || this.isStopped) return;
     const { clock, events } = this.components;
     const stride = replica.descriptor.kind === "catalog" ? STRIDE_CATALOG : STRIDE;
     this.replica = replica;
@@ -55,6 +58,7 @@ export class Applier implements Effects {
         this.read(replica);
         break;
       }
+      if (this.isTooOldFor(replica, entry)) return;
       this.apply(replica, entry);
       count += 1;
       if (count % stride === 0 && clock.monotonicMs() > deadlineMs) break;
@@ -108,6 +112,10 @@ export class Applier implements Effects {
       case ENTRY_CONFIGURATION:
         replica.configuration = replica.raft.applyChange(decodeChange(entry.payload));
         break;
+      case ENTRY_VERSION:
+        // Two leaders may have proposed the same.
+        if (decodeVersion(entry.payload) > replica.machine.version) replica.machine.useVersion(decodeVersion(entry.payload));
+        break;
       default:
         unreachable(entry.kind, "entry kind");
     }
@@ -115,6 +123,17 @@ export class Applier implements Effects {
     replica.appliedEntriesSinceCheckpoint += 1;
     replica.appliedBytesSinceCheckpoint += entry.payload.length;
     if (this.done !== null) this.reply(0, 0, null);
+  }
+
+  /** By the rules that this release knows it would come to another state than the others: it ends. */
+  private isTooOldFor(replica: Replica, entry: Entry): boolean {
+    if (entry.kind !== ENTRY_VERSION) return false;
+    const { newestVersion } = replica.machine;
+    const version = decodeVersion(entry.payload);
+    if (version <= newestVersion) return false;
+    this.isStopped = true;
+    this.components.events.fatal(new ReleaseTooOldError(replica.group, version, newestVersion));
+    return true;
   }
 
   /** Reads the next entries from disk; they are applied in the turns that follow, without going through the cache. */

@@ -13,7 +13,7 @@ import type { Worked } from "../base/work.ts";
 import type { LogWatcher, SharedLog } from "../log/types.ts";
 import type { Machine } from "../machine/machine.ts";
 import { LANE_BULK, LANE_FORWARD, LANE_RAFT, type Lane as PeerLane, type PeerTransport } from "../peer/transport.ts";
-import { ENTRY_RECORDS, PROPOSE_OK, type ConfigurationChange, type EntryKind } from "../raft/types.ts";
+import { ENTRY_RECORDS, ENTRY_VERSION, PROPOSE_OK, type ConfigurationChange, type EntryKind } from "../raft/types.ts";
 import { Applier } from "./applier.ts";
 import { ApplyQueue } from "./apply-queue.ts";
 import { CatchUps } from "./catch-up.ts";
@@ -26,6 +26,7 @@ import { openReplica, ReplicaAheadError, ReplicaDamagedError } from "./open.ts";
 import { Quarantine } from "./quarantine.ts";
 import type { Replica } from "./replica.ts";
 import { Pulse } from "./pulse.ts";
+import { encodeVersion, Rules } from "./rules.ts";
 import { Shared } from "./shared.ts";
 import { Snapshots } from "./snapshots.ts";
 import { TailBudget } from "./tail-budget.ts";
@@ -72,6 +73,7 @@ export class ReplicaHost {
   private readonly components: HostComponents;
   private readonly replicas = new Map<GroupId, Replica>();
   private readonly shared: Shared;
+  private readonly rules: Rules;
   private readonly commits = new CommitTimer();
   private readonly catalogLane: Lane;
   private readonly dataLane: Lane;
@@ -105,6 +107,7 @@ export class ReplicaHost {
     this.settings = settings;
     this.components = components;
     this.shared = new Shared(settings);
+    this.rules = new Rules(settings.nodeId, settings.rulesVersion);
     const { clock, events, logger } = components;
     const touched = (replica: Replica): void => this.touch(replica);
     const logOf = (replica: Replica): SharedLog => this.laneOf(replica).log;
@@ -368,6 +371,13 @@ export class ReplicaHost {
     return replica !== undefined && this.transfers.start(replica, to);
   }
 
+  /** As its leader, has the group go by newer rules, once all its members' releases know them; looked at again and again. */
+  raiseVersion(group: GroupId): void {
+    const replica = this.replicas.get(group);
+    const version = replica?.isLeader === true ? this.rules.due(replica) : 0;
+    if (version > 0) this.propose(group, ENTRY_VERSION, encodeVersion(version), () => {});
+  }
+
   /** Proposes a membership change on this node, which must lead the group; false when it cannot be proposed now. */
   proposeChange(group: GroupId, change: ConfigurationChange): boolean {
     const replica = this.replicas.get(group);
@@ -401,7 +411,9 @@ export class ReplicaHost {
     }
   }
 
-  onUp(peer: NodeId): void {
+  /** `rulesVersion`: what its release knows. */
+  onUp(peer: NodeId, rulesVersion: number): void {
+    this.rules.heard(peer, rulesVersion);
     const leaderless: Replica[] = [];
     for (const replica of this.replicas.values()) {
       if (!this.isMember(replica, peer)) continue;

@@ -10,6 +10,7 @@ import { EMPTY_CONFIGURATION } from "../raft/membership.ts";
 import { RaftNode } from "../raft/raft-node.ts";
 import type { RaftComponents } from "../raft/types.ts";
 import { Replica } from "./replica.ts";
+import { ReleaseTooOldError } from "./rules.ts";
 import type { Shared } from "./shared.ts";
 import type { Checkpoint, CheckpointStore, GroupDescriptor, MachineKind } from "./types.ts";
 
@@ -70,6 +71,9 @@ export async function openReplica(descriptor: GroupDescriptor, components: OpenC
     ? []
     : (await store.list(group)).filter((index) => index >= state.trimmed.index && index <= state.lastIndex);
   const checkpoint = (await newestOf(group, state, saved, store)) ?? (await firstOf(descriptor, state, machine, store));
+  if (checkpoint.machineVersion > machine.newestVersion)
+    throw new ReleaseTooOldError(group, checkpoint.machineVersion, machine.newestVersion);
+  machine.useVersion(checkpoint.machineVersion);
   if (checkpoint.index > FOUNDING_INDEX) machine.restore(checkpoint.snapshot);
   const commit = Math.max(state.hardState.commit, checkpoint.index);
   if (commit > state.lastIndex)

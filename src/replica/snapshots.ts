@@ -9,6 +9,7 @@ import type { Logger } from "../base/logger.ts";
 import type { SharedLog } from "../log/types.ts";
 import { LANE_BULK, type PeerTransport } from "../peer/transport.ts";
 import { Message, MSG_SNAPSHOT, type SnapshotMeta } from "../raft/types.ts";
+import { ReleaseTooOldError } from "./rules.ts";
 import type { Recovery } from "./recovery.ts";
 import type { Replica } from "./replica.ts";
 import { ANSWER_AGAIN, ANSWER_REFUSED, BULK_ANSWER, BULK_CHUNK, decodeAnswer, decodeChunk, type Chunk } from "./snapshot-codec.ts";
@@ -101,7 +102,11 @@ export class Snapshots {
     const { logOf, logger, events } = this.components;
     const checkpoint = this.staged.get(snapshot);
     assert(checkpoint !== undefined, "a snapshot is accepted only after it was staged");
-    replica.machine.restore(checkpoint.snapshot);
+    const { machine } = replica;
+    if (checkpoint.machineVersion > machine.newestVersion)
+      throw new ReleaseTooOldError(replica.group, checkpoint.machineVersion, machine.newestVersion);
+    machine.useVersion(checkpoint.machineVersion);
+    machine.restore(checkpoint.snapshot);
     replica.applied = checkpoint.index;
     replica.committedTo = Math.max(replica.committedTo, checkpoint.index);
     replica.timeMs = Math.max(replica.timeMs, checkpoint.timeMs);

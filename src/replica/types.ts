@@ -2,6 +2,7 @@
 // another node or thread sees the same.
 
 import type { GroupId, NodeId, ReplicaId } from "../base/ids.ts";
+import { RULES_VERSION } from "../machine/versions.ts";
 import type { Configuration } from "../raft/types.ts";
 
 /** The outcome of a proposal. Machines reply with codes of at least 0; these are the host's own. */
@@ -83,6 +84,8 @@ export interface HostEvents {
 
 export type HostSettings = {
   readonly nodeId: NodeId;
+  /** The newest version of the machines' rules that this release knows. */
+  readonly rulesVersion: number;
   /** Milliseconds of one tick of every awake group. */
   readonly tickMs: number;
   /** Ticks without word from a leader before an election (drawn from this to twice this). */
@@ -99,6 +102,7 @@ export type HostSettings = {
 };
 
 export const HOST_DEFAULTS = {
+  rulesVersion: RULES_VERSION,
   tickMs: 50,
   electionTicks: 10,
   heartbeatTicks: 2,

@@ -342,9 +342,9 @@ export class FlotillaNode {
       ...this.peering(random),
       handler: {
         onFrame: (from, lane, frame) => this.host?.onFrame(from, lane, frame),
-        onUp: (peer, { incarnation }) => {
+        onUp: (peer, { incarnation, rulesVersion }) => {
           logger.info({ peer, incarnation }, "peer is up");
-          this.host?.onUp(peer);
+          this.host?.onUp(peer, rulesVersion);
         },
         onBulkUp: (peer) => this.host?.onBulkUp(peer),
         onDown: (peer, reason) => {

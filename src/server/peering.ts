@@ -7,6 +7,7 @@ import type { PayloadMemory } from "../base/payload-memory.ts";
 import type { Random } from "../base/prng.ts";
 import type { Settings } from "../config/settings.ts";
 import type { CatalogMachine } from "../machine/catalog/catalog.ts";
+import { RULES_VERSION } from "../machine/versions.ts";
 import type { Hello, NodeState, Refusal } from "../peer/hello.ts";
 import { PeerLinks } from "../peer/links.ts";
 import type { PeerHandler } from "../peer/transport.ts";
@@ -45,6 +46,7 @@ export function makeLinks(settings: Settings, meta: NodeMeta, components: Peerin
       nodeId: settings.nodeId as NodeId,
       storeId: meta.storeId,
       incarnation: meta.incarnation,
+      rulesVersion: RULES_VERSION,
       listenHost: settings.host,
       listenPort: settings.peerPort,
       livenessTimeoutMs: settings.electionTimeoutMs,

@@ -13,7 +13,9 @@ import { PayloadMemory } from "../../src/base/payload-memory.ts";
 import { Prng } from "../../src/base/prng.ts";
 import { NodeDisk } from "../../src/log/node-disk.ts";
 import { SegmentLog } from "../../src/log/segment-log.ts";
-import { machineFor } from "../../src/machine/registry.ts";
+import type { Machine } from "../../src/machine/machine.ts";
+import { machineFor, type MachineKind } from "../../src/machine/registry.ts";
+import { RULES_VERSION } from "../../src/machine/versions.ts";
 import { writeRecordsHeader, RECORDS_HEADER_BYTES } from "../../src/machine/stream/records-codec.ts";
 import type { StreamMachine } from "../../src/machine/stream/stream.ts";
 import { PeerLinks } from "../../src/peer/links.ts";
@@ -61,6 +63,9 @@ export class TestHost {
   downs = 0;
   /** Called before a frame of a peer is handled; false: it is lost. The bytes may be changed. */
   onFrame: (from: NodeId, lane: Lane, frame: Uint8Array) => boolean | void = () => {};
+  /** Of the release that it runs. */
+  rulesVersion = RULES_VERSION;
+  machineOf: (kind: MachineKind) => Machine = machineFor;
   /** What was logged, newest last: the event and its fields. */
   readonly logged: { event: string; fields: Record<string, unknown> }[] = [];
   private kv!: LevelKv;
@@ -107,6 +112,7 @@ export class TestHost {
         nodeId: this.id,
         storeId: `store-${this.id}`,
         incarnation: this.incarnation,
+        rulesVersion: this.rulesVersion,
         listenHost: "127.0.0.1",
         listenPort: this.port,
         livenessTimeoutMs: 500,
@@ -122,7 +128,7 @@ export class TestHost {
           onFrame: (from, lane, frame) => {
             if (this.onFrame(from, lane, frame) !== false) this.host.onFrame(from, lane, frame);
           },
-          onUp: (peer) => this.host.onUp(peer),
+          onUp: (peer, { rulesVersion }) => this.host.onUp(peer, rulesVersion),
           onBulkUp: (peer) => this.host.onBulkUp(peer),
           onDown: (peer) => {
             this.downs += 1;
@@ -134,7 +140,7 @@ export class TestHost {
       },
     );
     this.host = new ReplicaHost(
-      { ...HOST_DEFAULTS, nodeId: this.id, tickMs: 10, tailCacheBytesMax: 32 * 1024 * 1024, ...settings },
+      { ...HOST_DEFAULTS, nodeId: this.id, tickMs: 10, tailCacheBytesMax: 32 * 1024 * 1024, rulesVersion: this.rulesVersion, ...settings },
       {
         catalogLog,
         dataLog,
@@ -143,7 +149,7 @@ export class TestHost {
         clock,
         random,
         logger,
-        machineOf: machineFor,
+        machineOf: this.machineOf,
         crc32,
         events: {
           advanced: () => {},

@@ -1,9 +1,11 @@
 // The description of the cluster: its nodes and what exists on them. Every node holds it and routes from it.
 
+import { assert } from "../../base/assert.ts";
 import { ByteReader, ByteWriter, DecodeError, utf8Encode } from "../../base/bytes.ts";
 import { GROUP_ID_MAX, nodeOfReplica, replicaId, type GroupId, type NodeId, type ReplicaId } from "../../base/ids.ts";
 import { PARTITIONS_PER_TOPIC_MAX, REPLICAS_MAX, TOPICS_MAX } from "../../base/limits.ts";
 import type { ApplyMeta, Effects, Machine } from "../machine.ts";
+import { FIRST_VERSION, RULES_VERSION } from "../versions.ts";
 import { isName, isVhost, quoted } from "../names.ts";
 import {
   CATALOG_BAD_COMMAND,
@@ -51,7 +53,8 @@ const FORMAT = 1;
 const KIND_COMMAND = 2;
 
 export class CatalogMachine implements Machine {
-  readonly version = 1;
+  version = FIRST_VERSION;
+  readonly newestVersion: number = RULES_VERSION;
   clusterId = "";
   /** Rises with every change. */
   viewVersion = 0;
@@ -62,6 +65,11 @@ export class CatalogMachine implements Machine {
   /** The keys of `topicRows`, ascending. */
   private topicKeys = new SortedKeys();
   private groupRows = new Map<GroupId, { topic: TopicRow; partition: number }>();
+
+  useVersion(version: number): void {
+    assert(version >= FIRST_VERSION && version <= this.newestVersion, "the version of the rules is known");
+    this.version = version;
+  }
 
   apply(_meta: ApplyMeta, kind: number, payload: Uint8Array, effects: Effects): void {
     const command = kind === KIND_COMMAND ? decodeCatalogCommand(payload) : undefined;

@@ -4,6 +4,7 @@
 import { assert, isCount } from "../../base/assert.ts";
 import { ByteReader, ByteWriter, DecodeError } from "../../base/bytes.ts";
 import type { ApplyMeta, Effects, Machine } from "../machine.ts";
+import { FIRST_VERSION, RULES_VERSION } from "../versions.ts";
 import { STREAM_BAD_COMMAND, STREAM_OK } from "./codes.ts";
 import { COMMAND_COMMIT, COMMAND_DELETE_CURSOR, COMMAND_TRIM, decodeStreamCommand } from "./commands.ts";
 import { Cursors, type Cursor } from "./cursors.ts";
@@ -18,7 +19,8 @@ const KIND_RECORDS = 1;
 const KIND_COMMAND = 2;
 
 export class StreamMachine implements Machine {
-  readonly version = 1;
+  version = FIRST_VERSION;
+  readonly newestVersion: number = RULES_VERSION;
   /** First offset still held, and one past the last. Invariant: startOffset <= endOffset, and neither ever falls. */
   startOffset = 0;
   endOffset = 0;
@@ -36,6 +38,11 @@ export class StreamMachine implements Machine {
   private producers = new Producers();
   private cursors = new Cursors();
   private voids = new Voids();
+
+  useVersion(version: number): void {
+    assert(version >= FIRST_VERSION && version <= this.newestVersion, "the version of the rules is known");
+    this.version = version;
+  }
 
   apply(meta: ApplyMeta, kind: number, payload: Uint8Array, effects: Effects): void {
     assert(meta.timeMs >= this.lastTimeMs, "the log's time never goes back");
