@@ -137,6 +137,7 @@ export class NodeBroker implements types.Broker {
       disks: this.disks,
       router: this.router,
       admin: this.admin,
+      clock,
       isAlive: (node) => this.isAlive(node),
       ledBy: (group, node, signal) => this.ledBy(group, node, signal),
     });

@@ -1,6 +1,7 @@
 // The nodes and where things are on them: describing, moving leaders and replicas, taking nodes out of use.
 
 import { ByteReader, ByteWriter } from "../base/bytes.ts";
+import type { Clock } from "../base/clock.ts";
 import { BrokerError } from "../base/errors.ts";
 import { CATALOG_GROUP, nodeOfReplica, NODE_ID_MAX, type GroupId, type NodeId, type ReplicaId } from "../base/ids.ts";
 import { REPLICAS_MAX } from "../base/limits.ts";
@@ -14,6 +15,7 @@ import type { Serve } from "./forwarder.ts";
 import type { Leaders } from "./leaders.ts";
 import { isInPlace } from "./membership.ts";
 import type { Router } from "./router.ts";
+import { endAfter } from "./wait-until.ts";
 import type { ClusterInfo, NodeInfo, PartitionInfo, ReplicaMove, Topology } from "./types.ts";
 
 /** A leader gives a transfer up after an election timeout. */
@@ -30,6 +32,7 @@ export type ClusterAdminComponents = {
   readonly disks: Disks;
   readonly router: Router;
   readonly admin: Admin;
+  readonly clock: Clock;
   readonly isAlive: (node: NodeId) => boolean;
   /** Resolves when the node leads the group, as far as this node sees. */
   readonly ledBy: (group: GroupId, node: NodeId, signal: AbortSignal) => Promise<void>;
@@ -80,7 +83,7 @@ export class ClusterAdmin {
   }
 
   async transferLeader(call: { vhost: string; topic: string; partition: number; toNode: number }, signal: AbortSignal): Promise<number> {
-    const { admin, router, catalog, host, nodeId, isAlive, ledBy } = this.components;
+    const { admin, router, catalog, host, nodeId, clock, isAlive, ledBy } = this.components;
     const group = call.topic === "" ? CATALOG_GROUP : groupOf(admin.existing(call.vhost, call.topic), call.partition);
     const leader = await router.leader(group);
     const replicas =
@@ -101,7 +104,7 @@ export class ClusterAdmin {
       if (from === nodeId) host.transferLeadership(group, to);
       else await router.ask(from, OP_TRANSFER, [body], signal);
       // A target that has yet to catch up, or to apply what it has, cannot take over now: it is asked again.
-      await ledBy(group, to, AbortSignal.any([signal, AbortSignal.timeout(TRANSFER_RETRY_MS)])).catch((error: unknown) => {
+      await ledBy(group, to, AbortSignal.any([signal, endAfter(clock, TRANSFER_RETRY_MS)])).catch((error: unknown) => {
         if (signal.aborted) throw error;
       });
     }

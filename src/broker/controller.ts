@@ -19,6 +19,7 @@ import { Reshaper } from "./reshaper.ts";
 import type { Router } from "./router.ts";
 import type { TopicConfig } from "./types.ts";
 import type { Unfit } from "./unfit.ts";
+import { endAfter } from "./wait-until.ts";
 
 export const OP_MEMBER = 5;
 /** Replicas about which one round asks whether they may go. */
@@ -230,13 +231,13 @@ export class Controller {
 
   /** Asks the leaders of groups whose replica is to go whether they still count on it, and removes those that do not. */
   private async leave(): Promise<void> {
-    const { host, router, nodeId, logger } = this.components;
+    const { host, router, nodeId, logger, clock } = this.components;
     for (const group of this.leaving.slice(0, LEAVES_PER_ROUND)) {
       const leader = router.leaderOf(group);
       const replica = host.heldReplica(group);
       if (leader === 0 || leader === nodeId || replica === undefined || this.stopped) continue;
       const question = new ByteWriter(8).u32(group).u32(replica).finish();
-      const answer = await router.ask(leader, OP_MEMBER, [question], AbortSignal.timeout(UPKEEP_MS)).catch(() => null);
+      const answer = await router.ask(leader, OP_MEMBER, [question], endAfter(clock, UPKEEP_MS)).catch(() => null);
       if (answer?.[0] !== 0 || !this.isPlacedElsewhere(group)) continue;
       logger.info({ group, replica }, "replica removed: its group no longer has it as a member");
       this.left.push(group);

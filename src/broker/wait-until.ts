@@ -1,4 +1,12 @@
+import type { Clock } from "../base/clock.ts";
 import { BrokerError } from "../base/errors.ts";
+
+/** Aborts after `ms` of this clock. */
+export function endAfter(clock: Clock, ms: number): AbortSignal {
+  const ended = new AbortController();
+  clock.schedule(ms, () => ended.abort());
+  return ended.signal;
+}
 
 /**
  * Resolves as soon as the condition holds; rejects with TIMEOUT and this message when the signal aborts. `subscribe` has the

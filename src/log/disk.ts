@@ -23,6 +23,8 @@ export interface Disk {
   makeDirectory(directory: string): Promise<void>;
   rename(from: string, to: string): Promise<void>;
   remove(path: string): Promise<void>;
+  /** A folder and all that is in it; nothing when it does not exist. */
+  removeFolder(directory: string): Promise<void>;
   /** Bytes that this process may still write to the disk that holds `directory`. */
   freeBytes(directory: string): Promise<number>;
   /** Makes creations, renames and removals in the folder durable. */

@@ -50,6 +50,10 @@ export class NodeDisk implements Disk {
     await rm(path, { force: true });
   }
 
+  async removeFolder(directory: string): Promise<void> {
+    await rm(directory, { recursive: true, force: true });
+  }
+
   async freeBytes(directory: string): Promise<number> {
     const { bavail, bsize } = await statfs(directory);
     return bavail * bsize;

@@ -1,10 +1,10 @@
 // One TCP connection as a stream of frames: u32 length (little-endian, of what follows), u8 type, body. Frames of a more
 // urgent type overtake waiting ones; little is handed to the socket at a time, so that they really do.
 
-import type { Socket } from "node:net";
 import { copyInto } from "../base/copy.ts";
 import type { PayloadMemory } from "../base/payload-memory.ts";
 import { PEER_FRAME_BYTES_MAX, PEER_SEND_BYTES_MAX } from "../base/limits.ts";
+import type { PeerSocket } from "./network.ts";
 
 const HEADER_BYTES = 5;
 /** Bytes that the socket may hold; the rest waits here, where it can be overtaken. */
@@ -25,7 +25,7 @@ export type ConnectionHandler = {
 };
 
 export class Connection {
-  readonly socket: Socket;
+  readonly socket: PeerSocket;
   private readonly handler: ConnectionHandler;
   private readonly memory: PayloadMemory;
   private readonly queues: Uint8Array[][] = [[], []];
@@ -45,7 +45,7 @@ export class Connection {
   sentFrames = 0;
 
   /** Frames that come in pieces are put together in `memory`. */
-  constructor(socket: Socket, memory: PayloadMemory, handler: ConnectionHandler) {
+  constructor(socket: PeerSocket, memory: PayloadMemory, handler: ConnectionHandler) {
     this.socket = socket;
     this.memory = memory;
     this.handler = handler;

@@ -2,9 +2,7 @@
 // and forwarded requests, one for bulk. The other knocks while it hears nothing. Liveness is per pair: a closed
 // connection tells at once, silence after `livenessTimeoutMs`.
 
-import { createServer, connect, type Server, type Socket } from "node:net";
-import { once } from "node:events";
-import { connect as tlsConnect, createServer as createTlsServer } from "node:tls";
+import { assert } from "../base/assert.ts";
 import { DecodeError } from "../base/bytes.ts";
 import type { Clock, Timer } from "../base/clock.ts";
 import type { NodeId } from "../base/ids.ts";
@@ -25,6 +23,7 @@ import {
   type NodeState,
   type Refusal,
 } from "./hello.ts";
+import type { PeerListener, PeerNetwork, PeerSocket } from "./network.ts";
 import { LANE_BULK, type Lane, type PeerHandler, type PeerTransport } from "./transport.ts";
 
 export type LinkSettings = {
@@ -36,10 +35,10 @@ export type LinkSettings = {
   readonly listenHost: string;
   readonly listenPort: number;
   readonly livenessTimeoutMs: number;
-  readonly tls?: { readonly cert: Buffer; readonly key: Buffer; readonly ca: Buffer } | undefined;
 };
 
 export type LinkComponents = {
+  readonly network: PeerNetwork;
   readonly clock: Clock;
   readonly random: Random;
   readonly logger: Logger;
@@ -80,7 +79,7 @@ type Peer = {
 export class PeerLinks implements PeerTransport {
   private readonly settings: LinkSettings;
   private readonly components: LinkComponents;
-  private readonly server: Server;
+  private listener: PeerListener | null = null;
   private readonly peers = new Map<NodeId, Peer>();
   private readonly strangers = new Set<Connection>();
   private readonly complaints = new Map<string, number>();
@@ -90,21 +89,18 @@ export class PeerLinks implements PeerTransport {
   constructor(settings: LinkSettings, components: LinkComponents) {
     this.settings = settings;
     this.components = components;
-    const accept = (socket: Socket): void => this.accept(socket);
-    const { tls } = settings;
-    this.server =
-      tls === undefined ? createServer(accept) : createTlsServer({ ...tls, requestCert: true, rejectUnauthorized: true }, accept);
-    this.server.maxConnections = CONNECTIONS_MAX;
   }
 
   async start(): Promise<void> {
-    this.server.listen(this.settings.listenPort, this.settings.listenHost);
-    await once(this.server, "listening");
+    const { listenHost, listenPort } = this.settings;
+    const options = { host: listenHost, port: listenPort, connectionsMax: CONNECTIONS_MAX };
+    this.listener = await this.components.network.listen(options, (socket) => this.accept(socket));
     this.schedulePing();
   }
 
   get port(): number {
-    return (this.server.address() as { port: number }).port;
+    assert(this.listener !== null, "the links listen");
+    return this.listener.port;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -116,9 +112,7 @@ export class PeerLinks implements PeerTransport {
       peer.bulk?.connection.close("this node stops");
     }
     for (const stranger of this.strangers) stranger.close("this node stops");
-    if (!this.server.listening) return;
-    this.server.close();
-    await once(this.server, "close");
+    await this.listener?.close();
   }
 
   send(to: NodeId, lane: Lane, parts: readonly Uint8Array[]): boolean {
@@ -174,9 +168,7 @@ export class PeerLinks implements PeerTransport {
   private dial(peer: Peer, channel: Channel): void {
     if (peer.dialing.has(channel)) return;
     peer.dialing.add(channel);
-    const { tls } = this.settings;
-    const target = { host: peer.host, port: peer.port };
-    const socket = tls === undefined ? connect(target) : tlsConnect({ ...target, ...tls, servername: peer.host });
+    const socket = this.components.network.connect(peer.host, peer.port);
     let established = false;
     const connection: Connection = new Connection(socket, this.components.memory, {
       frame: (type, body) => {
@@ -242,7 +234,7 @@ export class PeerLinks implements PeerTransport {
     }
   }
 
-  private accept(socket: Socket): void {
+  private accept(socket: PeerSocket): void {
     let peer: Peer | null = null;
     const connection: Connection = new Connection(socket, this.components.memory, {
       frame: (type, body) => {

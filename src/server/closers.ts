@@ -1,8 +1,8 @@
 /** What was opened is closed in reverse; every closer gets its turn even if one fails. */
 export class Closers {
-  private closers: (() => Promise<void> | void)[] = [];
+  private closers: (() => PromiseLike<void> | void)[] = [];
 
-  add(closer: () => Promise<void> | void): void {
+  add(closer: () => PromiseLike<void> | void): void {
     this.closers.push(closer);
   }
 

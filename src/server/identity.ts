@@ -1,29 +1,38 @@
 // Who this node is, and what it may still rely on of what its directory holds.
 
-import { readdir } from "node:fs/promises";
 import type { NodeId } from "../base/ids.ts";
 import type { Logger } from "../base/logger.ts";
-import { isNodeMeta, openNodeMeta, withNewStore, withoutCatalog, writeNodeMeta, type NodeMeta } from "../store/node-meta.ts";
+import type { Disk } from "../log/disk.ts";
+import { isNodeMeta, openNodeMeta, withNewStore, withoutCatalog, writeNodeMeta, type NodeMeta } from "./node-meta.ts";
 
 /** Folders that a node makes beside its identity. */
 export const DATA_FOLDERS = ["store", "catalog", "log"] as const;
 
+export type IdentityComponents = {
+  readonly disk: Disk;
+  readonly newStoreId: () => string;
+  readonly logger: Logger;
+};
+
 export class Identity {
   private readonly directory: string;
+  private readonly components: IdentityComponents;
   private readonly logger: Logger;
   private current: NodeMeta;
 
-  private constructor(directory: string, logger: Logger, meta: NodeMeta) {
+  private constructor(directory: string, components: IdentityComponents, meta: NodeMeta) {
     this.directory = directory;
-    this.logger = logger;
+    this.components = components;
+    this.logger = components.logger;
     this.current = meta;
   }
 
-  static async open(settings: { directory: string; clusterId: string; nodeId: NodeId }, logger: Logger): Promise<Identity> {
-    const names = await readdir(settings.directory);
+  static async open(settings: { directory: string; clusterId: string; nodeId: NodeId }, components: IdentityComponents): Promise<Identity> {
+    const { disk, newStoreId } = components;
+    const names = await disk.list(settings.directory);
     const hasData = DATA_FOLDERS.some((folder) => names.includes(folder));
-    const { meta, damage } = await openNodeMeta({ ...settings, hasData });
-    const identity = new Identity(settings.directory, logger, meta);
+    const { meta, damage } = await openNodeMeta({ ...settings, hasData, disk, newStoreId });
+    const identity = new Identity(settings.directory, components, meta);
     if (damage !== null) await identity.lostStore(damage);
     return identity;
   }
@@ -40,7 +49,7 @@ export class Identity {
   /** Nothing here can be relied on: the cluster is to take it for a new disk and bring everything back. */
   async lostStore(reason: string): Promise<void> {
     this.logger.error({ reason }, "the data of this node cannot be relied on; it joins again and fetches its replicas from the others");
-    await this.save(withNewStore(this.current));
+    await this.save(withNewStore(this.current, this.components.newStoreId()));
   }
 
   async lostCatalog(reason: string): Promise<void> {
@@ -50,7 +59,7 @@ export class Identity {
 
   /** Writes the identity again if the file is not what it should be. */
   async scrub(): Promise<void> {
-    if (await isNodeMeta(this.directory, this.current)) return;
+    if (await isNodeMeta(this.components.disk, this.directory, this.current)) return;
     this.logger.warn({}, "the file of this node's identity is damaged: it is written again");
     await this.save(this.current);
   }
@@ -61,7 +70,7 @@ export class Identity {
   }
 
   private async save(meta: NodeMeta): Promise<void> {
-    await writeNodeMeta(this.directory, meta);
+    await writeNodeMeta(this.components.disk, this.directory, meta);
     this.current = meta;
   }
 }

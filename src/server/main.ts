@@ -4,6 +4,7 @@
 import { pino } from "pino";
 import type { Logger } from "../base/logger.ts";
 import type { Settings } from "../config/settings.ts";
+import { processEnvironment } from "./environment.ts";
 import { FlotillaNode } from "./node.ts";
 
 /** Nothing may keep a stopping process longer than this beyond its drain time. */
@@ -23,7 +24,7 @@ export async function serve(settings: Settings): Promise<number> {
     };
     process.on("uncaughtException", fatal);
     process.on("unhandledRejection", (reason) => fatal(reason instanceof Error ? reason : new Error(String(reason))));
-    const node = new FlotillaNode(settings, { logger, fatal });
+    const node = new FlotillaNode(settings, { logger, fatal }, processEnvironment());
     const stop = (signal: string): void => {
       logger.info({ signal }, "stopping");
       setTimeout(() => fatal(new Error("the node did not stop in time")), settings.drainTimeoutMs + STOP_GRACE_MS).unref();

@@ -1,11 +1,8 @@
 // One node, put together: the only place where the parts are made and connected. Opened in this order, closed in reverse.
 // What turns out to be damaged as a whole is set aside, and the node comes up again without it.
 
-import { randomBytes } from "node:crypto";
-import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import { crc32 } from "node:zlib";
-import { GrpcApi } from "../api/grpc-server.ts";
 import { CATALOG_GROUP, replicaId, toNodeId } from "../base/ids.ts";
 import { CALLS_SLICE_MS, CALLS_WAITING_MAX, PAYLOAD_BYTES_MAX, PAYLOAD_SLAB_BYTES, TAIL_CACHE_BYTES_MAX } from "../base/limits.ts";
 import type { Logger } from "../base/logger.ts";
@@ -16,10 +13,8 @@ import { LongestWork } from "../base/work.ts";
 import { NodeBroker } from "../broker/broker.ts";
 import { splitMembers } from "../broker/reshaper.ts";
 import { advertisedHostOf, peersOf, type PeerAddress, type Settings } from "../config/settings.ts";
-import { DirectoryLock } from "../log/directory-lock.ts";
 import { isNoSpace } from "../log/disk.ts";
 import { LogCorruptError } from "../log/errors.ts";
-import { NodeDisk } from "../log/node-disk.ts";
 import { SegmentLog } from "../log/segment-log.ts";
 import { segmentNumber } from "../log/segment.ts";
 import { SegmentRows } from "../log/segment-rows.ts";
@@ -33,9 +28,8 @@ import { DURABILITY_FSYNC, HOST_DEFAULTS, type GroupDescriptor, type HostEvents 
 import { Checkpoints } from "../store/checkpoints.ts";
 import { LOG_CATALOG, LOG_DATA, segmentKeys, type LogId } from "../store/keys.ts";
 import { StoreDamagedError } from "../store/kv.ts";
-import { LevelKv } from "../store/level-kv.ts";
 import { Closers } from "./closers.ts";
-import { HttpEndpoint } from "./http.ts";
+import type { NodeEnvironment, NodeStore } from "./environment.ts";
 import { LoopWatch } from "./loop-watch.ts";
 import { Identity } from "./identity.ts";
 import { Joining } from "./joining.ts";
@@ -44,7 +38,6 @@ import { makeLinks, startLinks, type PeeringComponents } from "./peering.ts";
 import { Reserve } from "./reserve.ts";
 import { Scrubbing } from "./scrubbing.ts";
 import { forgetSetAside, LostError, setAside, type DataFolder } from "./set-aside.ts";
-import { systemClock } from "./system-clock.ts";
 import { tlsFilesOf } from "./tls.ts";
 
 /** The catalog's log is small: a few rows per topic. */
@@ -74,12 +67,12 @@ export class FlotillaNode {
   private readonly components: NodeComponents;
   private readonly peers: readonly PeerAddress[];
   private readonly ended = new AbortController();
-  private readonly disk = new NodeDisk();
+  private readonly environment: NodeEnvironment;
   private readonly memory = new PayloadMemory(PAYLOAD_SLAB_BYTES, PAYLOAD_BYTES_MAX);
   private readonly reserve: Reserve;
-  private readonly longest = new LongestWork(() => systemClock.monotonicMs());
+  private readonly longest = new LongestWork(() => this.environment.clock.monotonicMs());
   private readonly loop: LoopWatch;
-  private readonly pacer = new Pacer({ sliceMs: CALLS_SLICE_MS, waitingMax: CALLS_WAITING_MAX }, systemClock);
+  private readonly pacer: Pacer;
   private identity!: Identity;
   private host: ReplicaHost | null = null;
   private broker: NodeBroker | null = null;
@@ -92,37 +85,40 @@ export class FlotillaNode {
   private isOpening = true;
   private stopping: Promise<void> | null = null;
 
-  constructor(settings: Settings, components: NodeComponents) {
+  constructor(settings: Settings, components: NodeComponents, environment: NodeEnvironment) {
+    const { clock, disk, cpuMs } = environment;
+    this.environment = environment;
     this.settings = settings;
     this.components = components;
     this.logger = components.logger.child({ node: settings.nodeId });
     this.peers = peersOf(settings);
-    this.reserve = new Reserve(settings.dataDir, settings.diskReserveBytes, this.logger);
+    this.reserve = new Reserve(settings.dataDir, settings.diskReserveBytes, { disk, clock, logger: this.logger });
+    this.pacer = new Pacer({ sliceMs: CALLS_SLICE_MS, waitingMax: CALLS_WAITING_MAX }, clock);
     this.loop = new LoopWatch(
       {
         stallMs: [...new Set([STALL_MS, settings.electionTimeoutMs / 2, settings.electionTimeoutMs])],
         warnMs: settings.electionTimeoutMs / 2,
       },
-      { clock: systemClock, logger: this.logger, longest: this.longest, cpuMs },
+      { clock, logger: this.logger, longest: this.longest, cpuMs },
     );
   }
 
   /** Resolves when the node listens; it serves calls as soon as the catalog has a leader. */
   async start(): Promise<void> {
     const { settings, logger } = this;
-    await mkdir(settings.dataDir, { recursive: true });
-    const lock = await DirectoryLock.acquire(settings.dataDir);
+    const { disk, newStoreId, lock: lockDirectory, serveHttp } = this.environment;
+    await disk.makeDirectory(settings.dataDir);
+    const lock = await lockDirectory(settings.dataDir);
     this.stack.add(() => lock[Symbol.asyncDispose]());
     const identity = { directory: settings.dataDir, clusterId: settings.clusterId, nodeId: toNodeId(settings.nodeId) };
-    this.identity = await this.withRoom(() => Identity.open(identity, logger));
-    const http = new HttpEndpoint(
+    this.identity = await this.withRoom(() => Identity.open(identity, { disk, newStoreId, logger }));
+    const http = await serveHttp(
       { host: settings.host, port: settings.httpPort },
       {
         ready: () => this.isServing && this.broker?.ready === true,
         metrics: () => (this.host === null || this.broker === null ? "" : this.renderMetrics(this.host, this.broker)),
       },
     );
-    await http.start();
     this.loop.start();
     this.stack.add(() => this.loop.stop());
     this.stack.add(() => http[Symbol.asyncDispose]());
@@ -157,7 +153,7 @@ export class FlotillaNode {
         await this.closeParts();
         if (!(error instanceof LostError) || recoveries >= RECOVERIES_MAX) throw error;
         if (this.peers.length === 1 && error.what !== "store") throw error.cause;
-        await this.withRoom(() => setAside(error, this.data, this.logger));
+        await this.withRoom(() => this.setAside(error));
       }
     }
   }
@@ -176,14 +172,14 @@ export class FlotillaNode {
   }
 
   private makeRoom(): Promise<void> {
-    return this.reserve.makeRoom(() => this.disk.freeBytes(this.settings.dataDir), this.ended.signal);
+    return this.reserve.makeRoom(() => this.environment.disk.freeBytes(this.settings.dataDir), this.ended.signal);
   }
 
   private async open(): Promise<void> {
     const { settings, logger } = this;
-    const { disk } = this;
+    const { clock, disk, seed, serveApi } = this.environment;
     const kv = await this.openStore();
-    const random = new Prng(randomBytes(4).readUInt32LE());
+    const random = new Prng(seed());
     const openLog = async (name: "catalog" | "log", id: LogId, segmentBytes: number): Promise<SegmentLog> => {
       const directory = join(settings.dataDir, name);
       const keys = segmentKeys(id);
@@ -201,7 +197,7 @@ export class FlotillaNode {
         throw error instanceof LogCorruptError ? new LostError(name, error) : error;
       }
     };
-    const catalogLog = await openLog("catalog", LOG_CATALOG, CATALOG_SEGMENT_BYTES);
+    const catalogLog = await openLog("catalog", LOG_CATALOG, Math.min(CATALOG_SEGMENT_BYTES, settings.segmentBytes));
     const dataLog = await openLog("log", LOG_DATA, settings.segmentBytes);
     this.logs = [catalogLog, dataLog];
     const life = this.identity.meta.catalogLife ?? (await this.join(random));
@@ -221,7 +217,7 @@ export class FlotillaNode {
         dataLog,
         store: new Checkpoints(kv),
         transport: links,
-        clock: systemClock,
+        clock,
         random,
         logger,
         events: this.hostEvents(),
@@ -241,18 +237,17 @@ export class FlotillaNode {
     await startLinks(links, settings.nodeId, this.peers);
     this.broker!.start();
     await this.watchFitness(host);
-    const api = new GrpcApi(
+    const api = await serveApi(
       { host: settings.host, port: settings.apiPort, tls: tlsFilesOf(settings) },
       { broker: this.broker!, logger, pacer: this.pacer, worked: this.longest.worked },
     );
-    await api.start();
     this.isServing = true;
     this.parts.add(() => api[Symbol.asyncDispose]());
     const { identity } = this;
     const scrubbing = new Scrubbing(
       { bytesPerSecond: settings.scrubBytesPerSecond, pauseMs: settings.scrubPauseMs },
       {
-        clock: systemClock,
+        clock,
         logger,
         fatal: this.fatal,
         tasks: [
@@ -279,13 +274,13 @@ export class FlotillaNode {
     const watch = new FitnessWatch(
       { watermarkBytes: diskWatermarkBytes, slowWriteMs, stallMs: electionTimeoutMs / 2 },
       {
-        clock: systemClock,
+        clock: this.environment.clock,
         logger: this.logger,
         oldestWriteMs: () => host.oldestWriteMs(),
         loopDelayMs: () => this.loop.p99Ms,
         changed: (fitness) => this.broker?.fitnessChanged(fitness),
         freeBytes: async () => {
-          const free = await this.disk.freeBytes(dataDir);
+          const free = await this.environment.disk.freeBytes(dataDir);
           this.tellDisk(free);
           await this.reserve.fill(free - diskWatermarkBytes);
           return free;
@@ -306,9 +301,9 @@ export class FlotillaNode {
     this.broker?.diskSeen({ logBytes, liveBytes, freeBytes });
   }
 
-  private async openStore(): Promise<LevelKv> {
+  private async openStore(): Promise<NodeStore> {
     try {
-      const kv = await LevelKv.open(join(this.settings.dataDir, "store"));
+      const kv = await this.environment.openStore(join(this.settings.dataDir, "store"));
       this.parts.add(() => kv.close());
       return kv;
     } catch (error) {
@@ -323,7 +318,7 @@ export class FlotillaNode {
     const joining = new Joining(
       { registration: this.registration, peers: this.peers.map(({ id }) => toNodeId(id)), lostLife, mustJoin },
       {
-        clock: systemClock,
+        clock: this.environment.clock,
         logger,
         links: (handler) =>
           makeLinks(this.settings, this.identity.meta, { ...this.peering(random), handler: { ...handler, onBulkUp: () => {} } }),
@@ -357,7 +352,8 @@ export class FlotillaNode {
 
   private peering(random: Prng): Omit<PeeringComponents, "handler"> {
     return {
-      clock: systemClock,
+      network: this.environment.network(tlsFilesOf(this.settings)),
+      clock: this.environment.clock,
       random,
       logger: this.logger,
       memory: this.memory,
@@ -374,7 +370,7 @@ export class FlotillaNode {
       {
         host,
         transport: links,
-        clock: systemClock,
+        clock: this.environment.clock,
         logger: this.logger,
         memory: this.memory,
         pacer: this.pacer,
@@ -410,8 +406,7 @@ export class FlotillaNode {
       return;
     }
     const cause = [error, error.cause].find((one) => one instanceof StoreDamagedError);
-    if (cause instanceof StoreDamagedError)
-      this.restart(cause.message, () => setAside(new LostError("store", cause), this.data, this.logger));
+    if (cause instanceof StoreDamagedError) this.restart(cause.message, () => this.setAside(new LostError("store", cause)));
     else this.components.fatal(error);
   };
 
@@ -450,8 +445,12 @@ export class FlotillaNode {
     await parts.close().catch((error: unknown) => this.logger.warn({ error: (error as Error).message }, "a part did not close cleanly"));
   }
 
+  private setAside(lost: LostError): Promise<void> {
+    return setAside(lost, this.data, { logger: this.logger, nowMs: this.environment.clock.wallMs() });
+  }
+
   private get data(): DataFolder {
-    return { dataDir: this.settings.dataDir, identity: this.identity };
+    return { disk: this.environment.disk, dataDir: this.settings.dataDir, identity: this.identity };
   }
 
   private get registration(): NodeRegistration {
@@ -481,9 +480,4 @@ export class FlotillaNode {
       durability: DURABILITY_FSYNC,
     };
   }
-}
-
-function cpuMs(): number {
-  const { user, system } = process.cpuUsage();
-  return (user + system) / 1_000;
 }

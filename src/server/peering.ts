@@ -10,12 +10,13 @@ import type { CatalogMachine } from "../machine/catalog/catalog.ts";
 import { RULES_VERSION } from "../machine/versions.ts";
 import type { Hello, NodeState, Refusal } from "../peer/hello.ts";
 import { PeerLinks } from "../peer/links.ts";
+import type { PeerNetwork } from "../peer/network.ts";
 import type { PeerHandler } from "../peer/transport.ts";
 import type { ReplicaHost } from "../replica/host.ts";
-import type { NodeMeta } from "../store/node-meta.ts";
-import { tlsFilesOf } from "./tls.ts";
+import type { NodeMeta } from "./node-meta.ts";
 
 export type PeeringComponents = {
+  readonly network: PeerNetwork;
   readonly clock: Clock;
   readonly random: Random;
   readonly logger: Logger;
@@ -31,7 +32,7 @@ export type PeeringComponents = {
 
 /** Links that neither listen nor dial yet: what they say in their hellos must be true first. */
 export function makeLinks(settings: Settings, meta: NodeMeta, components: PeeringComponents): PeerLinks {
-  const { clock, random, logger, memory, handler, host, peers, fatal, replaced } = components;
+  const { network, clock, random, logger, memory, handler, host, peers, fatal, replaced } = components;
   const known = new Set(peers.map(({ id }) => id));
   const onRefused = (peer: NodeId | null, code: string, reason: string): void => {
     logger.error({ peer, code, reason }, "peer link refused");
@@ -50,9 +51,9 @@ export function makeLinks(settings: Settings, meta: NodeMeta, components: Peerin
       listenHost: settings.host,
       listenPort: settings.peerPort,
       livenessTimeoutMs: settings.electionTimeoutMs,
-      tls: tlsFilesOf(settings),
     },
     {
+      network,
       clock,
       random,
       logger,

@@ -19,6 +19,7 @@ import { RULES_VERSION } from "../../src/machine/versions.ts";
 import { writeRecordsHeader, RECORDS_HEADER_BYTES } from "../../src/machine/stream/records-codec.ts";
 import type { StreamMachine } from "../../src/machine/stream/stream.ts";
 import { PeerLinks } from "../../src/peer/links.ts";
+import { tcpNetwork } from "../../src/peer/network.ts";
 import type { Lane } from "../../src/peer/transport.ts";
 import { ENTRY_COMMAND, ENTRY_RECORDS, type EntryKind } from "../../src/raft/types.ts";
 import { ReplicaHost } from "../../src/replica/host.ts";
@@ -57,6 +58,7 @@ export class TestHost {
   readonly port: number;
   host!: ReplicaHost;
   links!: PeerLinks;
+  checkpoints!: Checkpoints;
   /** Added to the wall clock of this host. */
   wallOffsetMs = 0;
   /** Links to peers that were lost. */

@@ -1,10 +1,9 @@
 // Who this data directory belongs to. A plain file, so that a person can read it.
 
-import { randomBytes } from "node:crypto";
-import { open, readFile, rename } from "node:fs/promises";
 import { join } from "node:path";
 import { crc32 } from "node:zlib";
 import type { NodeId } from "../base/ids.ts";
+import { readAt, synced, written, type Disk } from "../log/disk.ts";
 
 const FILE = "node.json";
 const FORMAT = 2;
@@ -39,13 +38,16 @@ export async function openNodeMeta(settings: {
   clusterId: string;
   nodeId: NodeId;
   hasData: boolean;
+  disk: Disk;
+  /** Names for data directories, never the same twice. */
+  newStoreId: () => string;
 }): Promise<{ meta: NodeMeta; damage: string | null }> {
-  const { directory, clusterId, nodeId, hasData } = settings;
-  const known = await read(join(directory, FILE));
+  const { directory, clusterId, nodeId, hasData, disk, newStoreId } = settings;
+  const known = await read(disk, join(directory, FILE));
   if (known !== null && typeof known === "object") {
     refuseForeign(known, settings);
     const meta = { ...known, incarnation: known.incarnation + 1 };
-    await writeNodeMeta(directory, meta);
+    await writeNodeMeta(disk, directory, meta);
     return { meta, damage: null };
   }
   const damage = known === null ? (hasData ? `${FILE} is missing beside data` : null) : `${FILE} is damaged`;
@@ -60,22 +62,18 @@ export async function openNodeMeta(settings: {
     mustJoin: damage !== null,
   };
   // A damaged file stays until its loss is dealt with: its place tells the next start the same.
-  if (damage === null) await writeNodeMeta(directory, meta);
+  if (damage === null) await writeNodeMeta(disk, directory, meta);
   return { meta, damage };
 }
 
 /** Another disk, as far as the cluster is concerned: nothing that the old one promised counts for it. */
-export function withNewStore(meta: NodeMeta): NodeMeta {
-  return { ...meta, storeId: newStoreId(), catalogLife: null, lostLife: -1, mustJoin: true };
+export function withNewStore(meta: NodeMeta, storeId: string): NodeMeta {
+  return { ...meta, storeId, catalogLife: null, lostLife: -1, mustJoin: true };
 }
 
 /** The replica of the catalog here can no longer be used. */
 export function withoutCatalog(meta: NodeMeta): NodeMeta {
   return { ...meta, catalogLife: null, lostLife: meta.catalogLife ?? meta.lostLife, mustJoin: true };
-}
-
-function newStoreId(): string {
-  return randomBytes(16).toString("hex");
 }
 
 function refuseForeign(known: NodeMeta, { directory, clusterId, nodeId }: { directory: string; clusterId: string; nodeId: NodeId }): void {
@@ -90,20 +88,15 @@ function refuseForeign(known: NodeMeta, { directory, clusterId, nodeId }: { dire
 }
 
 /** True when the file is there and says just this. */
-export async function isNodeMeta(directory: string, meta: NodeMeta): Promise<boolean> {
-  const known = await read(join(directory, FILE));
+export async function isNodeMeta(disk: Disk, directory: string, meta: NodeMeta): Promise<boolean> {
+  const known = await read(disk, join(directory, FILE));
   return known !== null && known !== "damaged" && checksum(known) === checksum(meta);
 }
 
 /** Null when there is none, "damaged" when it cannot be read. */
-async function read(path: string): Promise<NodeMeta | "damaged" | null> {
-  let text: string;
-  try {
-    text = await readFile(path, "utf8");
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === "ENOENT") return null;
-    throw error;
-  }
+async function read(disk: Disk, path: string): Promise<NodeMeta | "damaged" | null> {
+  const text = await readText(disk, path);
+  if (text === null) return null;
   try {
     const { crc, ...meta } = JSON.parse(text) as NodeMeta & { crc: number };
     return crc === checksum(meta) ? meta : "damaged";
@@ -113,21 +106,32 @@ async function read(path: string): Promise<NodeMeta | "damaged" | null> {
 }
 
 /** Durable when it resolves. */
-export async function writeNodeMeta(directory: string, meta: NodeMeta): Promise<void> {
+export async function writeNodeMeta(disk: Disk, directory: string, meta: NodeMeta): Promise<void> {
   const temporary = join(directory, `${FILE}.new`);
-  const file = await open(temporary, "w", 0o640);
+  const file = await disk.open(temporary, { create: true });
   try {
-    await file.writeFile(`${JSON.stringify({ ...meta, crc: checksum(meta) }, null, 2)}\n`);
-    await file.sync();
+    await file.truncate(0);
+    await written(file, Buffer.from(`${JSON.stringify({ ...meta, crc: checksum(meta) }, null, 2)}\n`), 0);
+    await synced(file);
   } finally {
     await file.close();
   }
-  await rename(temporary, join(directory, FILE));
-  const folder = await open(directory, "r");
+  await disk.rename(temporary, join(directory, FILE));
+  await disk.syncDirectory(directory);
+}
+
+/** Null when there is no such file. */
+async function readText(disk: Disk, path: string): Promise<string | null> {
   try {
-    await folder.sync();
-  } finally {
-    await folder.close();
+    const file = await disk.open(path, { create: false });
+    try {
+      return Buffer.from(await readAt(file, 0, await file.size())).toString("utf8");
+    } finally {
+      await file.close();
+    }
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === "ENOENT") return null;
+    throw error;
   }
 }
 
