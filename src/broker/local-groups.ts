@@ -132,6 +132,9 @@ export class LocalGroups {
     const replica = this.leading(position.group);
     if (replica instanceof BrokerError) return failed(replica);
     const machine = replica.machine as StreamMachine;
+    // Who was told of this offset by a newer leader must not hear from one that has yet to notice that it does not exist.
+    if (position.offset > machine.endOffset && !(await this.confirmed(position.group)))
+      return failed(new BrokerError("NO_LEADER", "leadership was lost before the read was confirmed"));
     if (position.offset < 0) {
       position.offset = await this.reader.offsetOfTime(replica, position.timeMs);
     }
@@ -183,11 +186,16 @@ export class LocalGroups {
     });
   }
 
+  /** True once this node is known to lead still and has applied all that was committed at the call. */
+  private confirmed(group: GroupId): Promise<boolean> {
+    return new Promise((resolve) => this.host.readBarrier(group, resolve));
+  }
+
   private async groupOffsets(group: GroupId, { subscription, timeMs, cursorsAfter, cursorsMax }: OffsetsBody): Promise<GroupOffsets> {
     const replica = this.leading(group);
     if (replica instanceof BrokerError) return failedOffsets(replica);
-    const confirmed = await new Promise<boolean>((resolve) => this.host.readBarrier(group, resolve));
-    if (!confirmed) return failedOffsets(new BrokerError("NO_LEADER", "leadership was lost before the read was confirmed"));
+    if (!(await this.confirmed(group)))
+      return failedOffsets(new BrokerError("NO_LEADER", "leadership was lost before the read was confirmed"));
     const machine = replica.machine as StreamMachine;
     const cursor = subscription === "" ? undefined : machine.cursor(subscription);
     return {

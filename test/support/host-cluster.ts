@@ -120,6 +120,7 @@ export class TestHost {
         livenessTimeoutMs: 500,
       },
       {
+        network: tcpNetwork(),
         clock,
         random,
         logger,
@@ -146,7 +147,7 @@ export class TestHost {
       {
         catalogLog,
         dataLog,
-        store: new Checkpoints(this.kv),
+        store: (this.checkpoints = new Checkpoints(this.kv)),
         transport: this.links,
         clock,
         random,
