@@ -23,6 +23,9 @@ export class Checkpointer {
   private readonly clock: Clock;
   private readonly failed: (error: Error) => void;
 
+  /** What was begun in the store and never rejects. */
+  private underWay: Promise<void> = Promise.resolve();
+
   constructor(
     settings: CheckpointerSettings,
     components: {
@@ -55,7 +58,24 @@ export class Checkpointer {
   }
 
   /** Saves the state now if it moved since the last one. Resolves when it is in the store. */
-  async save(replica: Replica): Promise<void> {
+  save(replica: Replica): Promise<void> {
+    return this.tracked(this.saveState(replica));
+  }
+
+  /** Resolves when nothing that was begun here is under way in the store: only then may it be closed. */
+  async idle(): Promise<void> {
+    for (let work: Promise<void> | null = null; work !== this.underWay;) {
+      work = this.underWay;
+      await work;
+    }
+  }
+
+  private tracked(work: Promise<void>): Promise<void> {
+    this.underWay = Promise.all([this.underWay, work]).then(() => {});
+    return work;
+  }
+
+  private async saveState(replica: Replica): Promise<void> {
     const newest = replica.checkpointIndexes[replica.checkpointIndexes.length - 1] ?? -1;
     if (replica.checkpointing || replica.closed || replica.applied <= newest) return;
     replica.checkpointing = true;
@@ -131,8 +151,10 @@ export class Checkpointer {
   }
 
   private forget(replica: Replica, below: number): void {
-    this.store.deleteBelow(replica.group, below).catch((error: unknown) => {
-      this.failed(new Error(`old checkpoints of group ${replica.group} cannot be deleted`, { cause: error }));
-    });
+    void this.tracked(
+      this.store.deleteBelow(replica.group, below).catch((error: unknown) => {
+        this.failed(new Error(`old checkpoints of group ${replica.group} cannot be deleted`, { cause: error }));
+      }),
+    );
   }
 }

@@ -460,6 +460,7 @@ export class ReplicaHost {
     // Saves of one time share their writes to the store.
     for (let at = 0; at < replicas.length; at += SAVES_AT_STOP)
       await Promise.all(replicas.slice(at, at + SAVES_AT_STOP).map((replica) => this.checkpointer.save(replica)));
+    await this.checkpointer.idle();
     for (const replica of replicas) replica.closed = true;
     // What waited for the write under way belongs to replicas that are closed by now: it ends without being written.
     for (const lane of [this.catalogLane, this.dataLane])

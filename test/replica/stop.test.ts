@@ -1,6 +1,7 @@
 import { expect, test } from "vitest";
+import { encodeTrim } from "../../src/machine/stream/commands.ts";
 import { HOST_STOPPING } from "../../src/replica/types.ts";
-import { HostCluster } from "../support/host-cluster.ts";
+import { eventually, HostCluster } from "../support/host-cluster.ts";
 
 const BODY = Buffer.alloc(200, "x");
 
@@ -20,4 +21,29 @@ test("stop: a host ends while a write is under way and more waits for it", { tim
     for (const { code } of await Promise.all(answers)) expect([0, HOST_STOPPING]).toContain(code);
     await cluster.start(host);
   }
+});
+
+test("stop: the store is still in use until old checkpoints are gone from it", async () => {
+  await using cluster = await HostCluster.start(1, { checkpointEntries: 4 });
+  const host = await cluster.leader();
+  const { checkpoints } = host;
+  const deleteBelow = checkpoints.deleteBelow.bind(checkpoints);
+  let release = (): void => {};
+  let deleting = 0;
+  checkpoints.deleteBelow = async (...call) => {
+    deleting += 1;
+    await new Promise<void>((resolve) => (release = resolve));
+    await deleteBelow(...call);
+  };
+  for (let entries = 0; entries < 20; entries++) await host.publish(1, BODY);
+  await host.command(encodeTrim(15));
+  for (let entries = 0; entries < 20; entries++) await host.publish(1, BODY);
+  await eventually(() => deleting > 0, "the log is cut at a checkpoint");
+  let isStopped = false;
+  const stopping = host.host.stop().then(() => (isStopped = true));
+  for (let turns = 0; turns < 50; turns++) await turn();
+  expect(isStopped).toBe(false);
+  checkpoints.deleteBelow = deleteBelow;
+  release();
+  await stopping;
 });
