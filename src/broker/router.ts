@@ -95,17 +95,19 @@ export class Router {
   /** Calls `operation` on another node; rejects with the other side's error. */
   async ask(node: NodeId, operation: number, parts: readonly Uint8Array[], signal: AbortSignal): Promise<Uint8Array> {
     return new Promise((resolve, reject) => {
-      const cancel = this.forwarder!.call(node, operation, parts, (error, body) => {
-        signal.removeEventListener("abort", abort);
-        if (error === null) resolve(body);
-        else reject(error);
-      });
+      let cancel = (): void => {};
       const abort = (): void => {
         cancel();
         reject(new BrokerError("TIMEOUT", "the caller's time was up before the leader answered"));
       };
+      signal.addEventListener("abort", abort, { once: true });
+      // Without a link to the node the answer comes before the call returns.
+      cancel = this.forwarder!.call(node, operation, parts, (error, body) => {
+        signal.removeEventListener("abort", abort);
+        if (error === null) resolve(body);
+        else reject(error);
+      });
       if (signal.aborted) abort();
-      else signal.addEventListener("abort", abort, { once: true });
     });
   }
 

@@ -84,3 +84,9 @@ test("router: what waits is bounded in bytes, and one request may always wait", 
   scene.propose(new Uint8Array(WAITING_BYTES_MAX));
   expect(scene.outcomes).toEqual(["OVERLOADED"]);
 });
+
+test("router: a question to a node without a link fails with a reason that lets it be asked again", async () => {
+  const { router } = new Scene();
+  const ended = new AbortController();
+  await expect(router.ask(LEADER, 2, [], ended.signal)).rejects.toMatchObject({ code: "NO_LEADER" });
+});
