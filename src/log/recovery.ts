@@ -169,7 +169,11 @@ class Recovery {
       replayIndex(stored.operations, table.sink(segment.number));
       segment.lastSequence = stored.lastSequence;
       segment.isSealed = true;
-    } else await this.read(segment, next?.firstSequence ?? 0, durableTo);
+    } else {
+      await this.read(segment, next?.firstSequence ?? 0, durableTo);
+      // A process that was killed may have left what only the page cache holds: from here on all of it counts as durable.
+      await synced(segment.file);
+    }
     if (next !== undefined && segment.lastSequence + 1 > next.firstSequence) {
       throw new LogCorruptError(
         next.path,
