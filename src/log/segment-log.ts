@@ -73,6 +73,9 @@ export class SegmentLog implements SharedLog {
   /** Groups whose hard state or cut goes into the next batch, beyond those that the batch names. */
   private readonly pendingStates = new Map<GroupId, typeof RECORD_STATE | typeof RECORD_RESET>();
   private readonly pendingDestroys = new Set<GroupId>();
+  /** Who is to be told of cuts that go into the next batch, and of those that were written and wait for a sync. */
+  private trimsPending: (() => void)[] = [];
+  private trimsWritten: (() => void)[] = [];
   /** Something died since segments were last looked at. */
   private mayFree = true;
   /** A file is dead, and no write came by whose sync would have freed it: one is worth it for that alone. */
@@ -194,11 +197,12 @@ export class SegmentLog implements SharedLog {
     return this.table.groups.get(group)?.damage ?? null;
   }
 
-  trim(group: GroupId, index: number, term: number): void {
+  trim(group: GroupId, index: number, term: number, recorded?: () => void): void {
     const state = this.table.groups.get(group);
     if (state === undefined || index <= state.trimmed.index) return;
     state.trim(index, term);
     if (!this.pendingStates.has(group)) this.pendingStates.set(group, RECORD_STATE);
+    if (recorded !== undefined) this.trimsPending.push(recorded);
     this.mayFree = true;
   }
 
@@ -377,6 +381,8 @@ export class SegmentLog implements SharedLog {
     }
     for (const [group, type] of this.pendingStates) this.writeState(group, table.groupOf(group).hardState, type);
     this.pendingStates.clear();
+    this.trimsWritten.push(...this.trimsPending);
+    this.trimsPending = [];
   }
 
   private writeState(
@@ -399,6 +405,9 @@ export class SegmentLog implements SharedLog {
       this.busy = false;
       // Only behind a sync: what takes a segment's place must be durable before the segment goes.
       if (this.mayFree) this.freeDead();
+      const recorded = this.trimsWritten;
+      this.trimsWritten = [];
+      for (const tell of recorded) tell();
       done(null);
     });
   }

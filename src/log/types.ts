@@ -51,8 +51,11 @@ export interface SharedLog {
   entryBytes(group: GroupId, index: number): number;
   /** Why the group's records may not be relied on; null when nothing is known against them. */
   damageOf(group: GroupId): string | null;
-  /** Logical cut: entries up to `index` are not needed. Recorded with the next append; space comes back per segment. */
-  trim(group: GroupId, index: number, term: number): void;
+  /**
+   * Logical cut: entries up to `index` are not needed. Recorded with the next append, and `recorded` is called once that is
+   * durable (never, if the log is closed before): until then a restart begins the log where it began. Space comes back per segment.
+   */
+  trim(group: GroupId, index: number, term: number, recorded?: () => void): void;
   /**
    * Begins the log of `replica` after (index, term), with no vote and no entry: of a new group, or in place of another
    * replica's, whose records are dead. Recorded durably with the next append.

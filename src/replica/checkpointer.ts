@@ -23,6 +23,7 @@ export class Checkpointer {
   private readonly clock: Clock;
   private readonly failed: (error: Error) => void;
 
+  private readonly saving = new Map<Replica, Promise<void>>();
   /** What was begun in the store and never rejects. */
   private underWay: Promise<void> = Promise.resolve();
 
@@ -59,7 +60,19 @@ export class Checkpointer {
 
   /** Saves the state now if it moved since the last one. Resolves when it is in the store. */
   save(replica: Replica): Promise<void> {
-    return this.tracked(this.saveState(replica));
+    const underWay = this.saving.get(replica);
+    if (underWay !== undefined) return underWay;
+    const work = this.saveState(replica).finally(() => this.saving.delete(replica));
+    this.saving.set(replica, work);
+    return this.tracked(work);
+  }
+
+  /** Resolves with true when a state at `index`, which is applied, or a later one is in the store. */
+  async secure(replica: Replica, index: number): Promise<boolean> {
+    const isSaved = (): boolean => (replica.checkpointIndexes[replica.checkpointIndexes.length - 1] ?? -1) >= index;
+    // One that is under way may be of an older state.
+    for (let saves = 0; saves < 2 && !isSaved(); saves++) await this.save(replica);
+    return isSaved();
   }
 
   /** Resolves when nothing that was begun here is under way in the store: only then may it be closed. */
@@ -134,9 +147,9 @@ export class Checkpointer {
       if (term < 0) return;
       replica.checkpointIndexes = indexes.filter((index) => index >= base);
       replica.raft.compact(base, term);
-      this.logOf(replica).trim(replica.group, base, term);
+      // The state at the old beginning is needed until the log is sure to begin later.
+      this.logOf(replica).trim(replica.group, base, term, () => this.forget(replica, base));
       this.logger.debug({ group: replica.group, index: base }, "log cut at a checkpoint");
-      this.forget(replica, base);
     }
     if (replica.checkpointIndexes.length > CHECKPOINTS_MAX) {
       // The rows in between cost space in the store only; they are forgotten with the next cut.
@@ -151,6 +164,8 @@ export class Checkpointer {
   }
 
   private forget(replica: Replica, below: number): void {
+    // Another life of the group may have begun here since, with states of its own.
+    if (replica.closed) return;
     void this.tracked(
       this.store.deleteBelow(replica.group, below).catch((error: unknown) => {
         this.failed(new Error(`old checkpoints of group ${replica.group} cannot be deleted`, { cause: error }));

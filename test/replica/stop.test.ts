@@ -1,7 +1,7 @@
 import { expect, test } from "vitest";
 import { encodeTrim } from "../../src/machine/stream/commands.ts";
 import { HOST_STOPPING } from "../../src/replica/types.ts";
-import { eventually, HostCluster } from "../support/host-cluster.ts";
+import { eventually, GROUP, HostCluster } from "../support/host-cluster.ts";
 
 const BODY = Buffer.alloc(200, "x");
 
@@ -36,7 +36,7 @@ test("stop: the store is still in use until old checkpoints are gone from it", a
     await deleteBelow(...call);
   };
   for (let entries = 0; entries < 20; entries++) await host.publish(1, BODY);
-  await host.command(encodeTrim(15));
+  await host.command(encodeTrim(20));
   for (let entries = 0; entries < 20; entries++) await host.publish(1, BODY);
   await eventually(() => deleting > 0, "the log is cut at a checkpoint");
   let isStopped = false;
@@ -46,4 +46,15 @@ test("stop: the store is still in use until old checkpoints are gone from it", a
   checkpoints.deleteBelow = deleteBelow;
   release();
   await stopping;
+});
+
+test("stop: a log that the last save has cut begins where there is a checkpoint", async () => {
+  await using cluster = await HostCluster.start(1);
+  const host = await cluster.leader();
+  for (let entries = 0; entries < 20; entries++) await host.publish(1, BODY);
+  await host.command(encodeTrim(20));
+  await cluster.stop(host);
+  await cluster.start(host);
+  expect(host.host.has(GROUP)).toBe(true);
+  expect(host.stream.endOffset).toBe(20);
 });
