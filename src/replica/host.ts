@@ -287,7 +287,9 @@ export class ReplicaHost {
 
   /**
    * The groups were deleted, or their replicas here removed, by a committed command: replicas, records and checkpoints go.
-   * The log goes last: what it still holds after a crash is removed again by whoever asks for `heldGroups`.
+   * The log goes last: what it still holds after a crash is removed again by whoever asks for `heldGroups`. And nothing goes
+   * before that command is sure to be known here after a restart: the catalog of a start knows only what was committed for
+   * sure, and an older one would take what is gone for replicas that have yet to begin. They would vote a second time.
    */
   async remove(groups: readonly GroupId[]): Promise<void> {
     for (const group of groups) {
@@ -295,6 +297,9 @@ export class ReplicaHost {
       if (replica !== undefined) this.close(replica);
       this.quarantine.forget(group);
     }
+    const catalog = this.replicas.get(CATALOG_GROUP);
+    // Not while the node stops: the next start finds them again.
+    if (catalog === undefined || !(await this.checkpointer.secure(catalog, catalog.applied))) return;
     await this.components.store.deleteGroups(groups);
     for (const group of groups) this.logFor(group).destroy(group);
   }
