@@ -1,0 +1,343 @@
+// Clients of the simulated cluster. They talk to what a node's API is given, over a wire of their own that loses the answer
+// of a node that dies; every call has a deadline, and one without an answer has an unknown outcome.
+
+import type { Broker } from "../../src/broker/types.ts";
+import { BrokerError } from "../../src/base/errors.ts";
+import type { Random } from "../../src/base/prng.ts";
+import { History, Violation, type SentBatch } from "./history.ts";
+import type { SimMachine } from "./sim-node.ts";
+import { between, chance, pick, type Owner, type World } from "./world.ts";
+
+const WIRE_US = 100;
+const RETRY_MS = 100;
+const CALL_MS = 5_000;
+export const TOPIC = "t";
+
+export type ClientParts = {
+  readonly world: World;
+  readonly machines: readonly SimMachine[];
+  readonly history: History;
+  /** Whose events those of clients are. */
+  readonly owner: Owner;
+  readonly random: Random;
+  readonly note: (who: string, what: string, fields: object) => void;
+};
+
+/** Calls `done` once: with the answer, or with an error; one without a code is a lost answer. */
+export function ask<T>(
+  { world, owner }: ClientParts,
+  machine: SimMachine,
+  timeoutMs: number,
+  work: (broker: Broker, signal: AbortSignal) => Promise<T>,
+  done: (error: Error | null, value: T | null) => void,
+): void {
+  const life = machine.life;
+  let isOver = false;
+  const finish = (error: Error | null, value: T | null): void => {
+    if (isOver) return;
+    isOver = true;
+    timer.cancel();
+    done(error, value);
+  };
+  const ended = new AbortController();
+  const timer = world.after(timeoutMs * 1_000, owner, "call timeout", () => {
+    if (life !== null) world.after(1, life, "call ends", () => ended.abort());
+    finish(new Error("no answer"), null);
+  });
+  const answer = (error: Error | null, value: T | null): void => {
+    if (life?.isDead !== true) world.after(WIRE_US, owner, "answer", () => finish(error, value));
+  };
+  if (life === null || machine.broker === null) {
+    world.after(WIRE_US, owner, "refused", () => finish(new BrokerError("NODE_UNREACHABLE", "the node takes no calls"), null));
+    return;
+  }
+  world.after(WIRE_US, life, "call", () => {
+    const { broker } = machine;
+    if (broker === null) {
+      answer(new BrokerError("STOPPING", "the node takes no calls any more"), null);
+      return;
+    }
+    work(broker, ended.signal).then(
+      (value) => answer(null, value),
+      (error: unknown) => answer(error as Error, null),
+    );
+  });
+}
+
+function check(error: Error, what: string): void {
+  if (error instanceof BrokerError ? error.code === "INTERNAL" : error.message !== "no answer")
+    throw new Violation("bug", `${what} ended with ${error.stack ?? error.message}`);
+}
+
+/** One idempotent producer on one partition: one batch at a time, sent again until it is acknowledged. */
+export class Producer {
+  readonly id: number;
+  readonly partition: number;
+  private readonly parts: ClientParts;
+  private readonly thinkMs: number;
+  private readonly bytesMax: number;
+  private sequence = 0;
+  private batch: SentBatch | null = null;
+  private records: Uint8Array = new Uint8Array(0);
+  private isStopping = false;
+  /** Why the last try failed. */
+  lastFailure = "";
+
+  constructor(id: number, partition: number, parts: ClientParts, knobs: { thinkMs: number; bytesMax: number }) {
+    this.id = id;
+    this.partition = partition;
+    this.parts = parts;
+    this.thinkMs = knobs.thinkMs;
+    this.bytesMax = knobs.bytesMax;
+  }
+
+  get isIdle(): boolean {
+    return this.batch === null;
+  }
+
+  start(): void {
+    this.later(between(this.parts.random, 0, this.thinkMs * 2), () => this.next());
+  }
+
+  /** What is under way is brought to its end, nothing new begun. */
+  stop(): void {
+    this.isStopping = true;
+  }
+
+  private later(delayMs: number, callback: () => void): void {
+    this.parts.world.after(delayMs * 1_000, this.parts.owner, "producer", callback);
+  }
+
+  private next(): void {
+    if (this.isStopping) return;
+    const { random, history } = this.parts;
+    const count = between(random, 1, 4);
+    this.records = recordBatch(random, { id: this.id, partition: this.partition, sequence: this.sequence, count, bytesMax: this.bytesMax });
+    this.batch = history.sending(
+      { producer: this.id, topic: TOPIC, partition: this.partition, sequence: this.sequence, count },
+      this.records,
+    );
+    this.send(this.batch);
+  }
+
+  private send(batch: SentBatch): void {
+    const { machines, random, history, world } = this.parts;
+    const { records } = this;
+    ask(
+      this.parts,
+      pick(random, machines),
+      pick(random, [300, 2_000, CALL_MS]),
+      (broker) =>
+        new Promise<{ offset: number; isDuplicate: boolean }>((resolve, reject) => {
+          broker.publish(
+            {
+              vhost: "",
+              topic: TOPIC,
+              partition: this.partition,
+              partitionKey: null,
+              records,
+              count: batch.count,
+              producerId: this.id,
+              producerEpoch: 0,
+              sequence: batch.sequence,
+              direct: false,
+            },
+            (error, _partition, offset, _count, isDuplicate) => {
+              if (error === null) resolve({ offset, isDuplicate });
+              else reject(error);
+            },
+          );
+        }),
+      (error, answer) => {
+        if (this.batch !== batch) return;
+        if (error !== null) {
+          world.trace.note(world.nowUs, "client", error instanceof BrokerError ? error.code : "unknown", batch.sequence, this.partition);
+          this.failed(batch, error);
+          return;
+        }
+        world.trace.note(world.nowUs, "client", "acked", answer!.offset, this.partition);
+        history.acknowledged(batch, answer!.offset, answer!.isDuplicate);
+        this.batch = null;
+        this.sequence += batch.count;
+        this.later(between(random, 0, this.thinkMs * 2), () => this.next());
+      },
+    );
+  }
+
+  private failed(batch: SentBatch, error: Error): void {
+    check(error, "a publish");
+    this.lastFailure = error.message;
+    this.parts.history.counts.unknown += 1;
+    if (error instanceof BrokerError && ["OUT_OF_SEQUENCE", "PRODUCER_UNKNOWN", "FENCED_PRODUCER"].includes(error.code))
+      this.parts.history.refused(batch, error.code);
+    this.later(between(this.parts.random, RETRY_MS >> 1, RETRY_MS * 2), () => this.send(batch));
+  }
+}
+
+/** Reads one partition from its start on, from any node, and commits how far it came. */
+export class Reader {
+  readonly partition: number;
+  position = 0;
+  /** First offsets of the batches that it met. */
+  readonly seen = new Set<number>();
+  private readonly name: string;
+  private readonly parts: ClientParts;
+  private readonly commits: boolean;
+  private isStopped = false;
+
+  constructor(id: number, partition: number, parts: ClientParts, commits: boolean) {
+    this.name = `s${id}`;
+    this.partition = partition;
+    this.parts = parts;
+    this.commits = commits;
+  }
+
+  start(): void {
+    this.later(between(this.parts.random, 0, 500));
+  }
+
+  stop(): void {
+    this.isStopped = true;
+  }
+
+  private later(delayMs: number): void {
+    if (!this.isStopped) this.parts.world.after(delayMs * 1_000, this.parts.owner, "reader", () => this.next());
+  }
+
+  private next(): void {
+    const { random } = this.parts;
+    const what = random.below(10);
+    if (what < 7 || !this.commits) this.fetch();
+    else if (what < 9) this.commit();
+    else this.look();
+  }
+
+  private fetch(): void {
+    const { machines, random, history } = this.parts;
+    const offset = this.position;
+    const maxWaitMs = chance(random, 50) ? 0 : 300;
+    const call = {
+      vhost: "",
+      topic: TOPIC,
+      positions: [{ partition: this.partition, from: 0 as const, value: offset }],
+      maxBytes: pick(random, [1, 10_000, 1_000_000]),
+      maxWaitMs,
+      direct: false,
+    };
+    ask(
+      this.parts,
+      pick(random, machines),
+      CALL_MS,
+      (broker, signal) => broker.fetch(call, signal),
+      (error, answer) => {
+        if (this.isStopped) return;
+        if (error !== null) {
+          check(error, "a fetch");
+          this.later(RETRY_MS);
+          return;
+        }
+        const part = answer![0]!;
+        if (part.error !== null) {
+          this.fetchFailed(part.error, part.startOffset, part.endOffset);
+          return;
+        }
+        history.fetched({ topic: TOPIC, partition: this.partition, offset }, part);
+        for (const batch of part.batches) this.seen.add(batch.baseOffset);
+        this.position = Math.max(this.position, part.nextOffset);
+        this.later(part.batches.length > 0 ? 5 : 100);
+      },
+    );
+  }
+
+  private fetchFailed(error: BrokerError, startOffset: number, endOffset: number): void {
+    check(error, "a fetch");
+    if (error.code === "OFFSET_OUT_OF_RANGE") {
+      if (startOffset <= this.position)
+        throw new Violation(
+          "L5",
+          `${TOPIC}/${this.partition}: a reader is at ${this.position}, the node knows ${startOffset}..${endOffset}`,
+        );
+      this.position = startOffset;
+    }
+    this.later(RETRY_MS);
+  }
+
+  private commit(): void {
+    const { machines, random, history } = this.parts;
+    const key = `${this.name} of ${this.partition}`;
+    const offset = this.position;
+    history.committing(key, offset);
+    const call = {
+      vhost: "",
+      topic: TOPIC,
+      subscription: this.name,
+      offsets: [{ partition: this.partition, offset, metadata: "", reset: false }],
+      direct: false,
+    };
+    ask(
+      this.parts,
+      pick(random, machines),
+      CALL_MS,
+      (broker, signal) => broker.commitOffsets(call, signal),
+      (error, answer) => {
+        const failure = error ?? answer![0]!.error;
+        if (failure === null) history.committed(key, offset);
+        else {
+          check(failure, "a commit");
+          if (failure instanceof BrokerError && failure.code === "OFFSET_WOULD_GO_BACK")
+            throw new Violation("L7", `${key}: ${offset} would go back: ${failure.message}`);
+        }
+        this.later(50);
+      },
+    );
+  }
+
+  private look(): void {
+    const { machines, random, history } = this.parts;
+    const key = `${this.name} of ${this.partition}`;
+    const confirmed = history.confirmedCommit(key);
+    const atLeast = history.endKnown(TOPIC, this.partition);
+    const call = { vhost: "", topic: TOPIC, subscription: this.name, partitions: [this.partition], timeMs: -1, direct: false };
+    ask(
+      this.parts,
+      pick(random, machines),
+      CALL_MS,
+      (broker, signal) => broker.getOffsets(call, signal),
+      (error, answer) => {
+        const failure = error ?? answer![0]!.error;
+        if (failure !== null) check(failure, "a look at offsets");
+        else {
+          history.commitSeen(key, answer![0]!.committedOffset, confirmed);
+          history.endSeen({ topic: TOPIC, partition: this.partition }, answer![0]!.endOffset, atLeast);
+        }
+        this.later(50);
+      },
+    );
+  }
+}
+
+/** A RecordBatch whose bytes no other batch of the simulation has. */
+function recordBatch(
+  random: Random,
+  { id, partition, sequence, count, bytesMax }: { id: number; partition: number; sequence: number; count: number; bytesMax: number },
+): Uint8Array {
+  const parts: Buffer[] = [];
+  for (let at = 0; at < count; at++) {
+    const body = Buffer.alloc(16 + random.below(bytesMax), random.below(256));
+    body.writeUInt32LE(id, 0);
+    body.writeUInt32LE(partition, 4);
+    body.writeUInt32LE(sequence + at, 8);
+    // Field 2 of a record, length-delimited; the broker does not look into it.
+    const record = Buffer.concat([Buffer.from([0x12]), varint(body.length), body]);
+    parts.push(Buffer.from([0x0a]), varint(record.length), record);
+  }
+  return Buffer.concat(parts);
+}
+
+function varint(value: number): Buffer {
+  const bytes: number[] = [];
+  let rest = value;
+  for (; rest >= 0x80; rest = Math.floor(rest / 0x80)) bytes.push((rest % 0x80) | 0x80);
+  bytes.push(rest);
+  return Buffer.from(bytes);
+}

@@ -1,0 +1,92 @@
+// What one seed means: each class of faults is on or off, and every knob stands somewhere else.
+
+import { Prng } from "../../src/base/prng.ts";
+import { between, chance, pick } from "./world.ts";
+
+export const FAULTS = [
+  "kill",
+  "power",
+  "effect",
+  "pause",
+  "cluster",
+  "partition",
+  "oneway",
+  "slownet",
+  "reset",
+  "slowdisk",
+  "stalldisk",
+  "eio",
+  "enospc",
+  "wipe",
+  "bitrot",
+  "kvhole",
+  "kvrot",
+  "kvdamage",
+  "clock",
+  "transfer",
+  "move",
+  "topics",
+] as const;
+export type Fault = (typeof FAULTS)[number];
+
+export type SimOptions = {
+  readonly seed: number;
+  readonly nodes: number;
+  readonly groups: number;
+  /** Virtual seconds of faults; what comes after is to heal. */
+  readonly seconds: number;
+  readonly faults: ReadonlySet<Fault>;
+  /** Mean time between two faults. */
+  readonly faultEveryMs: number;
+  readonly producers: number;
+  readonly readers: number;
+  /** Mean pause of a producer between two batches. */
+  readonly thinkMs: number;
+  readonly recordBytesMax: number;
+  readonly segmentBytes: number;
+  readonly retentionBytes: number;
+  readonly scrubPauseMs: number;
+  readonly latencyUs: number;
+  readonly jitterUs: number;
+  readonly splitPercent: number;
+  readonly tickMs: number;
+  readonly electionTimeoutMs: number;
+};
+
+export type GivenOptions = {
+  readonly seed: number;
+  readonly nodes?: number;
+  readonly groups?: number;
+  readonly seconds?: number;
+  readonly faults?: readonly Fault[];
+};
+
+export function optionsOf(given: GivenOptions): SimOptions {
+  const random = new Prng(given.seed ^ 0x5eed);
+  const on = FAULTS.filter(() => chance(random, 50));
+  const electionTimeoutMs = pick(random, [300, 500, 500, 1_000]);
+  return {
+    seed: given.seed,
+    nodes: given.nodes ?? pick(random, [3, 3, 3, 4, 5]),
+    groups: given.groups ?? 8,
+    seconds: given.seconds ?? 30,
+    faults: new Set(given.faults ?? on),
+    faultEveryMs: pick(random, [400, 1_000, 2_000, 4_000]),
+    producers: between(random, 1, 3),
+    readers: between(random, 1, 3),
+    thinkMs: pick(random, [100, 300, 1_000]),
+    recordBytesMax: pick(random, [20, 200, 200, 4_000]),
+    segmentBytes: pick(random, [64, 64, 128, 1_024]) * 1024,
+    retentionBytes: pick(random, [0, 0, 20_000, 200_000]),
+    scrubPauseMs: pick(random, [500, 2_000, 10_000]),
+    latencyUs: pick(random, [50, 200, 2_000]),
+    jitterUs: pick(random, [10, 500, 5_000]),
+    splitPercent: pick(random, [0, 5, 30]),
+    tickMs: 50,
+    electionTimeoutMs,
+  };
+}
+
+export function describeOptions(options: SimOptions): string {
+  return JSON.stringify({ ...options, faults: [...options.faults] });
+}

@@ -1,0 +1,78 @@
+// What the simulated disk and store forget, and what they must not.
+
+import { expect, test } from "vitest";
+import { readAt, synced, written, type Disk } from "../../src/log/disk.ts";
+import { DiskContents, SimDisk } from "./sim-disk.ts";
+import { KvStorage } from "./sim-kv.ts";
+import { World, type Owner } from "./world.ts";
+
+const owner: Owner = {
+  name: "test",
+  isDead: false,
+  pausedUntilUs: 0,
+  failed: (error) => {
+    throw error;
+  },
+};
+
+/** Runs work on a disk in virtual time. */
+async function on<T>(world: World, contents: DiskContents, work: (disk: Disk) => Promise<T>): Promise<T> {
+  const result = work(new SimDisk(contents, { world, owner, random: world.random, effect: () => {} }));
+  await world.run(world.nowUs + 10_000_000);
+  return result;
+}
+
+test("a power cut leaves what was synced, and of the rest any part", async () => {
+  const seen = new Set<string>();
+  for (let seed = 0; seed < 60; seed++) {
+    const world = new World(seed);
+    const contents = new DiskContents();
+    await on(world, contents, async (disk) => {
+      const file = await disk.open("/d/f", { create: true });
+      await written(file, Buffer.from("old!"), 0);
+      await synced(file);
+      await disk.syncDirectory("/d");
+      await written(file, Buffer.from("new!"), 0);
+      await written(file, Buffer.from("more"), 8_192);
+    });
+    contents.cutPower(world.random);
+    const text = await on(world, contents, async (disk) =>
+      Buffer.from(await readAt(await disk.open("/d/f", { create: false }), 0, 9_000)).toString(),
+    );
+    expect(["old!", "new!", "nld!", "ned!", "new!"]).toContain(text.slice(0, 4));
+    seen.add(`${text.slice(0, 4)} ${text.slice(8_192)}`);
+  }
+  expect(seen).toContain("old! ");
+  expect(seen).toContain("new! more");
+});
+
+test("a file whose folder was not synced may be gone, and a rename undone", async () => {
+  const seen = new Set<string>();
+  for (let seed = 0; seed < 40; seed++) {
+    const world = new World(seed);
+    const contents = new DiskContents();
+    await on(world, contents, async (disk) => {
+      await synced(await disk.open("/d/a", { create: true }));
+      await disk.syncDirectory("/d");
+      await disk.rename("/d/a", "/d/b");
+      await synced(await disk.open("/d/c", { create: true }));
+    });
+    contents.cutPower(world.random);
+    seen.add((await on(world, contents, (disk) => disk.list("/d"))).join(" "));
+  }
+  expect([...seen].sort()).toEqual(["a", "b", "b c"]);
+});
+
+test("a store keeps what came before a synced batch, and of the rest the older part", () => {
+  const kept = new Set<string>();
+  for (let seed = 0; seed < 30; seed++) {
+    const store = new KvStorage();
+    store.write([["a", Buffer.from("1")]], false);
+    store.write([["b", Buffer.from("1")]], true);
+    store.write([["c", Buffer.from("1")]], false);
+    store.write([["d", Buffer.from("1")]], false);
+    store.cutPower(new World(seed).random);
+    kept.add([...store.rows.keys()].join(""));
+  }
+  expect([...kept].sort()).toEqual(["ab", "abc", "abcd"]);
+});

@@ -1,0 +1,352 @@
+// A network of byte streams, as TCP gives them: ordered, and nothing lost while both ends live. A cut direction holds what is
+// sent until it heals; a connection may be reset; the end of a machine without power is not told to anybody.
+
+import { crc32 } from "node:zlib";
+import type { Random } from "../../src/base/prng.ts";
+import type { PeerListener, PeerNetwork, PeerSocket } from "../../src/peer/network.ts";
+import { between, chance, type Owner, type World } from "./world.ts";
+
+/** Bytes of one direction that the two kernels hold; the rest waits with the sender. */
+const KERNEL_BYTES = 512 * 1024;
+const PIECE_BYTES = 64 * 1024;
+/** No answer to a connection attempt for so long is an error. */
+const CONNECT_TIMEOUT_US = 20_000_000;
+
+export type NetKnobs = { readonly latencyUs: number; readonly jitterUs: number; readonly splitPercent: number };
+
+type Listener = { readonly owner: Owner; readonly host: string; readonly accept: (socket: PeerSocket) => void };
+
+/** A frame of TCP on its way. */
+type Piece = { readonly kind: "data" | "end" | "reset"; readonly bytes: Buffer };
+
+/** One direction between two machines. */
+class Path {
+  isCut = false;
+  /** Extra latency. */
+  slowUs = 0;
+  held: (() => void)[] = [];
+}
+
+export class SimNet {
+  readonly world: World;
+  readonly random: Random;
+  readonly knobs: NetKnobs;
+  /** What the kernels do; it never dies. */
+  readonly kernel: Owner;
+  private readonly paths = new Map<string, Path>();
+  private readonly listeners = new Map<string, Listener>();
+  readonly sockets = new Set<SimSocket>();
+  /** Machines without power. */
+  private readonly down = new Set<string>();
+
+  constructor(world: World, random: Random, knobs: NetKnobs, kernel: Owner) {
+    this.world = world;
+    this.random = random;
+    this.knobs = knobs;
+    this.kernel = kernel;
+  }
+
+  path(from: string, to: string): Path {
+    const key = `${from} ${to}`;
+    let path = this.paths.get(key);
+    if (path === undefined) this.paths.set(key, (path = new Path()));
+    return path;
+  }
+
+  cut(from: string, to: string): void {
+    this.path(from, to).isCut = true;
+  }
+
+  heal(): void {
+    for (const path of this.paths.values()) {
+      path.slowUs = 0;
+      if (!path.isCut) continue;
+      path.isCut = false;
+      const { held } = path;
+      path.held = [];
+      for (const go of held) go();
+    }
+  }
+
+  reset(a: string, b: string): void {
+    for (const socket of [...this.sockets])
+      if (socket.host === a && socket.remoteHost === b) {
+        socket.fail("ECONNRESET");
+        socket.other?.fail("ECONNRESET");
+      }
+  }
+
+  /** The process is gone. Its kernel tells the other sides, unless it is gone as well. */
+  ownerDied(owner: Owner, isTold: boolean): void {
+    for (const [key, listener] of [...this.listeners]) if (listener.owner === owner) this.listeners.delete(key);
+    for (const socket of [...this.sockets]) if (socket.owner === owner) socket.abandoned(isTold);
+  }
+
+  machineDown(host: string): void {
+    this.down.add(host);
+  }
+
+  /** Whoever still holds a connection to what was there before is told so. */
+  machineUp(host: string): void {
+    if (!this.down.delete(host)) return;
+    for (const socket of [...this.sockets]) if (socket.remoteHost === host && socket.other?.isClosed === true) socket.fail("ECONNRESET");
+  }
+
+  isDown(host: string): boolean {
+    return this.down.has(host);
+  }
+
+  /** The network as one process on `host` sees it. */
+  for(host: string, owner: Owner, effect: () => void): PeerNetwork {
+    return {
+      connect: (to, port) => this.connect(host, owner, effect, to, port),
+      listen: async ({ port }, accept): Promise<PeerListener> => {
+        const key = `${host}:${port}`;
+        if (this.listeners.has(key)) throw new Error(`EADDRINUSE ${key}`);
+        this.listeners.set(key, { owner, host, accept });
+        return {
+          port,
+          close: async () => {
+            if (this.listeners.get(key)?.owner === owner) this.listeners.delete(key);
+          },
+        };
+      },
+    };
+  }
+
+  /** Calls back when a piece sent now has arrived; holds it while the direction is cut. */
+  travel(from: string, to: string, bytes: number, notBeforeUs: number, arrived: () => void): number {
+    const path = this.path(from, to);
+    const { latencyUs, jitterUs } = this.knobs;
+    const atUs = Math.max(
+      notBeforeUs + 1,
+      this.world.nowUs + latencyUs + between(this.random, 0, jitterUs) + path.slowUs + Math.round(bytes / 500),
+    );
+    this.world.after(atUs - this.world.nowUs, this.kernel, "packet", () => {
+      if (path.isCut) path.held.push(() => void this.world.after(latencyUs, this.kernel, "held packet", arrived));
+      else arrived();
+    });
+    return atUs;
+  }
+
+  private connect(host: string, owner: Owner, effect: () => void, to: string, port: number): SimSocket {
+    const near = new SimSocket(this, { owner, host, remoteHost: to, effect, isConnected: false });
+    if (owner.isDead) return near;
+    this.world.after(CONNECT_TIMEOUT_US, owner, "connect timeout", () => {
+      if (near.other === null) near.fail("ETIMEDOUT");
+    });
+    this.travel(host, to, 60, 0, () => {
+      if (this.isDown(to)) return;
+      const listener = this.listeners.get(`${to}:${port}`);
+      if (listener === undefined || listener.owner.isDead) {
+        this.travel(to, host, 60, 0, () => near.fail("ECONNREFUSED"));
+        return;
+      }
+      if (near.isClosed) return;
+      const far = new SimSocket(this, { owner: listener.owner, host: to, remoteHost: host, effect: () => {}, isConnected: true });
+      far.other = near;
+      near.other = far;
+      this.world.after(1, listener.owner, "accept", () => listener.accept(far));
+      this.travel(to, host, 60, 0, () => near.connected());
+    });
+    return near;
+  }
+}
+
+export class SimSocket implements PeerSocket {
+  readonly owner: Owner;
+  readonly host: string;
+  readonly remoteHost: string;
+  other: SimSocket | null = null;
+  isClosed = false;
+  private readonly net: SimNet;
+  private readonly effect: () => void;
+  private isConnected: boolean;
+  private readonly listeners = new Map<string, (argument: never) => void>();
+  private corked = 0;
+  private waiting: Buffer[] = [];
+  private waitingBytes = 0;
+  private flightBytes = 0;
+  private isEnding = false;
+  private hasEnded = false;
+  private mustDrain = false;
+  private lastArrivalUs = 0;
+  /** Pieces that arrived before one that was sent earlier, and the number of that one. */
+  private readonly early = new Map<number, Piece>();
+  private nextArrival = 0;
+  private nextPiece = 0;
+
+  constructor(net: SimNet, parts: { owner: Owner; host: string; remoteHost: string; effect: () => void; isConnected: boolean }) {
+    this.net = net;
+    this.owner = parts.owner;
+    this.host = parts.host;
+    this.remoteHost = parts.remoteHost;
+    this.effect = parts.effect;
+    this.isConnected = parts.isConnected;
+    net.sockets.add(this);
+  }
+
+  get remoteAddress(): string {
+    return this.remoteHost;
+  }
+
+  get writableLength(): number {
+    return this.waitingBytes;
+  }
+
+  on(event: string, listener: (argument: never) => void): this {
+    this.listeners.set(event, listener);
+    return this;
+  }
+
+  setNoDelay(): void {}
+
+  cork(): void {
+    this.corked += 1;
+  }
+
+  uncork(): void {
+    this.corked -= 1;
+    this.pump();
+  }
+
+  write(bytes: Uint8Array): boolean {
+    if (this.isClosed || this.isEnding || this.owner.isDead) return false;
+    this.waiting.push(Buffer.from(bytes));
+    this.waitingBytes += bytes.length;
+    if (this.waitingBytes > 16 * 1024) this.mustDrain = true;
+    if (this.corked === 0) this.pump();
+    return !this.mustDrain;
+  }
+
+  end(): void {
+    this.isEnding = true;
+    this.pump();
+  }
+
+  destroy(): void {
+    if (this.isClosed) return;
+    this.close();
+    if (this.owner.isDead) return;
+    this.tellEnd(this.waitingBytes > 0 || this.flightBytes > 0 ? "reset" : "end");
+    this.later("close", () => this.emit("close"));
+  }
+
+  setTimeout(ms: number, callback: () => void): void {
+    this.net.world.after(ms * 1_000, this.owner, "socket timeout", () => {
+      if (!this.isClosed) callback();
+    });
+  }
+
+  connected(): void {
+    this.isConnected = true;
+    this.pump();
+  }
+
+  /** The kernel has bad news. */
+  fail(code: string): void {
+    if (this.isClosed) return;
+    this.close();
+    this.later("socket error", () => {
+      this.emit("error", new Error(code));
+      this.emit("close");
+    });
+  }
+
+  /** Its process is gone. */
+  abandoned(isTold: boolean): void {
+    if (this.isClosed) return;
+    this.close();
+    if (isTold) this.tellEnd("reset");
+  }
+
+  private close(): void {
+    this.isClosed = true;
+    this.waiting = [];
+    this.waitingBytes = 0;
+    this.net.sockets.delete(this);
+  }
+
+  private tellEnd(kind: "end" | "reset"): void {
+    const { other } = this;
+    if (other === null || this.hasEnded) return;
+    this.hasEnded = true;
+    this.send(other, { kind, bytes: Buffer.alloc(0) });
+  }
+
+  private pump(): void {
+    if (!this.isConnected || this.isClosed || this.corked > 0 || this.other === null) return;
+    while (this.waitingBytes > 0 && this.flightBytes < KERNEL_BYTES) {
+      this.effect();
+      if (this.owner.isDead) return;
+      const bytes = this.takePiece();
+      this.flightBytes += bytes.length;
+      this.net.world.trace.note(this.net.world.nowUs, this.owner.name, "sent", crc32(bytes), bytes.length);
+      this.send(this.other, { kind: "data", bytes });
+    }
+    if (this.isEnding && this.waitingBytes === 0 && !this.hasEnded) this.tellEnd("end");
+  }
+
+  private takePiece(): Buffer {
+    const all = this.waiting.length === 1 ? this.waiting[0]! : Buffer.concat(this.waiting);
+    let size = Math.min(all.length, PIECE_BYTES);
+    if (size > 1 && chance(this.net.random, this.net.knobs.splitPercent)) size = between(this.net.random, 1, size);
+    this.waiting = size === all.length ? [] : [all.subarray(size)];
+    this.waitingBytes -= size;
+    return all.subarray(0, size);
+  }
+
+  private send(other: SimSocket, piece: Piece): void {
+    const number = this.nextPiece++;
+    this.lastArrivalUs = this.net.travel(this.host, this.remoteHost, piece.bytes.length, this.lastArrivalUs, () => {
+      this.early.set(number, piece);
+      for (let next = this.early.get(this.nextArrival); next !== undefined; next = this.early.get(this.nextArrival)) {
+        this.early.delete(this.nextArrival++);
+        this.arrived(other, next);
+      }
+    });
+  }
+
+  private arrived(other: SimSocket, { kind, bytes }: Piece): void {
+    if (this.net.isDown(other.host)) return;
+    if (kind === "data") this.acknowledged(bytes.length, other);
+    if (other.isClosed || other.owner.isDead) return;
+    if (kind === "reset") {
+      other.fail("ECONNRESET");
+      return;
+    }
+    other.later(kind, () => {
+      if (other.isClosed) return;
+      if (kind === "data") {
+        other.emit("data", bytes);
+        return;
+      }
+      other.emit("end");
+      other.destroy();
+    });
+  }
+
+  /** The other kernel has it, or says that nobody is there any more. */
+  private acknowledged(bytes: number, other: SimSocket): void {
+    if (other.isClosed) {
+      this.fail("ECONNRESET");
+      return;
+    }
+    this.flightBytes -= bytes;
+    if (this.isClosed) return;
+    this.pump();
+    if (!this.mustDrain || this.waitingBytes > 0) return;
+    this.mustDrain = false;
+    this.later("drain", () => {
+      if (!this.isClosed) this.emit("drain");
+    });
+  }
+
+  private later(kind: string, callback: () => void): void {
+    this.net.world.after(1, this.owner, kind, callback);
+  }
+
+  private emit(event: string, argument?: unknown): void {
+    if (!this.owner.isDead) this.listeners.get(event)?.(argument as never);
+  }
+}

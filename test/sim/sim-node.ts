@@ -1,0 +1,217 @@
+// A machine with its disk and its wall clock, and the lives of the node's process on it: the product's own FlotillaNode over a
+// simulated environment. A life ends at once: whatever it still calls does nothing, whatever it waits for never comes.
+
+import type { Clock } from "../../src/base/clock.ts";
+import type { Logger } from "../../src/base/logger.ts";
+import type { Random } from "../../src/base/prng.ts";
+import type { Broker } from "../../src/broker/types.ts";
+import { settingsSchema, type Settings } from "../../src/config/settings.ts";
+import type { ReplicaHost } from "../../src/replica/host.ts";
+import type { NodeEnvironment } from "../../src/server/environment.ts";
+import { FlotillaNode } from "../../src/server/node.ts";
+import type { SimOptions } from "./options.ts";
+import { DiskContents, SimDisk } from "./sim-disk.ts";
+import { SimKv } from "./sim-kv.ts";
+import type { SimNet } from "./sim-net.ts";
+import { between, type Owner, type World } from "./world.ts";
+
+/** 2026-01-01. */
+const WALL_START_MS = 1_767_225_600_000;
+const PEER_PORT = 7441;
+export const DATA_DIR = "/data";
+
+export type Death = "kill" | "power";
+export type MachineEvents = {
+  readonly note: (who: string, what: string, fields: object) => void;
+  /** A node's process ended for a reason that no fault explains. */
+  readonly bug: (who: string, error: Error) => void;
+};
+
+export class SimMachine {
+  readonly id: number;
+  readonly name: string;
+  readonly disk = new DiskContents();
+  /** Added to the wall clock. */
+  wallOffsetMs = 0;
+  life: SimLife | null = null;
+  lives = 0;
+  /** When the process is to be started again; infinity: not by itself. */
+  private readonly parts: { world: World; net: SimNet; options: SimOptions; events: MachineEvents; random: Random };
+
+  constructor(id: number, parts: SimMachine["parts"]) {
+    this.id = id;
+    this.name = `node${id}`;
+    this.parts = parts;
+  }
+
+  get isUp(): boolean {
+    return this.life !== null;
+  }
+
+  /** What clients of this node talk to; null while it takes no calls. */
+  get broker(): Broker | null {
+    return this.life?.broker ?? null;
+  }
+
+  get host(): ReplicaHost | null {
+    return this.life?.host ?? null;
+  }
+
+  start(): void {
+    if (this.life !== null) return;
+    this.parts.net.machineUp(this.name);
+    this.lives += 1;
+    this.life = new SimLife(this, this.parts);
+    this.life.start();
+  }
+
+  /** The process ends, with the machine (`power`) or without it. */
+  crash(how: Death): void {
+    const { life } = this;
+    const { world, net, random } = this.parts;
+    if (how === "power") net.machineDown(this.name);
+    if (life !== null) {
+      this.life = null;
+      life.isDead = true;
+      net.ownerDied(life, how === "kill");
+      world.trace.note(world.nowUs, this.name, how, 0, 0);
+    }
+    if (how === "kill") this.disk.kill();
+    else this.disk.cutPower(random);
+  }
+}
+
+export class SimLife implements Owner {
+  readonly name: string;
+  isDead = false;
+  pausedUntilUs = 0;
+  broker: Broker | null = null;
+  /** Changes of the world that this life has made: bytes written, sent, files named. */
+  effects = 0;
+  /** The life ends just before this effect. */
+  diesAtEffect = Number.POSITIVE_INFINITY;
+  diesHow: Death = "kill";
+  readonly machine: SimMachine;
+  private readonly parts: SimMachine["parts"];
+  private node!: FlotillaNode;
+
+  constructor(machine: SimMachine, parts: SimMachine["parts"]) {
+    this.machine = machine;
+    this.name = machine.name;
+    this.parts = parts;
+  }
+
+  /** The product keeps it to itself; the checkers look at what it holds. */
+  get host(): ReplicaHost | null {
+    return (this.node as unknown as { host: ReplicaHost | null }).host;
+  }
+
+  start(): void {
+    const exit = (error: Error): void => this.failed(error);
+    this.node = new FlotillaNode(this.settings(), { logger: this.logger(), fatal: exit }, this.environment());
+    this.node.start().catch(exit);
+  }
+
+  /** The process ends with a non-zero code. */
+  failed(error: Error): void {
+    if (this.isDead) return;
+    const { events } = this.parts;
+    events.note(this.name, "the process ends", { error: describe(error) });
+    this.machine.crash("kill");
+    if (!isExplained(error)) events.bug(this.name, error);
+  }
+
+  private readonly effect = (): void => {
+    this.effects += 1;
+    if (this.effects >= this.diesAtEffect && !this.isDead) this.machine.crash(this.diesHow);
+  };
+
+  private settings(): Settings {
+    const { options } = this.parts;
+    const peers = Array.from({ length: options.nodes }, (_, at) => `${at + 1}=node${at + 1}:${PEER_PORT}`).join(",");
+    return settingsSchema.parse({
+      nodeId: this.machine.id,
+      clusterId: "sim",
+      dataDir: DATA_DIR,
+      host: this.name,
+      peers,
+      tickMs: options.tickMs,
+      electionTimeoutMs: options.electionTimeoutMs,
+      segmentBytes: options.segmentBytes,
+      scrubPauseMs: options.scrubPauseMs,
+      diskWatermarkBytes: 512 * 1024,
+      diskReserveBytes: 128 * 1024,
+    });
+  }
+
+  private environment(): NodeEnvironment {
+    const { world, net, random } = this.parts;
+    const disk = new SimDisk(this.machine.disk, { world, owner: this, random, effect: this.effect });
+    const nothing = { [Symbol.asyncDispose]: async (): Promise<void> => {} };
+    return {
+      clock: this.clock(),
+      disk,
+      seed: () => random.below(2 ** 32),
+      newStoreId: () =>
+        Array.from({ length: 4 }, () =>
+          random
+            .below(2 ** 32)
+            .toString(16)
+            .padStart(8, "0"),
+        ).join(""),
+      cpuMs: () => 0,
+      network: () => net.for(this.name, this, this.effect),
+      lock: async () => nothing,
+      openStore: (directory) => SimKv.open(directory, disk, world, this),
+      serveHttp: async () => nothing,
+      serveApi: async ({ port }, { broker }) => {
+        this.broker = broker;
+        return {
+          port,
+          [Symbol.asyncDispose]: async () => {
+            this.broker = null;
+          },
+        };
+      },
+    };
+  }
+
+  private clock(): Clock {
+    const { world, random } = this.parts;
+    // As for a process, the start of the monotonic clock means nothing.
+    const startUs = world.nowUs - between(random, 0, 1_000_000);
+    return {
+      monotonicMs: () => (world.nowUs - startUs) / 1_000,
+      wallMs: () => WALL_START_MS + Math.floor(world.nowMs) + this.machine.wallOffsetMs,
+      schedule: (delayMs, callback) => world.after(Math.max(1, delayMs) * 1_000, this, "timer", callback),
+      defer: (callback) => void world.after(10, this, "turn", callback),
+    };
+  }
+
+  private logger(): Logger {
+    const { events, world } = this.parts;
+    const say =
+      (level: string) =>
+      (fields: object, event: string): void => {
+        if (this.isDead) return;
+        world.trace.note(world.nowUs, this.name, event, 0, 0);
+        events.note(this.name, `${level}: ${event}`, fields);
+      };
+    const logger: Logger = { error: say("error"), warn: say("warn"), info: say("info"), debug: () => {}, child: () => logger };
+    return logger;
+  }
+}
+
+/** A fault that the simulation made, or what the product is meant to end of. */
+function isExplained(error: Error): boolean {
+  for (let at: unknown = error; at instanceof Error; at = at.cause) {
+    const { code } = at as { code?: string };
+    if (code === "EIO" || code === "ENOSPC") return true;
+  }
+  return false;
+}
+
+export function describe(error: Error): string {
+  const cause = error.cause instanceof Error ? `; cause: ${describe(error.cause)}` : "";
+  return `${error.stack ?? error.message}${cause}`;
+}

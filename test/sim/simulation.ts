@@ -1,0 +1,266 @@
+// One seed, from the first start of a cluster to the last check.
+
+import { CATALOG_GROUP, nodeOfReplica } from "../../src/base/ids.ts";
+import type { CatalogMachine } from "../../src/machine/catalog/catalog.ts";
+import type { Replica } from "../../src/replica/replica.ts";
+import { ask, Producer, Reader, TOPIC, type ClientParts } from "./clients.ts";
+import { History, Violation } from "./history.ts";
+import { Nemesis } from "./nemesis.ts";
+import type { SimOptions } from "./options.ts";
+import { ReplicaChecks } from "./replica-checks.ts";
+import { describe, SimMachine } from "./sim-node.ts";
+import { SimNet } from "./sim-net.ts";
+import { between, type Owner, World } from "./world.ts";
+
+/** Virtual time after which a cluster without faults must have done everything. */
+const LIVENESS_MS = 60_000;
+const LOOK_MS = 100;
+const NOTES_KEPT = 200;
+
+export type SimResult = {
+  readonly seed: number;
+  readonly failure: Error | null;
+  readonly hash: string;
+  readonly events: number;
+  readonly virtualMs: number;
+  readonly nodes: number;
+  readonly counts: Readonly<Record<string, number>>;
+  readonly faults: ReadonlyMap<string, number>;
+  /** How long the cluster took to be whole after the last fault, in virtual ms. */
+  readonly healedMs: number;
+  /** The newest of what nodes and faults said, and of what happened. */
+  readonly notes: readonly string[];
+  readonly trace: readonly string[];
+};
+
+export class Simulation {
+  private readonly options: SimOptions;
+  private readonly world: World;
+  private readonly history = new History();
+  private readonly checks = new ReplicaChecks();
+  readonly machines: SimMachine[] = [];
+  private readonly restarting = new Set<SimMachine>();
+  private readonly producers: Producer[] = [];
+  private readonly readers: Reader[] = [];
+  private readonly notes: { atMs: number; who: string; what: string; fields: object }[] = [];
+  private readonly nemesis: Nemesis;
+  private readonly clients: ClientParts;
+  private failure: Error | null = null;
+  private healedMs = -1;
+  /** What the cluster still lacks; for the message when it never gets it. */
+  private lacking = "";
+
+  constructor(options: SimOptions) {
+    this.options = options;
+    const world = new World(options.seed);
+    this.world = world;
+    const owner = this.eternal("client");
+    const net = new SimNet(world, world.fork(), options, this.eternal("net"));
+    const events = {
+      note: this.note,
+      bug: (who: string, error: Error) => this.fail(new Violation("bug", `${who} ended: ${describe(error)}`)),
+    };
+    for (let id = 1; id <= options.nodes; id++)
+      this.machines.push(new SimMachine(id, { world, net, options, events, random: world.fork() }));
+    this.clients = { world, machines: this.machines, history: this.history, owner, random: world.fork(), note: this.note };
+    this.nemesis = new Nemesis({ options, clients: this.clients, net, isWhole: () => this.lack() === "" });
+    world.afterEvent = (ran) => this.look(ran);
+  }
+
+  async run(): Promise<SimResult> {
+    try {
+      await this.phases();
+    } catch (error) {
+      this.fail(error as Error);
+    }
+    const { world, history, options } = this;
+    return {
+      seed: options.seed,
+      failure: this.failure,
+      hash: world.trace.hash,
+      events: world.events,
+      virtualMs: world.nowMs,
+      nodes: options.nodes,
+      counts: {
+        ...history.counts,
+        digestsCompared: this.checks.compared,
+        restarts: this.machines.reduce((sum, { lives }) => sum + lives - 1, 0),
+      },
+      faults: this.nemesis.counts,
+      healedMs: this.healedMs,
+      notes: this.notes.map(
+        ({ atMs, who, what, fields }) => `${atMs.toFixed(3).padStart(12)} ms  ${who.padEnd(8)} ${what} ${JSON.stringify(fields)}`,
+      ),
+      trace: world.trace.newest(),
+    };
+  }
+
+  private async phases(): Promise<void> {
+    const { world, options, machines, clients } = this;
+    for (const machine of machines) world.after(between(world.random, 1, 200_000), clients.owner, "power on", () => machine.start());
+    await this.until("the cluster is ready", () => machines.every(({ broker }) => broker?.ready === true));
+    await this.createTopic();
+    this.startLoad();
+    this.nemesis.start();
+    await world.run(world.nowUs + options.seconds * 1_000_000, () => this.failure !== null);
+    this.nemesis.stop();
+    for (const producer of this.producers) producer.stop();
+    const sinceMs = world.nowMs;
+    await this.until("every batch is acknowledged and every node has everything", () => {
+      const waiting = this.producers.find(({ isIdle }) => !isIdle);
+      this.lacking =
+        waiting === undefined
+          ? this.lack()
+          : `a batch for ${TOPIC}/${waiting.partition} has no answer: ${waiting.lastFailure}; ${this.lack()}`;
+      return this.lacking === "";
+    });
+    this.healedMs = world.nowMs - sinceMs;
+    await this.readBack();
+  }
+
+  /** Runs until the condition holds; a failure when it does not within the time for liveness. */
+  private async until(what: string, condition: () => boolean): Promise<void> {
+    const { world } = this;
+    let holds = false;
+    const look = (): void => {
+      holds = condition();
+      if (!holds) world.after(LOOK_MS * 1_000, this.clients.owner, "look", look);
+    };
+    world.after(LOOK_MS * 1_000, this.clients.owner, "look", look);
+    await world.run(world.nowUs + LIVENESS_MS * 1_000, () => holds || this.failure !== null);
+    if (!holds && this.failure === null)
+      this.fail(
+        new Violation("R9", `did not happen within ${LIVENESS_MS} virtual ms: ${what}${this.lacking === "" ? "" : `; ${this.lacking}`}`),
+      );
+    if (this.failure !== null) throw this.failure;
+  }
+
+  private async createTopic(): Promise<void> {
+    const { options, machines } = this;
+    let isMade = false;
+    const config = options.retentionBytes > 0 ? { retentionBytes: options.retentionBytes } : {};
+    const call = { vhost: "", name: TOPIC, partitions: options.groups, replicas: Math.min(3, options.nodes), config };
+    const tryIt = (): void =>
+      ask(
+        this.clients,
+        machines[0]!,
+        20_000,
+        (broker, signal) => broker.createTopic(call, signal),
+        (error) => {
+          isMade = error === null;
+          if (!isMade) tryIt();
+        },
+      );
+    tryIt();
+    await this.until("the topic is made", () => isMade);
+  }
+
+  private startLoad(): void {
+    const { options, clients } = this;
+    const knobs = { thinkMs: options.thinkMs, bytesMax: options.recordBytesMax };
+    for (let id = 1; id <= options.producers; id++)
+      for (let partition = 0; partition < options.groups; partition++) this.producers.push(new Producer(id, partition, clients, knobs));
+    for (let id = 1; id <= options.readers; id++)
+      for (let partition = 0; partition < options.groups; partition++) this.readers.push(new Reader(id, partition, clients, true));
+    for (const client of [...this.producers, ...this.readers]) client.start();
+  }
+
+  /** Everything that is held is read once more, by readers that begin at the start. */
+  private async readBack(): Promise<void> {
+    const { options, clients, history } = this;
+    for (const reader of this.readers) reader.stop();
+    const fresh = Array.from({ length: options.groups }, (_, partition) => new Reader(1_000, partition, clients, false));
+    for (const reader of fresh) reader.start();
+    await this.until("everything is read back", () =>
+      fresh.every((reader) => reader.position >= history.endKnown(TOPIC, reader.partition)),
+    );
+    for (const reader of fresh) {
+      reader.stop();
+      history.complete(TOPIC, reader.partition, reader.position);
+      const [lost] = history.missing(TOPIC, reader.partition, reader.seen);
+      if (lost !== undefined)
+        throw new Violation("L0", `the acknowledged batch at ${lost.offset} of ${TOPIC}/${reader.partition} is not there`);
+    }
+  }
+
+  /** Why not every node has all of what is committed; "" when each has. */
+  private lack(): string {
+    const { machines } = this;
+    const dead = machines.find(({ broker, host }) => host === null || broker?.ready !== true);
+    if (dead !== undefined) return `${dead.name} is not ready`;
+    const catalogs = machines.map(({ host }) => host!.get(CATALOG_GROUP));
+    if (catalogs.some((one) => one === undefined)) return "a node has no replica of the catalog";
+    const first = catalogs[0]!;
+    if (catalogs.some((one) => one!.applied !== first.applied || one!.raft.lastIndex !== first.raft.lastIndex))
+      return "the catalogs differ";
+    const { voters, learners, votersOutgoing } = first.configuration;
+    if (votersOutgoing.length > 0 || voters.length + learners.length !== machines.length) return "the catalog's members are not in place";
+    for (const topic of (first.machine as CatalogMachine).topics())
+      for (const { group, replicas } of topic.partitions) {
+        const here = replicas.map((id) => {
+          const replica = this.machines[nodeOfReplica(id) - 1]!.host!.get(group);
+          return replica?.descriptor.self === id ? replica : undefined;
+        });
+        const reason = lackOf(here, replicas.length);
+        if (reason !== "") return `group ${group}: ${reason}; ${here.map(viewOf).join(" | ")}`;
+      }
+    const stray = machines.find(({ host }) => [...host!.heldGroups()].some((group) => host!.quarantine.of(group) !== undefined));
+    return stray === undefined ? "" : `${stray.name} holds a damaged replica`;
+  }
+
+  /** After each event: the replicas of the node that it belonged to, and nodes whose process is gone. */
+  private look(owner: Owner): void {
+    if (this.failure !== null) return;
+    const machine = this.machines.find(({ life }) => life === owner);
+    try {
+      const host = machine?.host ?? null;
+      if (host !== null) this.checks.look(machine!.name, host.groups());
+    } catch (error) {
+      this.fail(error as Error);
+    }
+    for (const one of this.machines) {
+      if (one.isUp || one.lives === 0 || this.restarting.has(one)) continue;
+      this.restarting.add(one);
+      this.world.after(between(this.clients.random, 20_000, 4_000_000), this.clients.owner, "restart", () => {
+        this.restarting.delete(one);
+        one.start();
+      });
+    }
+  }
+
+  private readonly note = (who: string, what: string, fields: object): void => {
+    this.notes.push({ atMs: this.world.nowMs, who, what, fields });
+    if (this.notes.length > NOTES_KEPT) this.notes.shift();
+  };
+
+  private eternal(name: string): Owner {
+    return { name, isDead: false, pausedUntilUs: 0, failed: (error) => this.fail(error) };
+  }
+
+  private fail(error: Error): void {
+    this.failure ??= error;
+  }
+}
+
+/** For the message when a group never comes to rest. */
+function viewOf(replica: Replica | undefined): string {
+  if (replica === undefined) return "none";
+  const { raft, configuration, descriptor, applied, awake } = replica;
+  const { voters, votersOutgoing, learners } = configuration;
+  return (
+    `replica ${descriptor.self}: role ${raft.role} term ${raft.term} leader ${raft.leader} last ${raft.lastIndex} committed ${raft.commitIndex} ` +
+    `applied ${applied} voters ${voters.join("+")} outgoing ${votersOutgoing.join("+")} learners ${learners.join("+")}${awake ? "" : " at rest"}`
+  );
+}
+
+function lackOf(replicas: readonly (Replica | undefined)[], count: number): string {
+  const there = replicas.filter((replica) => replica !== undefined);
+  if (there.length < count) return "a replica is not in service";
+  const leader = there.find(({ isLeader }) => isLeader);
+  if (leader === undefined) return "no leader";
+  const { voters, votersOutgoing, learners } = leader.configuration;
+  if (voters.length !== count || votersOutgoing.length > 0 || learners.length > 0) return "the members are not those wanted";
+  if (!there.every(({ descriptor }) => voters.includes(descriptor.self))) return "a replica is no voter";
+  if (there.some(({ applied }) => applied !== leader.raft.lastIndex)) return "a replica lags";
+  return "";
+}
