@@ -2,6 +2,7 @@
 // that checkpoint plus the log from there on is the whole group: what a follower too far behind is sent.
 
 import type { Clock } from "../base/clock.ts";
+import type { GroupId } from "../base/ids.ts";
 import type { Logger } from "../base/logger.ts";
 import type { SharedLog } from "../log/types.ts";
 import type { Replica } from "./replica.ts";
@@ -81,6 +82,17 @@ export class Checkpointer {
       work = this.underWay;
       await work;
     }
+  }
+
+  /**
+   * Deletes what is saved of groups that a committed command removed, but not before that command is sure to be known here after a
+   * restart: the catalog of a start knows only what was committed for sure, and an older one would take what is gone for
+   * replicas that have yet to begin. They would vote a second time. False while the node stops: the next start finds them again.
+   */
+  async deleteGroups(groups: readonly GroupId[], catalog: Replica | undefined): Promise<boolean> {
+    if (catalog === undefined || !(await this.secure(catalog, catalog.applied))) return false;
+    await this.store.deleteGroups(groups);
+    return true;
   }
 
   private tracked(work: Promise<void>): Promise<void> {

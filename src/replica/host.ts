@@ -287,20 +287,14 @@ export class ReplicaHost {
 
   /**
    * The groups were deleted, or their replicas here removed, by a committed command: replicas, records and checkpoints go.
-   * The log goes last: what it still holds after a crash is removed again by whoever asks for `heldGroups`. And nothing goes
-   * before that command is sure to be known here after a restart: the catalog of a start knows only what was committed for
-   * sure, and an older one would take what is gone for replicas that have yet to begin. They would vote a second time.
+   * The log goes last: what it still holds after a crash is removed again by whoever asks for `heldGroups`.
    */
   async remove(groups: readonly GroupId[]): Promise<void> {
     for (const group of groups) {
-      const replica = this.replicas.get(group);
-      if (replica !== undefined) this.close(replica);
+      if (this.replicas.has(group)) this.close(this.replicas.get(group)!);
       this.quarantine.forget(group);
     }
-    const catalog = this.replicas.get(CATALOG_GROUP);
-    // Not while the node stops: the next start finds them again.
-    if (catalog === undefined || !(await this.checkpointer.secure(catalog, catalog.applied))) return;
-    await this.components.store.deleteGroups(groups);
+    if (!(await this.checkpointer.deleteGroups(groups, this.replicas.get(CATALOG_GROUP)))) return;
     for (const group of groups) this.logFor(group).destroy(group);
   }
 
