@@ -381,7 +381,8 @@ export class SegmentLog implements SharedLog {
     }
     for (const [group, type] of this.pendingStates) this.writeState(group, table.groupOf(group).hardState, type);
     this.pendingStates.clear();
-    this.trimsWritten.push(...this.trimsPending);
+    // There may be one for each of very many groups, too many for the arguments of a call.
+    this.trimsWritten = this.trimsWritten.concat(this.trimsPending);
     this.trimsPending = [];
   }
 

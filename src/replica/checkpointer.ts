@@ -159,8 +159,10 @@ export class Checkpointer {
       if (term < 0) return;
       replica.checkpointIndexes = indexes.filter((index) => index >= base);
       replica.raft.compact(base, term);
-      // The state at the old beginning is needed until the log is sure to begin later.
-      this.logOf(replica).trim(replica.group, base, term, () => this.forget(replica, base));
+      // The state at the old beginning is needed until the log is sure to begin later; a closed replica's successor has its own.
+      this.logOf(replica).trim(replica.group, base, term, () => {
+        if (!replica.closed) this.forget(replica, base);
+      });
       this.logger.debug({ group: replica.group, index: base }, "log cut at a checkpoint");
     }
     if (replica.checkpointIndexes.length > CHECKPOINTS_MAX) {
