@@ -18,6 +18,7 @@ import { runLaggard } from "./laggard.ts";
 import { measureAll } from "./measure.ts";
 import { NatsSystem } from "./nats.ts";
 import { runPinned } from "./pinned.ts";
+import { endAll } from "./processes.ts";
 import { publishFigures } from "./publish-figures.ts";
 import { RabbitmqSystem } from "./rabbitmq.ts";
 import { render, reportOf } from "./report.ts";
@@ -83,6 +84,7 @@ async function main(options: Options): Promise<void> {
   try {
     await run({ directory, options, isTiny: options.tiny === true, progress });
   } finally {
+    await endAll();
     clean();
   }
 }
@@ -149,15 +151,18 @@ function print(text: string, report?: object, options: { readonly json?: string 
 }
 
 async function startAll(directory: string, against: readonly string[], progress: (text: string) => void): Promise<System[]> {
-  const systems: System[] = [];
   const starters: Readonly<Record<string, (folder: string) => Promise<System | undefined>>> = {
     flotilla: (folder) => FlotillaSystem.start(folder),
     rabbitmq: (folder) => RabbitmqSystem.start(folder),
     nats: (folder) => NatsSystem.start(folder),
   };
-  for (const name of ["flotilla", ...against]) {
+  const chosen = ["flotilla", ...against].map((name) => {
     const start = starters[name];
     if (start === undefined) throw new Error(`--against knows rabbitmq and nats, not ${name}`);
+    return { name, start };
+  });
+  const systems: System[] = [];
+  for (const { name, start } of chosen) {
     progress(`starting ${name}`);
     const folder = join(directory, name);
     mkdirSync(folder);

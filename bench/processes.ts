@@ -44,6 +44,17 @@ export async function end(running: Running, signal: NodeJS.Signals = "SIGTERM", 
   await exited;
 }
 
+/** Kills whatever still runs, and waits for its end: after that nobody writes into their folders any more. */
+export async function endAll(): Promise<void> {
+  await Promise.all(
+    [...living].map(async (child) => {
+      const exited = once(child, "exit");
+      child.kill("SIGKILL");
+      await exited;
+    }),
+  );
+}
+
 /** Calls `check` until it holds; fails with the output of the processes when it does not in time. */
 export async function until(what: string, check: () => Promise<boolean>, processes: readonly Running[], timeoutMs = 60_000): Promise<void> {
   const deadline = Date.now() + timeoutMs;

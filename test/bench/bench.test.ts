@@ -9,6 +9,7 @@ import type { FigureReport } from "../../bench/figures.ts";
 import type { LaggardReport } from "../../bench/laggard.ts";
 import type { GroupsReport } from "../../bench/groups.ts";
 import { attacks } from "../../bench/attacks.ts";
+import { endAll, run } from "../../bench/processes.ts";
 import type { Report } from "../../bench/report.ts";
 import { runProgram } from "../support/run.ts";
 
@@ -153,8 +154,15 @@ test("the stalls bench sends every request, and each is served or refused as it 
     ).toHaveLength(1);
 });
 
-test("an unknown peer is named", async () => {
+test("what still runs when a benchmark fails has ended before its folder is removed", async () => {
+  const running = run(process.execPath, ["--eval", "setInterval(() => {}, 1000)"]);
+  await endAll();
+  expect(running.child.signalCode).toBe("SIGKILL");
+});
+
+test("an unknown peer is named, before anything is started", async () => {
   const { code, stderr } = await runProgram(process.execPath, [MAIN, "--tiny", "--against", "zeromq"]);
   expect(code).not.toBe(0);
   expect(stderr).toContain("--against knows rabbitmq and nats, not zeromq");
+  expect(stderr).not.toContain("starting");
 });
