@@ -187,6 +187,7 @@ export class NodeBroker implements types.Broker {
   }
 
   catalogChanged(): void {
+    this.registrar.catalogChanged();
     this.controller.reconcile();
     this.forgetDeleted();
     this.reachNodes();

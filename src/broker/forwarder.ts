@@ -131,6 +131,8 @@ export class Forwarder {
       from,
       body,
       (error, parts) => {
+        // The link on which it came is gone: on another one its number is that of another question.
+        if (serving.get(id) !== controller || this.serving.get(from) !== serving) return;
         serving.delete(id);
         // An answer that the link does not take is lost with the link; the other side then hears NODE_UNREACHABLE.
         if (error === null) this.components.send(from, [header(ANSWER, id, operation), ...parts]);

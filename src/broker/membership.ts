@@ -35,7 +35,10 @@ export function nextStep(view: LeaderView, target: Members): MembershipStep | nu
   const members = new Set([...voters, ...learners]);
   const wanted = [...target.voters, ...target.learners];
   const unknown = wanted.filter((peer) => !members.has(peer));
-  if (unknown.length > 0) return change(unknown.map((peer) => step(CHANGE_ADD_LEARNER, peer)));
+  // A learner that is not wanted any more (its disk was lost again) goes at once: nobody counts on it.
+  const unwanted = learners.filter((peer) => !wanted.includes(peer));
+  if (unknown.length > 0 || unwanted.length > 0)
+    return change([...unknown.map((peer) => step(CHANGE_ADD_LEARNER, peer)), ...unwanted.map((peer) => step(CHANGE_REMOVE, peer))]);
   const waiting = target.voters.filter((peer) => learners.includes(peer));
   if (waiting.some((peer) => !isCaughtUp(view, peer))) return null;
   const gone = [...members].filter((peer) => !wanted.includes(peer));

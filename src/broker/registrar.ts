@@ -38,6 +38,8 @@ export class Registrar {
   private readonly settings: RegistrarSettings;
   private readonly components: RegistrarComponents;
   private isRegistered = false;
+  /** The catalog here has known this start of the node. */
+  private wasInCatalog = false;
   private stopped = false;
 
   constructor(settings: RegistrarSettings, components: RegistrarComponents) {
@@ -45,10 +47,11 @@ export class Registrar {
     this.components = components;
   }
 
-  /** The cluster knows this start of the node, and this node's catalog is no older than that. */
+  /** The cluster knows this start of the node, on this disk, and this node's catalog is no older than that. */
   get isInCatalog(): boolean {
-    const { id, incarnation } = this.settings.registration;
-    return this.isRegistered && this.components.catalog.node(id)?.incarnation === incarnation;
+    const { id, storeId, incarnation } = this.settings.registration;
+    const row = this.components.catalog.node(id);
+    return this.isRegistered && row?.storeId === storeId && row.incarnation === incarnation;
   }
 
   /** Tells the catalog where this node is; again until the catalog has taken it. */
@@ -73,6 +76,20 @@ export class Registrar {
       }
       clock.schedule(REGISTER_RETRY_MS, () => this.register());
     });
+  }
+
+  /**
+   * The catalog here changed. Once it has known this disk, another one in its place is news: another process under this
+   * number has joined. What that means is asked of the log, as at the start.
+   */
+  catalogChanged(): void {
+    const { id, storeId } = this.settings.registration;
+    const row = this.components.catalog.node(id);
+    if (this.isInCatalog) this.wasInCatalog = true;
+    else if (this.wasInCatalog && row !== undefined && row.storeId !== storeId) {
+      this.wasInCatalog = false;
+      this.register();
+    }
   }
 
   stop(): void {

@@ -65,8 +65,9 @@ export class Reshaper {
     const target = this.targetOf(replica)!;
     const { configuration } = replica;
     // Those that learn already count first; whoever is over the bound waits for a later round.
-    for (const peer of configuration.learners) count(learners, peer);
-    const joining = [...target.voters, ...target.learners].filter((peer) => !isMember(configuration, peer));
+    const wanted = [...target.voters, ...target.learners];
+    for (const peer of configuration.learners) if (wanted.includes(peer)) count(learners, peer);
+    const joining = wanted.filter((peer) => !isMember(configuration, peer));
     if (joining.some((peer) => (learners.get(nodeOfReplica(peer as ReplicaId)) ?? 0) >= LEARNERS_PER_NODE_MAX)) return;
     for (const peer of joining) count(learners, peer);
     const step = nextStep({ self: descriptor.self, configuration, lastIndex: raft.lastIndex, progress: raft.status() }, target);

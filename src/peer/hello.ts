@@ -35,6 +35,7 @@ export type NodeState = {
   readonly used: boolean;
 };
 
+/** STORE_MISMATCH comes from earlier releases only, whose catalog may lag: it means no more than "not now". */
 export type RefusalCode = "WRONG_CLUSTER" | "DUPLICATE_NODE" | "UNKNOWN_NODE" | "STORE_MISMATCH" | "VERSION";
 export type Refusal = { readonly code: RefusalCode; readonly reason: string };
 

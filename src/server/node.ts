@@ -261,7 +261,7 @@ export class FlotillaNode {
     );
     scrubbing.start();
     this.parts.add(() => scrubbing.stop());
-    await forgetSetAside(this.data, settings.nodeId, host.get(CATALOG_GROUP)!.machine as CatalogMachine);
+    this.forgetSetAsideOnceKnown(host, this.broker!);
     logger.info({ apiPort: api.port, peerPort: links.port, httpPort: settings.httpPort, dataDir: settings.dataDir }, "node is up");
   }
 
@@ -360,7 +360,6 @@ export class FlotillaNode {
       host: () => this.host,
       peers: this.peers,
       fatal: this.fatal,
-      replaced: (reason) => this.restart(reason, () => this.identity.lostStore(reason)),
     };
   }
 
@@ -443,6 +442,21 @@ export class FlotillaNode {
     this.logs = null;
     // Parts of which something is damaged need not close well: nothing of theirs is used again.
     await parts.close().catch((error: unknown) => this.logger.warn({ error: (error as Error).message }, "a part did not close cleanly"));
+  }
+
+  /** Only a catalog that is no older than this start knows of all topics that this node may be the last to hold. */
+  private forgetSetAsideOnceKnown(host: ReplicaHost, broker: NodeBroker): void {
+    let work = Promise.resolve();
+    const unwatch = broker.watch(() => {
+      const catalog = host.get(CATALOG_GROUP)?.machine as CatalogMachine | undefined;
+      if (!broker.ready || catalog === undefined) return;
+      unwatch();
+      work = forgetSetAside(this.data, this.settings.nodeId, catalog).catch(this.fatal);
+    });
+    this.parts.add(() => {
+      unwatch();
+      return work;
+    });
   }
 
   private setAside(lost: LostError): Promise<void> {

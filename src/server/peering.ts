@@ -26,20 +26,17 @@ export type PeeringComponents = {
   readonly host: () => ReplicaHost | null;
   readonly peers: readonly { readonly id: number; readonly host: string; readonly port: number }[];
   readonly fatal: (error: Error) => void;
-  /** The cluster counts on another disk of this node. */
-  readonly replaced: (reason: string) => void;
 };
 
 /** Links that neither listen nor dial yet: what they say in their hellos must be true first. */
 export function makeLinks(settings: Settings, meta: NodeMeta, components: PeeringComponents): PeerLinks {
-  const { network, clock, random, logger, memory, handler, host, peers, fatal, replaced } = components;
+  const { network, clock, random, logger, memory, handler, host, peers, fatal } = components;
   const known = new Set(peers.map(({ id }) => id));
   const onRefused = (peer: NodeId | null, code: string, reason: string): void => {
     logger.error({ peer, code, reason }, "peer link refused");
     // The others are right about us: another cluster, or our number taken. Going on can only harm.
     if (peer !== null && (code === "WRONG_CLUSTER" || code === "DUPLICATE_NODE"))
       fatal(new Error(`node ${peer} refused this node (${code}): ${reason}`));
-    if (peer !== null && code === "STORE_MISMATCH") replaced(reason);
   };
   return new PeerLinks(
     {
@@ -71,14 +68,15 @@ export async function startLinks(links: PeerLinks, nodeId: number, peers: Peerin
   for (const peer of peers) if (peer.id !== nodeId) links.setPeer(peer.id as NodeId, peer.host, peer.port);
 }
 
-/** Whether a peer that says hello is who the catalog knows under its number. */
-function admit(host: ReplicaHost | null, known: ReadonlySet<number>, peer: NodeId, { storeId, joining }: Hello): Refusal | null {
+/**
+ * Whether a peer that says hello is a node of this cluster. With which disk is not judged here: the catalog of this node may be
+ * older than the peer's last join, and to refuse the peer could keep it so. A node that was replaced hears of it from the
+ * catalog's log, when it registers; that alone makes it give up what it holds.
+ */
+function admit(host: ReplicaHost | null, known: ReadonlySet<number>, peer: NodeId, { joining }: Hello): Refusal | null {
   if (joining) return null;
   const catalog = host?.get(CATALOG_GROUP)?.machine as CatalogMachine | undefined;
-  const row = catalog?.node(peer);
-  if (row !== undefined && row.storeId !== storeId)
-    return { code: "STORE_MISMATCH", reason: `node ${peer} has joined with another data directory since this one was in use` };
-  if (row !== undefined) return null;
+  if (catalog?.node(peer) !== undefined) return null;
   if (catalog?.wasForgotten(peer) === true)
     return { code: "UNKNOWN_NODE", reason: `node ${peer} was forgotten; it can come back with an empty data directory` };
   return known.has(peer) ? null : { code: "UNKNOWN_NODE", reason: `node ${peer} is not among the peers of this cluster` };

@@ -99,6 +99,13 @@ const cases: readonly { name: string; start: Configuration; leader: PeerId; targ
     target: { voters: [1, 2, 3], learners: [] },
     steps: ["1,2,3|"],
   },
+  {
+    name: "the successor of a learner that was lost comes in its place",
+    start: configuration([1, 2, 3], [9, 10]),
+    leader: 1,
+    target: { voters: [1, 2, 11], learners: [] },
+    steps: ["1,2,3|11", "1,2,11|"],
+  },
 ];
 
 test.each(cases)("membership: $name", ({ start, leader, target, steps }) => {

@@ -62,6 +62,7 @@ test.each([
   [13, "a restart closed the store under a deletion"],
   [45, "a replica that had been moved away was founded again by an older catalog, and elected a second leader"],
   [51, "a fetch failed with INTERNAL when the link to the leader had just gone"],
+  [109, "a node whose disk was emptied was refused by peers whose catalog lagged, and gave up its data again and again"],
   [129, "two leaders in one term of a group that was deleted"],
 ])("seed %d: %s", { timeout: 60_000 }, async (seed) => {
   expect((await new Simulation(optionsOf({ seed })).run()).failure).toBeNull();

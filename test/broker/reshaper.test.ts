@@ -1,0 +1,42 @@
+import { expect, test } from "vitest";
+import { CATALOG_GROUP, replicaId, type NodeId, type ReplicaId } from "../../src/base/ids.ts";
+import { silentLogger } from "../../src/base/logger.ts";
+import { Reshaper } from "../../src/broker/reshaper.ts";
+import { CatalogMachine } from "../../src/machine/catalog/catalog.ts";
+import { encodeJoinNode, encodeRegisterNode } from "../../src/machine/catalog/commands.ts";
+import { CHANGE_ADD_LEARNER, CHANGE_REMOVE, type ConfigurationChange } from "../../src/raft/types.ts";
+import type { ReplicaHost } from "../../src/replica/host.ts";
+import { nodeRow } from "../machine/entries.ts";
+import { MachineRun } from "../machine/machine-run.ts";
+import { FakeLoop } from "../support/fake-loop.ts";
+
+test("reshaper: a node that lost its disk many times is not kept out by the replicas that went with them", () => {
+  const catalog = new MachineRun(new CatalogMachine());
+  for (const id of [1, 2, 3]) catalog.command(encodeRegisterNode(nodeRow(id)));
+  const lives = 12;
+  for (let life = 1; life <= lives; life++)
+    catalog.command(encodeJoinNode({ node: nodeRow(3, { storeId: `disk ${life}` }), lostLife: -1 }));
+  const id = (node: number, life: number): ReplicaId => replicaId(node as NodeId, life);
+  const lost = Array.from({ length: lives - 1 }, (_, at) => id(3, at + 1));
+  const replica = {
+    group: CATALOG_GROUP,
+    isLeader: true,
+    descriptor: { self: id(1, 0) },
+    configuration: { voters: [1, 2, 3].map((node) => id(node, 0)), votersOutgoing: [], learners: lost, learnersNext: [], autoLeave: false },
+    raft: { lastIndex: 9, status: () => [] },
+  };
+  const proposed: ConfigurationChange[] = [];
+  const host = { get: () => replica, proposeChange: (_group: number, change: ConfigurationChange) => proposed.push(change) > 0 };
+  const clock = new FakeLoop();
+  const reshaper = new Reshaper({ host: host as unknown as ReplicaHost, catalog: catalog.machine, clock, logger: silentLogger });
+  reshaper.look(CATALOG_GROUP);
+  clock.nowMs += 1_000;
+  clock.turn();
+  reshaper.stop();
+  expect(proposed).toEqual([
+    {
+      transition: "auto",
+      changes: [{ kind: CHANGE_ADD_LEARNER, peer: id(3, lives) }, ...lost.map((peer) => ({ kind: CHANGE_REMOVE, peer }))],
+    },
+  ]);
+});
