@@ -99,6 +99,8 @@ export const SHARED_MAX = 4_096;
 export const OPENS_MAX = 256;
 /** Leaderships that one node gives away in one round of its upkeep, or has on the way when it stops. */
 export const TRANSFERS_MAX = 256;
+/** Damaged replicas of which one node tells the others why. */
+export const DAMAGES_TOLD_MAX = 64;
 /** Groups of one notice about who leads them. */
 export const NOTICE_GROUPS_MAX = 65_536;
 /** Bytes of checkpoints that one write to the store carries. */

@@ -17,6 +17,7 @@ import { Admin, infoOf } from "./admin.ts";
 import { ClusterAdmin, groupOf, OP_MOVES, OP_TRANSFER } from "./cluster-admin.ts";
 import { Controller, OP_MEMBER } from "./controller.ts";
 import { Cursors, POSITIONS } from "./cursors.ts";
+import { Damages } from "./damages.ts";
 import { Disks } from "./disks.ts";
 import { Fetcher, OP_FETCH, OP_OFFSETS } from "./fetcher.ts";
 import { Forwarder, type Serve } from "./forwarder.ts";
@@ -58,6 +59,7 @@ export class NodeBroker implements types.Broker {
   private readonly leaders = new Leaders();
   private readonly unfit: Unfit;
   private readonly disks: Disks;
+  private readonly damages = new Damages();
   private readonly router: Router;
   private readonly forwarder: Forwarder;
   private readonly local: LocalGroups;
@@ -95,6 +97,7 @@ export class NodeBroker implements types.Broker {
       leaders: this.leaders,
       unfit: this.unfit,
       disks: this.disks,
+      damages: this.damages,
       notify: (to, notice, body) => this.forwarder.notify(to, notice, body),
     });
     this.registrar = new Registrar(settings, {
@@ -135,6 +138,7 @@ export class NodeBroker implements types.Broker {
       catalog: this.catalog,
       leaders: this.leaders,
       disks: this.disks,
+      damages: this.damages,
       router: this.router,
       admin: this.admin,
       clock,
@@ -147,7 +151,10 @@ export class NodeBroker implements types.Broker {
       catalog: this.catalog,
       router: this.router,
       unfit: this.unfit,
-      announceLaggards: () => this.news.laggards(),
+      announce: () => {
+        this.news.laggards();
+        this.news.damages();
+      },
       clock,
       logger,
       isUp: (node) => transport.isUp(node),

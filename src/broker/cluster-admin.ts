@@ -10,13 +10,14 @@ import { encodeDrainNode, encodeForgetNode, encodePlaceReplicas, encodePreferLea
 import { place } from "../machine/catalog/placement.ts";
 import type { ReplicaHost } from "../replica/host.ts";
 import type { Admin } from "./admin.ts";
+import type { Damages } from "./damages.ts";
 import type { Disks } from "./disks.ts";
 import type { Serve } from "./forwarder.ts";
 import type { Leaders } from "./leaders.ts";
 import { isInPlace } from "./membership.ts";
 import type { Router } from "./router.ts";
 import { endAfter } from "./wait-until.ts";
-import type { ClusterInfo, NodeInfo, PartitionInfo, ReplicaMove, Topology } from "./types.ts";
+import type { ClusterInfo, DamagedReplica, NodeInfo, PartitionInfo, ReplicaMove, Topology } from "./types.ts";
 
 /** A leader gives a transfer up after an election timeout. */
 const TRANSFER_RETRY_MS = 600;
@@ -30,6 +31,7 @@ export type ClusterAdminComponents = {
   readonly catalog: CatalogMachine;
   readonly leaders: Leaders;
   readonly disks: Disks;
+  readonly damages: Damages;
   readonly router: Router;
   readonly admin: Admin;
   readonly clock: Clock;
@@ -60,7 +62,17 @@ export class ClusterAdmin {
       groups: catalog.groups + 1,
       leaderlessGroups: this.leaderless(),
       disks: this.components.disks.all(),
+      damages: this.damages(),
     };
+  }
+
+  private damages(): DamagedReplica[] {
+    const { catalog, damages } = this.components;
+    return damages.all().map((damage) => {
+      const known = catalog.group(damage.group);
+      const [vhost, topic] = known === undefined ? ["", ""] : [known.topic.vhost, known.topic.name];
+      return { ...damage, vhost, topic, partition: known?.partition ?? 0 };
+    });
   }
 
   /** Groups without a leader, as this node sees it. */

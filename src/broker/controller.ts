@@ -39,8 +39,8 @@ export type ControllerComponents = {
   readonly catalog: CatalogMachine;
   readonly router: Router;
   readonly unfit: Unfit;
-  /** Tells all nodes which ones this node brings up to date. */
-  readonly announceLaggards: () => void;
+  /** Tells all nodes which ones this node brings up to date, and what here is damaged. */
+  readonly announce: () => void;
   readonly clock: Clock;
   readonly logger: Logger;
   readonly isUp: (node: NodeId) => boolean;
@@ -252,8 +252,8 @@ export class Controller {
   /** Retention, and leaders where they belong; once a second, and when the fitness of this node changes. */
   upkeep(): void {
     if (this.stopped) return;
-    const { catalog, isUp, nodeId, announceLaggards } = this.components;
-    announceLaggards();
+    const { catalog, isUp, nodeId, announce } = this.components;
+    announce();
     for (const { id } of catalog.nodes()) this.upRounds.set(id, id === nodeId || isUp(id) ? (this.upRounds.get(id) ?? 0) + 1 : 0);
     this.lookAfterLed();
     this.components.host.raiseVersion(CATALOG_GROUP);

@@ -1,5 +1,5 @@
 // What the nodes tell each other unasked: which groups they took over, how fit they are to lead, whom they bring up to date
-// and what their disks hold. News may be lost; a node that comes up is told everything again.
+// what their disks hold and what of theirs is damaged. News may be lost; a node that comes up is told everything again.
 
 import type { Clock } from "../base/clock.ts";
 import type { GroupId, NodeId } from "../base/ids.ts";
@@ -8,6 +8,7 @@ import type { CatalogMachine } from "../machine/catalog/catalog.ts";
 import type { PeerTransport } from "../peer/transport.ts";
 import type { Fitness } from "../replica/fitness.ts";
 import type { ReplicaHost } from "../replica/host.ts";
+import { decodeDamages, encodeDamages, toTell, type Damages } from "./damages.ts";
 import { decodeDiskUse, encodeDiskUse, type Disks } from "./disks.ts";
 import { decodeLeading, encodeLeading, type Leaders } from "./leaders.ts";
 import type { DiskUse } from "./types.ts";
@@ -17,6 +18,7 @@ const NOTICE_LEADING = 1;
 const NOTICE_FITNESS = 2;
 const NOTICE_LAGGARDS = 3;
 const NOTICE_DISK = 4;
+const NOTICE_DAMAGES = 5;
 
 type Led = { readonly group: GroupId; readonly term: number };
 
@@ -29,6 +31,7 @@ export type NewsComponents = {
   readonly leaders: Leaders;
   readonly unfit: Unfit;
   readonly disks: Disks;
+  readonly damages: Damages;
   readonly notify: (to: NodeId, notice: number, body: Uint8Array) => void;
 };
 
@@ -41,11 +44,12 @@ export class News {
 
   constructor(components: NewsComponents) {
     this.components = components;
-    const { unfit, disks } = components;
+    const { unfit, disks, damages } = components;
     this.heard = new Map([
       [NOTICE_LEADING, (from, body) => this.heardLeading(from, body)],
       [NOTICE_DISK, (from, body) => disks.heard(from, decodeDiskUse(body))],
       [NOTICE_FITNESS, (from, body) => unfit.set(from, decodeFitness(body))],
+      [NOTICE_DAMAGES, (from, body) => void damages.set(from, decodeDamages(body))],
       [NOTICE_LAGGARDS, (from, body) => void unfit.lagging(from, decodeLaggards(body))],
     ]);
   }
@@ -68,6 +72,13 @@ export class News {
     if (unfit.lagging(nodeId, lagging)) this.tellAll(NOTICE_LAGGARDS, encodeLaggards(lagging));
   }
 
+  /** Of this node's replicas that are out of service, if others than before. */
+  damages(): void {
+    const { host, nodeId, damages } = this.components;
+    const own = toTell(host.quarantine.all());
+    if (damages.set(nodeId, own)) this.tellAll(NOTICE_DAMAGES, encodeDamages(own));
+  }
+
   /** This node looked at its disk: the others are told every few seconds. */
   disk(use: DiskUse): void {
     if (this.components.disks.seen(use, this.components.clock.monotonicMs())) this.tellAll(NOTICE_DISK, encodeDiskUse(use));
@@ -82,10 +93,12 @@ export class News {
     if (unfit.own !== "fit") notify(peer, NOTICE_FITNESS, encodeFitness(unfit.own));
     const lagging = host.recovery.nodes();
     if (lagging.length > 0) notify(peer, NOTICE_LAGGARDS, encodeLaggards(lagging));
+    if (host.quarantine.size > 0) notify(peer, NOTICE_DAMAGES, encodeDamages(toTell(host.quarantine.all())));
   }
 
   peerDown(peer: NodeId): void {
-    const { leaders, unfit, disks } = this.components;
+    const { leaders, unfit, disks, damages } = this.components;
+    damages.forget(peer);
     leaders.nodeLost(peer);
     unfit.forget(peer);
     disks.forget(peer);

@@ -130,6 +130,15 @@ export type PartitionDescription = {
 /** In bytes: the files of a node's logs, what of them is still needed, and what the node may still write to its disk. */
 export type DiskUse = { readonly logBytes: number; readonly liveBytes: number; readonly freeBytes: number };
 export type NodeDisk = DiskUse & { readonly node: NodeId };
+/** `topic` is empty for the catalog's, and for one that was deleted meanwhile. */
+export type DamagedReplica = {
+  readonly node: NodeId;
+  readonly group: number;
+  readonly vhost: string;
+  readonly topic: string;
+  readonly partition: number;
+  readonly reason: string;
+};
 export type ClusterInfo = {
   readonly clusterId: string;
   readonly nodeId: NodeId;
@@ -140,6 +149,8 @@ export type ClusterInfo = {
   readonly leaderlessGroups: number;
   /** As the nodes last told; without those that are down or have yet to tell. */
   readonly disks: readonly NodeDisk[];
+  /** Replicas that are damaged and have no successor yet, and why; of each node that is up the first few. */
+  readonly damages: readonly DamagedReplica[];
 };
 export type SubscriptionInfo = {
   readonly name: string;

@@ -22,8 +22,12 @@ export function clusterCommand(): Command {
           zone: [node.dc, node.zone].filter((part) => part !== "").join("/"),
         }));
         print(rows, ["id", "state", "endpoint", "peerEndpoint", "leaders", "replicas", "log", "live", "free", "zone", "version"], options);
+        if (info.damages.length > 0) {
+          process.stdout.write("\ndamaged replicas that wait for their successors:\n");
+          print(info.damages, ["node", "vhost", "topic", "partition", "group", "reason"], options);
+        }
       }
-      if (info.leaderlessGroups > 0 || info.nodes.some(({ alive }) => !alive)) process.exitCode = 1;
+      if (info.leaderlessGroups > 0 || info.damages.length > 0 || info.nodes.some(({ alive }) => !alive)) process.exitCode = 1;
     }),
   );
   withOutput(cluster.command("topology <topic>").description("leaders and replicas of a topic")).action(

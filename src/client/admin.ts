@@ -55,6 +55,17 @@ export type ClusterInfo = {
   readonly leaderlessGroups: number;
   /** As the nodes last told, every few seconds; without those that are down. */
   readonly disks: readonly NodeDisk[];
+  /** Replicas that are out of service because they are damaged, until they have a successor. */
+  readonly damages: readonly DamagedReplica[];
+};
+/** `topic` is empty for the catalog's replica. */
+export type DamagedReplica = {
+  readonly node: number;
+  readonly group: number;
+  readonly vhost: string;
+  readonly topic: string;
+  readonly partition: number;
+  readonly reason: string;
 };
 /** In bytes: the files of a node's logs, what of them is still needed, and what the node may still write to its disk. */
 export type NodeDisk = { readonly node: number; readonly logBytes: number; readonly liveBytes: number; readonly freeBytes: number };

@@ -12,6 +12,7 @@ export type {
   ClusterClient,
   ClusterInfo,
   NodeDisk,
+  DamagedReplica,
   Durability,
   PartitionDescription,
   PartitionOffsets,

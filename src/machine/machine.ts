@@ -6,7 +6,10 @@ export type ApplyMeta = { index: number; term: number; timeMs: number };
 
 /** What applying an entry asks of the host. Filled during `apply`, run after it; lost effects must do no harm. */
 export interface Effects {
-  /** Answers whoever proposed this entry, if that was this node. Runs on the leader only. `detail` is owned by the callee. */
+  /**
+   * Answers whoever proposed this entry, if that was this node. `detail` is owned by the callee. `code` and `value` are as
+   * deterministic as the state: replicas compare them.
+   */
   reply(code: number, value: number, detail: Uint8Array | null): void;
   /** New records can be read up to here (exclusive offset). Every replica. */
   advanced(endOffset: number): void;

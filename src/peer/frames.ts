@@ -13,7 +13,7 @@ import {
   ENTRY_VERSION,
   Message,
   MSG_APPEND,
-  MSG_REST,
+  MSG_DIGEST_VERDICT,
   MSG_SNAPSHOT,
   type EntryKind,
   type MessageKind,
@@ -114,7 +114,7 @@ export function decodeRaftFrame(bytes: Uint8Array, onMessage: (group: GroupId, m
   if (format !== FORMAT) throw new DecodeError(`raft frame of format ${format}, this release knows ${FORMAT}`);
   while (reader.remaining > 0) {
     const kind = reader.u8();
-    if (kind < MSG_APPEND || kind > MSG_REST) throw new DecodeError(`raft message of kind ${kind}`);
+    if (kind < MSG_APPEND || kind > MSG_DIGEST_VERDICT) throw new DecodeError(`raft message of kind ${kind}`);
     const flags = reader.u8();
     const group = reader.varint();
     if (group > 0xffff_ffff) throw new DecodeError(`group ${group}`);

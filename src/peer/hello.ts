@@ -8,6 +8,7 @@ const MAGIC = 0x464c4f54;
 const TEXT_MAX = 256;
 const JOINING = 1;
 const USED = 2;
+const COMPARES = 4;
 
 export const CHANNEL_MAIN = 0;
 export const CHANNEL_BULK = 1;
@@ -22,6 +23,8 @@ export type Hello = {
   readonly incarnation: number;
   /** The newest version of the machines' rules that this release knows. */
   readonly rulesVersion: number;
+  /** Its release takes part when replicas compare what they have applied. */
+  readonly compares: boolean;
   readonly channel: Channel;
   /** Where the node listens. */
   readonly port: number;
@@ -43,7 +46,7 @@ export function encodeHello(hello: Hello): Uint8Array {
   const writer = new ByteWriter(128).u32(MAGIC).u16(PROTOCOL_VERSION);
   return writer
     .u8(hello.channel)
-    .u8((hello.joining ? JOINING : 0) | (hello.used ? USED : 0))
+    .u8((hello.joining ? JOINING : 0) | (hello.used ? USED : 0) | (hello.compares ? COMPARES : 0))
     .u16(hello.nodeId)
     .u16(hello.port)
     .u64(hello.incarnation)
@@ -76,6 +79,7 @@ export function decodeHello(body: Uint8Array): Hello | Refusal {
     storeId,
     incarnation,
     rulesVersion,
+    compares: (state & COMPARES) !== 0,
     channel: channel as Channel,
     port,
     joining: (state & JOINING) !== 0,

@@ -195,7 +195,8 @@ export class PeerLinks implements PeerTransport {
 
   private hello(channel: Channel): Uint8Array {
     const { clusterId, nodeId, storeId, incarnation, rulesVersion } = this.settings;
-    return encodeHello({ clusterId, nodeId, storeId, incarnation, rulesVersion, channel, port: this.port, ...this.components.state() });
+    const who = { clusterId, nodeId, storeId, incarnation, rulesVersion, compares: true };
+    return encodeHello({ ...who, channel, port: this.port, ...this.components.state() });
   }
 
   /** The other side's answer to our hello. True when the link is up. */

@@ -15,6 +15,8 @@ export type PeerGreeting = {
   readonly incarnation: number;
   /** The newest version of the machines' rules that its release knows. */
   readonly rulesVersion: number;
+  /** Its release takes part when replicas compare what they have applied. */
+  readonly compares: boolean;
   readonly joining: boolean;
   readonly used: boolean;
 };

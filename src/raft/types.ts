@@ -102,7 +102,14 @@ export const MSG_SNAPSHOT = 9;
 export const MSG_TIMEOUT_NOW = 10;
 /** Leader to follower: the group is at rest at (term, index, commit); stop ticking. Sent and handled by the host. */
 export const MSG_REST = 11;
-export type MessageKind = 1 | 2 | 3 | 4 | 5 | 6 | 7 | 8 | 9 | 10 | 11;
+/**
+ * Between leader and members, sent and handled by the host: what have you applied up to `index`; this; you contradict the
+ * majority (`reject`), or your sum begins elsewhere. Only to nodes whose releases know them.
+ */
+export const MSG_DIGEST_ASK = 12;
+export const MSG_DIGEST_ANSWER = 13;
+export const MSG_DIGEST_VERDICT = 14;
+export type MessageKind = 1 | 2 | 3 | 4 | 5 | 6 | 7 | 8 | 9 | 10 | 11 | 12 | 13 | 14;
 
 /**
  * One message between two replicas of a group. One shape for all kinds (one hidden class); a field that a kind does not
@@ -115,17 +122,17 @@ export class Message {
   term: Term;
   /**
    * APPEND: index before the first entry. APPEND_RESPONSE: last index that matches, or the rejected `prev` index.
-   * VOTE, PRE_VOTE: the candidate's last index. SNAPSHOT: its index. REST: the leader's last index.
+   * VOTE, PRE_VOTE: the candidate's last index. SNAPSHOT: its index. REST: the leader's last index. DIGEST_*: what is compared.
    */
   index: Index;
   /**
    * The term of `index` (APPEND, VOTE, PRE_VOTE, SNAPSHOT); APPEND_RESPONSE rejected: the term at `hint`.
-   * VOTE_RESPONSE, PRE_VOTE_RESPONSE rejected: the term at `commit`.
+   * VOTE_RESPONSE, PRE_VOTE_RESPONSE rejected: the term at `commit`. DIGEST_ANSWER, DIGEST_VERDICT: one half of the sum.
    */
   logTerm: Term;
   /**
    * APPEND, HEARTBEAT, REST: the commit index that the receiver may use. VOTE_RESPONSE, PRE_VOTE_RESPONSE rejected: the
-   * sender's commit index; 0 is none.
+   * sender's commit index; 0 is none. DIGEST_ANSWER, DIGEST_VERDICT: the other half of the sum.
    */
   commit: Index;
   /**
@@ -137,9 +144,12 @@ export class Message {
   entries: readonly Entry[] | null;
   /** HEARTBEAT_RESPONSE: the receiver lost track of where its log agrees with the leader's (a restart): probe it. */
   reject: boolean;
-  /** APPEND_RESPONSE rejected: the follower's best guess where the logs agree. */
+  /** APPEND_RESPONSE rejected: the follower's best guess where the logs agree. DIGEST_ANSWER, DIGEST_VERDICT: where the sum begins. */
   hint: Index;
-  /** HEARTBEAT and its response: the newest read request that this round confirms; 0 is none. VOTE: 1 = by transfer. */
+  /**
+   * HEARTBEAT and its response: the newest read request that this round confirms; 0 is none. VOTE: 1 = by transfer.
+   * DIGEST_ASK: 1 = of the whole state too. DIGEST_ANSWER, DIGEST_VERDICT: that state's digest; 0 is none.
+   */
   context: number;
   /**
    * SNAPSHOT. Where the sender's log begins; the host fills in the configuration of the checkpoint that it sends, which

@@ -27,6 +27,8 @@ export type ApplierComponents = {
   /** More is to be applied, or the core has news: run another turn. */
   readonly touched: (replica: Replica) => void;
   readonly commits: CommitTimer;
+  /** The replica has applied what it was asked about; it may be closed when this returns. */
+  readonly reached: (replica: Replica) => void;
 };
 
 export class Applier implements Effects {
@@ -34,6 +36,9 @@ export class Applier implements Effects {
   private readonly meta: ApplyMeta = { index: 0, term: 0, timeMs: 0 };
   private done: ProposeDone | null = null;
   private replica: Replica | null = null;
+  /** What the machine answered to the entry. */
+  private code = 0;
+  private value = 0;
   private endOffset = -1;
   private catalogChanged = false;
   /** An entry came that this release cannot apply. */
@@ -52,7 +57,7 @@ export class Applier implements Effects {
     this.endOffset = -1;
     this.catalogChanged = false;
     let count = 0;
-    while (replica.applied < replica.committedTo) {
+    while (replica.applied < replica.committedTo && !replica.closed) {
       const entry = replica.fromDisk.take(replica.applied + 1) ?? replica.cache.get(replica.applied + 1);
       if (entry === undefined) {
         this.read(replica);
@@ -63,10 +68,12 @@ export class Applier implements Effects {
       count += 1;
       if (count % stride === 0 && clock.monotonicMs() > deadlineMs) break;
     }
-    this.applied(replica, events);
+    if (!replica.closed) this.applied(replica, events);
   }
 
   reply(code: number, value: number, detail: Uint8Array | null): void {
+    this.code = code;
+    this.value = value;
     const done = this.done;
     this.done = null;
     done?.(code, value, detail);
@@ -99,6 +106,8 @@ export class Applier implements Effects {
     assert(entry.index === replica.applied + 1, "entries are applied in order, each once");
     if (entry.timestampMs > replica.timeMs) replica.timeMs = entry.timestampMs;
     this.done = replica.pending.size > 0 ? replica.pending.take(entry.index) : null;
+    this.code = 0;
+    this.value = 0;
     switch (entry.kind) {
       case ENTRY_NOOP:
         break;
@@ -120,9 +129,11 @@ export class Applier implements Effects {
         unreachable(entry.kind, "entry kind");
     }
     replica.applied = entry.index;
+    replica.digest.add(entry, this.code, this.value);
     replica.appliedEntriesSinceCheckpoint += 1;
     replica.appliedBytesSinceCheckpoint += entry.payload.length;
     if (this.done !== null) this.reply(0, 0, null);
+    if (entry.index === replica.askedAt) this.components.reached(replica);
   }
 
   /** By the rules that this release knows it would come to another state than the others: it ends. */

@@ -113,6 +113,7 @@ export class Checkpointer {
       configuration: replica.configuration,
       machineVersion: replica.machine.version,
       timeMs: replica.timeMs,
+      digest: replica.digest.saved,
       snapshot: replica.machine.snapshot(),
     };
     try {

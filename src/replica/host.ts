@@ -3,7 +3,6 @@
 // touched: messages into one frame per node, entries into one write with one sync, committed entries into the machines.
 
 import { assert } from "../base/assert.ts";
-import { DecodeError } from "../base/bytes.ts";
 import type { Clock, Timer } from "../base/clock.ts";
 import type { Histogram } from "../base/histogram.ts";
 import { CATALOG_GROUP, nodeOfReplica, type GroupId, type NodeId, type ReplicaId } from "../base/ids.ts";
@@ -12,14 +11,16 @@ import type { Random } from "../base/prng.ts";
 import type { Worked } from "../base/work.ts";
 import type { LogWatcher, SharedLog } from "../log/types.ts";
 import type { Machine } from "../machine/machine.ts";
-import { LANE_BULK, LANE_FORWARD, LANE_RAFT, type Lane as PeerLane, type PeerTransport } from "../peer/transport.ts";
+import type { PeerTransport } from "../peer/transport.ts";
 import { ENTRY_RECORDS, ENTRY_VERSION, PROPOSE_OK, type ConfigurationChange, type EntryKind } from "../raft/types.ts";
 import { Applier } from "./applier.ts";
 import { ApplyQueue } from "./apply-queue.ts";
 import { CatchUps } from "./catch-up.ts";
+import { Comparisons } from "./comparisons.ts";
 import { Checkpointer } from "./checkpointer.ts";
 import { Elections } from "./elections.ts";
 import { Lane } from "./lane.ts";
+import { LinkEvents } from "./link-events.ts";
 import { Messages } from "./messages.ts";
 import { Recovery } from "./recovery.ts";
 import { openReplica, ReplicaAheadError, ReplicaDamagedError } from "./open.ts";
@@ -87,7 +88,11 @@ export class ReplicaHost {
   private readonly transfers: Transfers;
   private readonly catchUps: CatchUps;
   private readonly pulse: Pulse;
+  /** Whether the replicas of a group have come to the same. */
+  readonly comparisons: Comparisons;
   private readonly tailBudget: TailBudget;
+  /** To be told of what comes over the links. */
+  readonly links: LinkEvents;
   readonly quarantine: Quarantine;
   /** Asked before records are proposed: whether the disks of this group have room for more. */
   takesRecords: (replica: Replica) => boolean = () => true;
@@ -130,6 +135,7 @@ export class ReplicaHost {
       touched,
       commits: this.commits,
       damaged: (replica, reason) => this.damaged(replica, reason, true),
+      reached: (replica) => this.comparisons.reached(replica),
     });
     this.checkpointer = new Checkpointer(settings, {
       store: components.store,
@@ -146,12 +152,14 @@ export class ReplicaHost {
       replicaOf: (group) => this.replicas.get(group),
       logOf,
       touched,
+      compares: (node) => this.comparisons.isAble(node),
     });
     this.messages = new Messages({
       clock,
       transport: components.transport,
       snapshots: this.snapshots,
       catchUps: () => this.catchUps,
+      comparisons: () => this.comparisons,
       replicaOf: (group) => this.replicas.get(group),
       touched,
       wake: (replica) => this.wake(replica),
@@ -175,6 +183,14 @@ export class ReplicaHost {
       post: (replica, message) => this.messages.post(replica, message),
       news: (replica) => this.note(replica),
       slept: () => this.tailBudget.released(),
+      led: (replica) => this.comparisons.ticked(replica),
+    });
+    this.comparisons = new Comparisons(settings, {
+      logger,
+      crc32: components.crc32,
+      isUp: (peer) => this.isPeerUp(peer),
+      post: (replica, message) => this.messages.post(replica, message),
+      damaged: (replica, reason) => this.damaged(replica, reason),
     });
     this.transfers = new Transfers({
       self: settings.nodeId,
@@ -192,6 +208,18 @@ export class ReplicaHost {
       logOf,
       sendLive: (replica, message) => this.messages.post(replica, message),
       damaged: (replica, reason) => this.damaged(replica, reason),
+      touched,
+    });
+    this.links = new LinkEvents({
+      clock,
+      worked: components.worked ?? ((): void => {}),
+      events,
+      messages: this.messages,
+      rules: this.rules,
+      comparisons: this.comparisons,
+      recovery: this.recovery,
+      elections: this.elections,
+      replicas: () => this.replicas.values(),
       touched,
     });
     const watcher: LogWatcher = {
@@ -260,11 +288,12 @@ export class ReplicaHost {
     this.components.events.damaged(replica.group, reason);
   }
 
-  /** Reads the saved states of all replicas. */
+  /** Reads the saved states of all replicas, and has those of the groups led here compared with the others'. */
   async scrub(pace: (bytes: number) => Promise<void>): Promise<void> {
     for (const replica of [...this.replicas.values()]) {
       const reason = await this.checkpointer.scrub(replica, pace);
       if (reason !== null) this.damaged(replica, reason);
+      else if (!replica.closed) this.comparisons.ask(replica, true);
     }
   }
 
@@ -388,60 +417,6 @@ export class ReplicaHost {
 
   logFor(group: GroupId): SharedLog {
     return group === CATALOG_GROUP ? this.components.catalogLog : this.components.dataLog;
-  }
-
-  // What the transport tells.
-
-  onFrame(from: NodeId, lane: PeerLane, frame: Uint8Array): void {
-    switch (lane) {
-      case LANE_RAFT:
-        const beganMs = this.components.clock.monotonicMs();
-        this.messages.onRaft(from, frame);
-        this.components.worked?.("raft messages of a peer", beganMs);
-        return;
-      case LANE_FORWARD:
-        this.components.events.forwarded(from, frame);
-        return;
-      case LANE_BULK:
-        this.messages.onBulk(from, frame);
-        return;
-      default:
-        throw new DecodeError("frame on an unknown lane");
-    }
-  }
-
-  /** `rulesVersion`: what its release knows. */
-  onUp(peer: NodeId, rulesVersion: number): void {
-    this.rules.heard(peer, rulesVersion);
-    const leaderless: Replica[] = [];
-    for (const replica of this.replicas.values()) {
-      if (!this.isMember(replica, peer)) continue;
-      if (replica.isLeader) this.touch(replica);
-      else if (replica.raft.leader === 0 && !replica.awake) leaderless.push(replica);
-    }
-    this.elections.leaderless(leaderless);
-    this.components.events.peerUp(peer);
-  }
-
-  /** A bulk connection is there, the first or in place of one that was lost with what was on it. */
-  onBulkUp(peer: NodeId): void {
-    this.recovery.laneUp(peer);
-  }
-
-  /** Liveness is per node pair: every group that the lost node led or followed is told at once. */
-  onDown(peer: NodeId): void {
-    this.recovery.nodeDown(peer);
-    const leaderless: Replica[] = [];
-    for (const replica of this.replicas.values()) {
-      if (!this.isMember(replica, peer)) continue;
-      if (replica.isLeader) this.forEachReplicaOn(replica, peer, (id) => replica.raft.reportUnreachable(id));
-      this.touch(replica);
-      if (replica.leaderNode !== peer) continue;
-      replica.raft.forgetLeader();
-      leaderless.push(replica);
-    }
-    this.elections.leaderless(leaderless);
-    this.components.events.peerDown(peer);
   }
 
   /** Moves every leadership away; resolves with how many are left when none is or time is up. */
@@ -579,18 +554,6 @@ export class ReplicaHost {
 
   private laneOf(replica: Replica): Lane {
     return replica.group === CATALOG_GROUP ? this.catalogLane : this.dataLane;
-  }
-
-  private isMember(replica: Replica, node: NodeId): boolean {
-    let found = false;
-    this.forEachReplicaOn(replica, node, () => (found = true));
-    return found;
-  }
-
-  private forEachReplicaOn(replica: Replica, node: NodeId, visit: (id: number) => void): void {
-    const { voters, votersOutgoing, learners } = replica.configuration;
-    for (const list of [voters, votersOutgoing, learners])
-      for (const peer of list) if (nodeOfReplica(peer as ReplicaId) === node) visit(peer);
   }
 
   private isPeerUp(peer: number): boolean {

@@ -6,8 +6,17 @@ import type { Clock } from "../base/clock.ts";
 import { nodeOfReplica, type GroupId, type NodeId, type ReplicaId } from "../base/ids.ts";
 import { decodeRaftFrame } from "../peer/frames.ts";
 import type { PeerTransport } from "../peer/transport.ts";
-import { MSG_APPEND, MSG_APPEND_RESPONSE, MSG_HEARTBEAT_RESPONSE, MSG_REST, MSG_SNAPSHOT, type Message } from "../raft/types.ts";
+import {
+  MSG_APPEND,
+  MSG_APPEND_RESPONSE,
+  MSG_DIGEST_ASK,
+  MSG_HEARTBEAT_RESPONSE,
+  MSG_REST,
+  MSG_SNAPSHOT,
+  type Message,
+} from "../raft/types.ts";
 import type { CatchUps } from "./catch-up.ts";
+import type { Comparisons } from "./comparisons.ts";
 import { Outbox } from "./outbox.ts";
 import type { Replica } from "./replica.ts";
 import { acceptRest } from "./rest.ts";
@@ -19,6 +28,7 @@ export type MessagesComponents = {
   readonly transport: PeerTransport;
   readonly snapshots: Snapshots;
   readonly catchUps: () => CatchUps;
+  readonly comparisons: () => Comparisons;
   readonly replicaOf: (group: GroupId) => Replica | undefined;
   /** Something happens in the group. */
   readonly touched: (replica: Replica) => void;
@@ -76,6 +86,11 @@ export class Messages {
     if (replica === undefined || message.to !== replica.descriptor.self || nodeOfReplica(message.from as ReplicaId) !== from) return;
     if (message.kind === MSG_REST) {
       if (acceptRest(replica, message)) sleep(replica);
+      return;
+    }
+    // Neither wakes a group at rest nor keeps one from it.
+    if (message.kind >= MSG_DIGEST_ASK) {
+      this.components.comparisons().receive(replica, message);
       return;
     }
     replica.raft.step(message);

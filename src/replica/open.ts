@@ -9,6 +9,7 @@ import type { Machine } from "../machine/machine.ts";
 import { EMPTY_CONFIGURATION } from "../raft/membership.ts";
 import { RaftNode } from "../raft/raft-node.ts";
 import type { RaftComponents } from "../raft/types.ts";
+import { Digest } from "./digest.ts";
 import { Replica } from "./replica.ts";
 import { ReleaseTooOldError } from "./rules.ts";
 import type { Shared } from "./shared.ts";
@@ -94,6 +95,7 @@ export async function openReplica(descriptor: GroupDescriptor, components: OpenC
     timeMs: checkpoint.timeMs,
     configuration,
     hardState,
+    digest: new Digest(checkpoint.index, checkpoint.digest),
   });
   replica.checkpointIndexes = checkpoint.index === 0 || saved.includes(checkpoint.index) ? saved : [checkpoint.index, ...saved];
   if (state.trimmed.index > 0 && replica.checkpointIndexes[0] !== state.trimmed.index)
@@ -125,7 +127,7 @@ async function stateOf(
 /** The founding checkpoint, which is written here; of a log that some leader's snapshot is to begin there is none. */
 async function firstOf(descriptor: GroupDescriptor, state: GroupLogState, machine: Machine, store: CheckpointStore): Promise<Checkpoint> {
   const { group, members } = descriptor;
-  const founding = { term: 0, machineVersion: machine.version, timeMs: 0, snapshot: machine.snapshot() };
+  const founding = { term: 0, machineVersion: machine.version, timeMs: 0, digest: null, snapshot: machine.snapshot() };
   if (state.trimmed.index === 0) return { ...founding, index: 0, configuration: EMPTY_CONFIGURATION };
   if (state.trimmed.index !== FOUNDING_INDEX || members === null)
     throw new ReplicaDamagedError(group, `the log begins after ${state.trimmed.index}, and there is no checkpoint from there on`);

@@ -14,6 +14,8 @@ export type PulseComponents = {
   readonly news: (replica: Replica) => void;
   /** It stopped ticking, and may have given up what it had cached. */
   readonly slept: () => void;
+  /** A tick of a group that is led here. */
+  readonly led: (replica: Replica) => void;
 };
 
 export class Pulse {
@@ -60,7 +62,9 @@ export class Pulse {
     if (raft.leader === 0) elections.ticked(replica);
     // A leader without a majority steps down and has nothing to say; but who waits for it has to be told.
     if (raft.hasReady() || raft.leader !== leader) news(replica);
-    if (replica.isLeader) this.considerRest(replica);
+    if (!replica.isLeader) return;
+    this.components.led(replica);
+    this.considerRest(replica);
   }
 
   private considerRest(replica: Replica): void {

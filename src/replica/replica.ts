@@ -19,6 +19,7 @@ import {
   type ReadState,
 } from "../raft/types.ts";
 import type { CatchUp } from "./catch-up.ts";
+import type { Comparison, Digest, Question } from "./digest.ts";
 import { Pins } from "./pins.ts";
 import { PendingProposals } from "./pending.ts";
 import { ReadAhead } from "./read-ahead.ts";
@@ -74,6 +75,14 @@ export class Replica {
   /** The machine needs no entry at or below this index. */
   releaseTo = 0;
 
+  /** Of what was applied; and what is asked and known of it (comparisons.ts). `askedAt`: the index to be told of; 0 = none. */
+  readonly digest: Digest;
+  askedAt = 0;
+  question: Question | null = null;
+  comparison: Comparison | null = null;
+  comparedTo = 0;
+  ticksUncompared = 0;
+
   knownLeader: number = 0;
   knownTerm = 0;
   wasLeader = false;
@@ -91,7 +100,7 @@ export class Replica {
     descriptor: GroupDescriptor,
     raft: RaftNode,
     machine: Machine,
-    start: { applied: number; timeMs: number; configuration: Configuration; hardState: HardState },
+    start: { applied: number; timeMs: number; configuration: Configuration; hardState: HardState; digest: Digest },
   ) {
     this.group = descriptor.group;
     this.descriptor = descriptor;
@@ -102,6 +111,7 @@ export class Replica {
     this.timeMs = start.timeMs;
     this.configuration = start.configuration;
     this.committedTo = start.applied;
+    this.digest = start.digest;
     this.writtenTerm = start.hardState.term;
     this.writtenVote = start.hardState.vote;
   }
@@ -214,6 +224,7 @@ export class Replica {
     for (const [token] of this.readWaits.entries()) this.finishRead(token, false);
     for (const [, work] of [...this.catchUps.entries(), ...this.snapshotsSending.entries()]) work.stop();
     this.snapshotsSending.clear();
+    this.comparison = null;
     this.pins.clear();
   }
 
@@ -246,6 +257,7 @@ export class Replica {
   slimDown(): void {
     if (!this.cache.hasPayloads) this.evictTail(this.applied);
     this.checkpointIndexes = this.checkpointIndexes.slice();
+    this.question = null;
     this.raft.slimDown();
   }
 

@@ -99,7 +99,8 @@ export function decodeAnswer(reader: ByteReader): Answer {
   return answer;
 }
 
-export function encodeCheckpoint(checkpoint: Checkpoint): Uint8Array {
+/** `withDigest`: the receiver's release knows of it. */
+export function encodeCheckpoint(checkpoint: Checkpoint, withDigest: boolean): Uint8Array {
   const writer = new ByteWriter(checkpoint.snapshot.length + 256);
   writer.u64(checkpoint.index).u64(checkpoint.term).u32(checkpoint.machineVersion).u64(checkpoint.timeMs);
   const { voters, votersOutgoing, learners, learnersNext, autoLeave } = checkpoint.configuration;
@@ -107,10 +108,10 @@ export function encodeCheckpoint(checkpoint: Checkpoint): Uint8Array {
     writer.varint(list.length);
     for (const peer of list) writer.varint(peer);
   }
-  return writer
-    .u8(autoLeave ? 1 : 0)
-    .block(checkpoint.snapshot)
-    .finish();
+  writer.u8(autoLeave ? 1 : 0).block(checkpoint.snapshot);
+  const { digest } = checkpoint;
+  if (withDigest && digest !== null) writer.u64(digest.origin).u32(digest.a).u32(digest.b);
+  return writer.finish();
 }
 
 /** Throws DecodeError. The snapshot shares the memory of `bytes`. */
@@ -133,6 +134,7 @@ export function decodeCheckpoint(bytes: Uint8Array): Checkpoint {
     autoLeave: reader.u8() === 1,
   };
   const snapshot = reader.block();
+  const digest = reader.remaining === 0 ? null : { origin: reader.u64(), a: reader.u32(), b: reader.u32() };
   reader.done();
-  return { index, term, configuration, machineVersion, timeMs, snapshot };
+  return { index, term, configuration, machineVersion, timeMs, digest, snapshot };
 }

@@ -33,6 +33,8 @@ export type SnapshotSenderComponents = {
   readonly crc32: (bytes: Uint8Array) => number;
   /** The checkpoint at an index; undefined when it is not there. */
   readonly read: (index: number) => Promise<Checkpoint | undefined>;
+  /** The node's release knows of digests. */
+  readonly compares: (node: NodeId) => boolean;
   readonly transmit: (node: NodeId, parts: readonly Uint8Array[]) => boolean;
   readonly fatal: (error: Error) => void;
   /** Once: all of it is durable over there, or not. */
@@ -127,7 +129,7 @@ export class SnapshotSender implements RecoveryJob {
     read(index).then((checkpoint) => {
       if (this.isOver) return;
       this.slot.sized(0);
-      const body = checkpoint === undefined ? null : encodeCheckpoint(checkpoint);
+      const body = checkpoint === undefined ? null : encodeCheckpoint(checkpoint, this.components.compares(this.node));
       if (body === null || body.length > SNAPSHOT_BYTES_MAX) {
         logger.error({ group, index, bytes: body?.length ?? 0 }, "the checkpoint at the start of the log is missing or too large");
         this.finish(false);

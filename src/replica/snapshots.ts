@@ -28,6 +28,8 @@ export type SnapshotsComponents = {
   readonly replicaOf: (group: GroupId) => Replica | undefined;
   readonly logOf: (replica: Replica) => SharedLog;
   readonly touched: (replica: Replica) => void;
+  /** The node's release knows of digests. */
+  readonly compares: (node: NodeId) => boolean;
 };
 
 export class Snapshots {
@@ -109,6 +111,7 @@ export class Snapshots {
     machine.restore(checkpoint.snapshot);
     replica.applied = checkpoint.index;
     replica.committedTo = Math.max(replica.committedTo, checkpoint.index);
+    replica.digest.restore(checkpoint.index, checkpoint.digest);
     replica.timeMs = Math.max(replica.timeMs, checkpoint.timeMs);
     replica.configuration = checkpoint.configuration;
     replica.checkpointIndexes = [checkpoint.index];

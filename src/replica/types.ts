@@ -4,6 +4,7 @@
 import type { GroupId, NodeId, ReplicaId } from "../base/ids.ts";
 import { RULES_VERSION } from "../machine/versions.ts";
 import type { Configuration } from "../raft/types.ts";
+import type { SavedDigest } from "./digest.ts";
 
 /** The outcome of a proposal. Machines reply with codes of at least 0; these are the host's own. */
 export const HOST_NOT_LEADER = -1;
@@ -50,6 +51,8 @@ export type Checkpoint = {
   readonly configuration: Configuration;
   readonly machineVersion: number;
   readonly timeMs: number;
+  /** Of what was applied up to here; null when an earlier release made the checkpoint. */
+  readonly digest: SavedDigest | null;
   readonly snapshot: Uint8Array;
 };
 

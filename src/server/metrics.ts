@@ -59,6 +59,12 @@ export function renderMetrics({ host, broker, logs, loop, memory }: MetricsSourc
     ["", host.quarantine.count],
   ]);
   metric("flotilla_replicas_quarantined", "gauge", "Damaged replicas that wait for a successor.", [["", host.quarantine.size]]);
+  metric("flotilla_digests_compared_total", "counter", "Answers of followers about what they applied that leaders here looked at.", [
+    ["", host.comparisons.compared],
+  ]);
+  metric("flotilla_digest_mismatches_total", "counter", "Times that replicas of a group led here had not come to the same.", [
+    ["", host.comparisons.mismatches],
+  ]);
   const lagging = host.recovery.nodes();
   metric(
     "flotilla_recovery_groups",

@@ -336,15 +336,15 @@ export class FlotillaNode {
     return makeLinks(this.settings, this.identity.meta, {
       ...this.peering(random),
       handler: {
-        onFrame: (from, lane, frame) => this.host?.onFrame(from, lane, frame),
-        onUp: (peer, { incarnation, rulesVersion }) => {
-          logger.info({ peer, incarnation }, "peer is up");
-          this.host?.onUp(peer, rulesVersion);
+        onFrame: (from, lane, frame) => this.host?.links.onFrame(from, lane, frame),
+        onUp: (peer, greeting) => {
+          logger.info({ peer, incarnation: greeting.incarnation }, "peer is up");
+          this.host?.links.onUp(peer, greeting);
         },
-        onBulkUp: (peer) => this.host?.onBulkUp(peer),
+        onBulkUp: (peer) => this.host?.links.onBulkUp(peer),
         onDown: (peer, reason) => {
           logger.warn({ peer, reason }, "peer is down");
-          this.host?.onDown(peer);
+          this.host?.links.onDown(peer);
         },
       },
     });

@@ -18,6 +18,8 @@ export type StoredCheckpoint = {
   readonly configuration: Configuration;
   readonly machineVersion: number;
   readonly timeMs: number;
+  /** Of what was applied up to here (replica/digest.ts); null when an earlier release made the checkpoint. */
+  readonly digest: { readonly origin: number; readonly a: number; readonly b: number } | null;
   readonly snapshot: Uint8Array;
 };
 
@@ -137,7 +139,10 @@ function encodeHead(head: Head): Uint8Array {
     writer.varint(list.length);
     for (const peer of list) writer.varint(peer);
   }
-  return writer.u8(autoLeave ? 1 : 0).finish();
+  writer.u8(autoLeave ? 1 : 0);
+  // Earlier releases do not look beyond.
+  if (head.digest !== null) writer.u64(head.digest.origin).u32(head.digest.a).u32(head.digest.b);
+  return writer.finish();
 }
 
 function decodeHead(bytes: Uint8Array, index: number): Head {
@@ -151,5 +156,6 @@ function decodeHead(bytes: Uint8Array, index: number): Head {
   const crc = reader.u32();
   const list = (): number[] => Array.from({ length: reader.varint() }, () => reader.varint());
   const configuration = { voters: list(), votersOutgoing: list(), learners: list(), learnersNext: list(), autoLeave: reader.u8() === 1 };
-  return { index, term, machineVersion, timeMs, configuration, bytes: size, crc };
+  const digest = reader.remaining === 0 ? null : { origin: reader.u64(), a: reader.u32(), b: reader.u32() };
+  return { index, term, machineVersion, timeMs, configuration, digest, bytes: size, crc };
 }

@@ -92,6 +92,17 @@ test(
     await load.progress(500);
     await expect(client.publish("alone", [{ body: "more" }], { partition: 0, signal: AbortSignal.timeout(1_000) })).rejects.toThrow(/./);
     await expect(readAll(cluster.endpoints[0]!, "alone")).rejects.toThrow(/./);
+    // Every node says so, and why.
+    let shown: object[] = [];
+    const look = async (): Promise<void> => {
+      shown = [...(await client.cluster.describe()).damages];
+      if (shown.length === 0) setTimeout(() => void look(), 100);
+    };
+    await look();
+    await eventually(() => shown.length > 0, "the damage is shown");
+    expect(shown).toEqual([
+      expect.objectContaining({ node: victim, topic: "alone", partition: 0, reason: expect.stringContaining("damaged") }),
+    ]);
 
     await cluster.kill(victim);
     await flip();

@@ -3,6 +3,7 @@
 import { expect, test } from "vitest";
 import { ENTRY_NOOP, Entry } from "../../src/raft/types.ts";
 import { Applier } from "../../src/replica/applier.ts";
+import { Digest } from "../../src/replica/digest.ts";
 import { CommitTimer } from "../../src/replica/timings.ts";
 import { ApplyQueue } from "../../src/replica/apply-queue.ts";
 import { ReadAhead } from "../../src/replica/read-ahead.ts";
@@ -157,6 +158,7 @@ test("applier: one group's entries are applied until the time is up, and a littl
     events: expect.unreachable as never,
     touched: () => {},
     damaged: () => {},
+    reached: () => {},
   });
   for (const isOnDisk of [false, true]) {
     const fromDisk = new ReadAhead();
@@ -165,6 +167,8 @@ test("applier: one group's entries are applied until the time is up, and a littl
       ...{ applied: 0, committedTo: 10_000, timeMs: 0, reading: false, closed: false },
       ...{ appliedEntriesSinceCheckpoint: 0, appliedBytesSinceCheckpoint: 0 },
       fromDisk,
+      digest: new Digest(0, null),
+      askedAt: 0,
       cache: { get: (index: number) => (isOnDisk ? undefined : entry(index)) },
       pending: { size: 0 },
       raft: { appliedTo: () => {}, hasReady: () => false },

@@ -57,7 +57,7 @@ test("catch-up: old entries come on the bulk lane, within the bounds, and live a
       largest = Math.max(largest, bytesOf(message));
     }
     // The slower lane, so that live appends would overtake what is on it.
-    setTimeout(() => behind.host.onFrame(from, lane, frame), BULK_DELAY_MS);
+    setTimeout(() => behind.host.links.onFrame(from, lane, frame), BULK_DELAY_MS);
     return false;
   };
   leader.onFrame = (from, lane, frame) => {

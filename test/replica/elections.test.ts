@@ -7,6 +7,7 @@ import { Prng } from "../../src/base/prng.ts";
 import { StreamMachine } from "../../src/machine/stream/stream.ts";
 import { RaftNode } from "../../src/raft/raft-node.ts";
 import { Message, MSG_PRE_VOTE_RESPONSE, ROLE_FOLLOWER } from "../../src/raft/types.ts";
+import { Digest } from "../../src/replica/digest.ts";
 import { Elections } from "../../src/replica/elections.ts";
 import { Replica } from "../../src/replica/replica.ts";
 import { DURABILITY_FSYNC } from "../../src/replica/types.ts";
@@ -71,7 +72,7 @@ class Setting {
       },
       raft,
       new StreamMachine(),
-      { applied: 1, timeMs: 0, configuration: CONFIGURATION, hardState: { term, vote: 0, commit: 1 } },
+      { applied: 1, timeMs: 0, configuration: CONFIGURATION, hardState: { term, vote: 0, commit: 1 }, digest: new Digest(1, null) },
     );
   }
 

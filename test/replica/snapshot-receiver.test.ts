@@ -27,10 +27,11 @@ const checkpoint: Checkpoint = {
   term: 3,
   configuration: { voters: [1, 2, 3], votersOutgoing: [], learners: [4], learnersNext: [], autoLeave: false },
   machineVersion: 1,
+  digest: { origin: 1, a: 0xffff_ffff, b: 2 },
   timeMs: 5,
   snapshot: Buffer.alloc(1_000, "s"),
 };
-const body = encodeCheckpoint(checkpoint);
+const body = encodeCheckpoint(checkpoint, true);
 
 function chunkOf(offset: number, length: number, changes: Partial<Chunk> = {}): Chunk {
   const bytes = body.subarray(offset, offset + length);

@@ -164,7 +164,7 @@ test("a saved snapshot that does not belong to the entries held is not what a re
   await publish(await other.leader(), 7);
   const snapshot = other.hosts[0]!.stream.snapshot();
   await other[Symbol.asyncDispose]();
-  const checkpoint = { index: lastIndex, term: term + 1, configuration, machineVersion: 1, timeMs: Date.now(), snapshot };
+  const checkpoint = { index: lastIndex, term: term + 1, configuration, machineVersion: 1, timeMs: Date.now(), digest: null, snapshot };
   await cluster.stop(behind);
   const kv = await LevelKv.open(join(behind.directory, "store"));
   await new Checkpoints(kv).save(GROUP, checkpoint);

@@ -9,6 +9,7 @@ import { Voids } from "../../src/machine/stream/voids.ts";
 import { Core } from "../../src/raft/core.ts";
 import type { Message } from "../../src/raft/types.ts";
 import { Checkpointer } from "../../src/replica/checkpointer.ts";
+import { Digest } from "../../src/replica/digest.ts";
 import { ReplicaHost } from "../../src/replica/host.ts";
 import { Lane } from "../../src/replica/lane.ts";
 import { Replica } from "../../src/replica/replica.ts";
@@ -139,6 +140,19 @@ export const PLANTED: readonly Planted[] = [
         (add) =>
           function (this: LaneParts, replica, ready) {
             add.call(this, replica, { ...ready, hardState: null, mustSync: false });
+          },
+      ),
+  },
+  {
+    name: "digest",
+    what: "a replica that a snapshot brought up to date counts half of what was applied before",
+    plant: () =>
+      swap<Digest["restore"]>(
+        Digest,
+        "restore",
+        (restore) =>
+          function (this: Digest, index, saved) {
+            restore.call(this, index, saved === null ? null : { ...saved, a: 0 });
           },
       ),
   },

@@ -215,6 +215,8 @@ export class Simulation {
     try {
       const host = machine?.host ?? null;
       if (host !== null) this.checks.look(machine!.name, host.groups());
+      // Machines that differ are found by the checks: what the product finds beyond is no difference, or one that they do not see.
+      if (host !== null && host.comparisons.mismatches > 0) throw new Violation("R4", `${machine!.name} found replicas that differ`);
     } catch (error) {
       this.fail(error as Error);
     }

@@ -10,7 +10,15 @@ import { LevelKv } from "../../src/store/level-kv.ts";
 const CONFIGURATION = { voters: [1, 2, 3], votersOutgoing: [], learners: [], learnersNext: [], autoLeave: false };
 
 function checkpoint(index: number, bytes = 40): StoredCheckpoint {
-  return { index, term: 1, configuration: CONFIGURATION, machineVersion: 1, timeMs: 5, snapshot: new Uint8Array(bytes).fill(index) };
+  return {
+    index,
+    term: 1,
+    configuration: CONFIGURATION,
+    machineVersion: 1,
+    timeMs: 5,
+    digest: null,
+    snapshot: new Uint8Array(bytes).fill(index),
+  };
 }
 
 /** LevelDB, with a list of the writes that it was given; `failure` is what the next one comes to. */

@@ -67,6 +67,8 @@ export class TestHost {
   onFrame: (from: NodeId, lane: Lane, frame: Uint8Array) => boolean | void = () => {};
   /** Of the release that it runs. */
   rulesVersion = RULES_VERSION;
+  /** It takes the others for releases that compare what they have applied, if they are. */
+  compares = true;
   machineOf: (kind: MachineKind) => Machine = machineFor;
   /** What was logged, newest last: the event and its fields. */
   readonly logged: { event: string; fields: Record<string, unknown> }[] = [];
@@ -129,13 +131,13 @@ export class TestHost {
         state: () => ({ joining: false, used: true }),
         handler: {
           onFrame: (from, lane, frame) => {
-            if (this.onFrame(from, lane, frame) !== false) this.host.onFrame(from, lane, frame);
+            if (this.onFrame(from, lane, frame) !== false) this.host.links.onFrame(from, lane, frame);
           },
-          onUp: (peer, { rulesVersion }) => this.host.onUp(peer, rulesVersion),
-          onBulkUp: (peer) => this.host.onBulkUp(peer),
+          onUp: (peer, greeting) => this.host.links.onUp(peer, { ...greeting, compares: greeting.compares && this.compares }),
+          onBulkUp: (peer) => this.host.links.onBulkUp(peer),
           onDown: (peer) => {
             this.downs += 1;
-            this.host.onDown(peer);
+            this.host.links.onDown(peer);
           },
           onDrain: () => {},
           onRefused: (_peer, code, reason) => fatal(new Error(`${code}: ${reason}`)),
