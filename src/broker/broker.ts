@@ -15,7 +15,7 @@ import type { Fitness } from "../replica/fitness.ts";
 import type { ReplicaHost } from "../replica/host.ts";
 import { Admin, infoOf } from "./admin.ts";
 import { ClusterAdmin, groupOf, OP_MOVES, OP_TRANSFER } from "./cluster-admin.ts";
-import { Controller, OP_MEMBER } from "./controller.ts";
+import { Controller, OP_MEMBER, type ActedView } from "./controller.ts";
 import { Cursors, POSITIONS } from "./cursors.ts";
 import { Damages } from "./damages.ts";
 import { Disks } from "./disks.ts";
@@ -45,6 +45,7 @@ export type BrokerComponents = {
   readonly memory: PayloadMemory;
   readonly pacer: Pacer;
   readonly fatal: (error: Error) => void;
+  readonly acted: ActedView;
   /** The cluster has seen a later start of this node, of this incarnation. */
   readonly outrun: (incarnation: number) => void;
   /** The cluster counts on another disk of this node. */
@@ -78,7 +79,7 @@ export class NodeBroker implements types.Broker {
   constructor(settings: BrokerSettings, components: BrokerComponents) {
     this.settings = settings;
     this.components = components;
-    const { host, transport, clock, logger, memory, pacer, fatal, outrun, replaced } = components;
+    const { host, transport, clock, logger, memory, pacer, fatal, acted, outrun, replaced } = components;
     this.nodeId = settings.registration.id;
     this.catalog = host.get(CATALOG_GROUP)!.machine as CatalogMachine;
     this.unfit = new Unfit(this.nodeId);
@@ -147,6 +148,8 @@ export class NodeBroker implements types.Broker {
     });
     this.controller = new Controller({
       nodeId: this.nodeId,
+      storeId: settings.registration.storeId,
+      acted,
       host,
       catalog: this.catalog,
       router: this.router,

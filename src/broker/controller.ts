@@ -33,8 +33,18 @@ const MOVES_MIN = 16;
 const SETTLED_ROUNDS = 5;
 const DEFAULT_FLUSH_INTERVAL_MS = 500;
 
+/** What survives a start of how new a catalog this node has removed something on account of. */
+export type ActedView = {
+  readonly actedView: number;
+  /** Durable when it resolves. */
+  actOn(view: number): Promise<void>;
+};
+
 export type ControllerComponents = {
   readonly nodeId: NodeId;
+  /** The disk that this node runs on. */
+  readonly storeId: string;
+  readonly acted: ActedView;
   readonly host: ReplicaHost;
   readonly catalog: CatalogMachine;
   readonly router: Router;
@@ -132,12 +142,23 @@ export class Controller {
     reply(null, [new Uint8Array([counts || this.rowOf(group)?.replicas.includes(peer) === true ? 1 : 0])]);
   };
 
+  /**
+   * The catalog here knows the disk that this node runs on, and is no older than what was removed here on account of it. An older
+   * one, as after a restart or while it is fetched anew, may name replicas that were here and are gone: they would begin again
+   * with nothing and vote a second time. A change will come that makes it current.
+   */
+  private get isCurrent(): boolean {
+    const { catalog, nodeId, storeId, acted } = this.components;
+    return catalog.node(nodeId)?.storeId === storeId && catalog.viewVersion >= acted.actedView;
+  }
+
   private async reconcileNow(): Promise<void> {
     if (this.stopped) return;
-    const { host, catalog } = this.components;
+    const { host, catalog, acted } = this.components;
+    this.reshaper.look(CATALOG_GROUP);
+    if (!this.isCurrent) return;
     const { settled, lookAtAll } = this;
     this.lookAtAll = false;
-    this.reshaper.look(CATALOG_GROUP);
     const rows = new Set(catalog.topics());
     const changed = [...rows].filter((topic) => lookAtAll || !settled.has(topic));
     const isGone = [...settled].some((topic) => !rows.has(topic));
@@ -145,7 +166,10 @@ export class Controller {
     const missing = changed.flatMap((topic) => this.missingOf(topic));
     // New topics alone take nothing from anybody.
     const dead = lookAtAll || isGone ? this.sortHeld() : [];
-    if (dead.length > 0) await host.remove(dead);
+    if (dead.length > 0) {
+      await acted.actOn(catalog.viewVersion);
+      await host.remove(dead);
+    }
     for (let start = 0; start < missing.length && !this.stopped; start += OPENS_MAX)
       await Promise.all(missing.slice(start, start + OPENS_MAX).map((one) => this.open(one.topic, one.partition, one.self)));
     this.renew();

@@ -68,14 +68,6 @@ export class Checkpointer {
     return this.tracked(work);
   }
 
-  /** Resolves with true when a state at `index`, which is applied, or a later one is in the store. */
-  async secure(replica: Replica, index: number): Promise<boolean> {
-    const isSaved = (): boolean => (replica.checkpointIndexes[replica.checkpointIndexes.length - 1] ?? -1) >= index;
-    // One that is under way may be of an older state.
-    for (let saves = 0; saves < 2 && !isSaved(); saves++) await this.save(replica);
-    return isSaved();
-  }
-
   /** Resolves when nothing that was begun here is under way in the store: only then may it be closed. */
   async idle(): Promise<void> {
     for (let work: Promise<void> | null = null; work !== this.underWay;) {
@@ -84,15 +76,11 @@ export class Checkpointer {
     }
   }
 
-  /**
-   * Deletes what is saved of groups that a committed command removed, but not before that command is sure to be known here after a
-   * restart: the catalog of a start knows only what was committed for sure, and an older one would take what is gone for
-   * replicas that have yet to begin. They would vote a second time. False while the node stops: the next start finds them again.
-   */
-  async deleteGroups(groups: readonly GroupId[], catalog: Replica | undefined): Promise<boolean> {
-    if (catalog === undefined || !(await this.secure(catalog, catalog.applied))) return false;
-    await this.store.deleteGroups(groups);
-    return true;
+  /** Deletes what is saved of groups that a committed command removed. */
+  deleteGroups(groups: readonly GroupId[]): Promise<void> {
+    const work = this.store.deleteGroups(groups);
+    void this.tracked(work.catch(() => {}));
+    return work;
   }
 
   private tracked(work: Promise<void>): Promise<void> {

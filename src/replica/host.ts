@@ -315,15 +315,19 @@ export class ReplicaHost {
   }
 
   /**
-   * The groups were deleted, or their replicas here removed, by a committed command: replicas, records and checkpoints go.
-   * The log goes last: what it still holds after a crash is removed again by whoever asks for `heldGroups`.
+   * The groups were deleted, or their replicas here removed, by a committed command: replicas, records and checkpoints go. No
+   * later start may take them for replicas that have yet to begin: the caller remembers which catalog it acted on.
+   * The log goes last: what it still holds after a crash is removed again by whoever asks for `heldGroups`. While the node
+   * stops nothing goes: the next start finds them again.
    */
   async remove(groups: readonly GroupId[]): Promise<void> {
+    if (this.stopping) return;
     for (const group of groups) {
       if (this.replicas.has(group)) this.close(this.replicas.get(group)!);
       this.quarantine.forget(group);
     }
-    if (!(await this.checkpointer.deleteGroups(groups, this.replicas.get(CATALOG_GROUP)))) return;
+    await this.checkpointer.deleteGroups(groups);
+    if (this.stopping) return;
     for (const group of groups) this.logFor(group).destroy(group);
   }
 

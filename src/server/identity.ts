@@ -19,6 +19,8 @@ export class Identity {
   private readonly components: IdentityComponents;
   private readonly logger: Logger;
   private current: NodeMeta;
+  /** What was begun with the file, one after the other; never rejects. */
+  private underWay: Promise<void> = Promise.resolve();
 
   private constructor(directory: string, components: IdentityComponents, meta: NodeMeta) {
     this.directory = directory;
@@ -41,36 +43,56 @@ export class Identity {
     return this.current;
   }
 
+  get actedView(): number {
+    return this.current.actedView;
+  }
+
+  /** Something is about to be removed on account of this version of the catalog. Once it resolves no start forgets that. */
+  async actOn(view: number): Promise<void> {
+    await this.save((meta) => ({ ...meta, actedView: Math.max(meta.actedView, view) }));
+  }
+
   /** The node has a replica of the catalog, of this life. */
   async joined(life: number): Promise<void> {
-    await this.save({ ...this.current, catalogLife: life, lostLife: -1, mustJoin: false });
+    await this.save((meta) => ({ ...meta, catalogLife: life, lostLife: -1, mustJoin: false }));
   }
 
   /** Nothing here can be relied on: the cluster is to take it for a new disk and bring everything back. */
   async lostStore(reason: string): Promise<void> {
     this.logger.error({ reason }, "the data of this node cannot be relied on; it joins again and fetches its replicas from the others");
-    await this.save(withNewStore(this.current, this.components.newStoreId()));
+    await this.save((meta) => withNewStore(meta, this.components.newStoreId()));
   }
 
   async lostCatalog(reason: string): Promise<void> {
     this.logger.error({ reason }, "the catalog's replica on this node is damaged; it is fetched again from the other nodes");
-    await this.save(withoutCatalog(this.current));
+    await this.save(withoutCatalog);
   }
 
   /** Writes the identity again if the file is not what it should be. */
   async scrub(): Promise<void> {
-    if (await isNodeMeta(this.components.disk, this.directory, this.current)) return;
-    this.logger.warn({}, "the file of this node's identity is damaged: it is written again");
-    await this.save(this.current);
+    await this.inTurn(async () => {
+      if (await isNodeMeta(this.components.disk, this.directory, this.current)) return;
+      this.logger.warn({}, "the file of this node's identity is damaged: it is written again");
+      await writeNodeMeta(this.components.disk, this.directory, this.current);
+    });
   }
 
   /** The cluster has seen a later start of this node than the directory knows of. */
   async outrun(incarnation: number): Promise<void> {
-    await this.save({ ...this.current, incarnation });
+    await this.save((meta) => ({ ...meta, incarnation }));
   }
 
-  private async save(meta: NodeMeta): Promise<void> {
-    await writeNodeMeta(this.components.disk, this.directory, meta);
-    this.current = meta;
+  private save(change: (meta: NodeMeta) => NodeMeta): Promise<void> {
+    return this.inTurn(async () => {
+      const meta = change(this.current);
+      await writeNodeMeta(this.components.disk, this.directory, meta);
+      this.current = meta;
+    });
+  }
+
+  private inTurn(work: () => Promise<void>): Promise<void> {
+    const done = this.underWay.then(work);
+    this.underWay = done.catch(() => {});
+    return done;
   }
 }

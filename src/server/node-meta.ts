@@ -22,6 +22,8 @@ export type NodeMeta = {
   readonly lostLife: number;
   /** Something was lost: this node must not act as a founder, whatever it finds. */
   readonly mustJoin: boolean;
+  /** The newest version of the catalog on account of which something was removed here; 0 = nothing was yet. */
+  readonly actedView: number;
 };
 
 /** The directory belongs to someone else, or to a newer release. */
@@ -60,6 +62,7 @@ export async function openNodeMeta(settings: {
     catalogLife: null,
     lostLife: -1,
     mustJoin: damage !== null,
+    actedView: 0,
   };
   // A damaged file stays until its loss is dealt with: its place tells the next start the same.
   if (damage === null) await writeNodeMeta(disk, directory, meta);
@@ -99,7 +102,8 @@ async function read(disk: Disk, path: string): Promise<NodeMeta | "damaged" | nu
   if (text === null) return null;
   try {
     const { crc, ...meta } = JSON.parse(text) as NodeMeta & { crc: number };
-    return crc === checksum(meta) ? meta : "damaged";
+    // Earlier releases knew no `actedView`.
+    return crc === checksum(meta) ? { ...meta, actedView: meta.actedView ?? 0 } : "damaged";
   } catch {
     return "damaged";
   }

@@ -374,6 +374,7 @@ export class FlotillaNode {
         memory: this.memory,
         pacer: this.pacer,
         fatal: this.fatal,
+        acted: this.identity,
         outrun: (incarnation) =>
           this.restart("the cluster has seen a later start of this node", () => this.identity.outrun(incarnation + 1)),
         replaced: (reason) => this.restart(reason, () => this.identity.lostStore(reason)),

@@ -8,11 +8,11 @@ import { STREAM_OK } from "../../src/machine/stream/codes.ts";
 import { Voids } from "../../src/machine/stream/voids.ts";
 import { Core } from "../../src/raft/core.ts";
 import type { Message } from "../../src/raft/types.ts";
-import { Checkpointer } from "../../src/replica/checkpointer.ts";
 import { Digest } from "../../src/replica/digest.ts";
 import { ReplicaHost } from "../../src/replica/host.ts";
 import { Lane } from "../../src/replica/lane.ts";
 import { Replica } from "../../src/replica/replica.ts";
+import { Identity } from "../../src/server/identity.ts";
 import { SimKv } from "./sim-kv.ts";
 
 type Method = (this: never, ...call: never[]) => unknown;
@@ -100,8 +100,8 @@ export const PLANTED: readonly Planted[] = [
   },
   {
     name: "older-catalog",
-    what: "a replica is removed though a restart may not know of it",
-    plant: () => swap<Checkpointer["secure"]>(Checkpointer, "secure", () => () => Promise.resolve(true)),
+    what: "a replica is removed and a restart with an older catalog does not know of it",
+    plant: () => swap<Identity["actOn"]>(Identity, "actOn", () => () => Promise.resolve()),
   },
   {
     name: "early-forget",
