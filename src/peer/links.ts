@@ -341,7 +341,9 @@ export class PeerLinks implements PeerTransport {
     peer.heardBytes = connection.receivedBytes;
     peer.silentRounds = 0;
     this.components.handler.onUp(peer.id, hello);
-    this.reach(peer); // The bulk connection follows.
+    // The bulk connection follows; or it is there, if it was on its way when the last main connection was lost.
+    if (peer.bulk === null) this.reach(peer);
+    else this.components.handler.onBulkUp(peer.id);
   }
 
   private frame(peer: Peer, connection: Connection, type: number, body: Uint8Array): void {
