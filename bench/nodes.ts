@@ -1,7 +1,7 @@
-// Three nodes of Flotilla as real processes on loopback: started, killed and started again by number, 1 to 3.
+// Nodes of Flotilla as real processes on loopback, three unless told otherwise: started, killed and started again by number.
 
 import { once } from "node:events";
-import { mkdirSync, readFileSync } from "node:fs";
+import { appendFileSync, mkdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
@@ -18,7 +18,15 @@ const SETTLE_MODULE = `data:text/javascript,import{setFlagsFromString as set}fro
 const SETTLE_MS = 500;
 const SETTLED_BYTES = 1024 * 1024;
 
+/** Of a page of a node. */
+const PAGE_MS_MAX = 10_000;
+
+/** What one node prints is kept up to so many bytes. */
+const LOG_BYTES_MAX = 256 * 1024 * 1024;
+
 export type NodesOptions = {
+  /** How many there are. */
+  readonly count?: number;
   /** They take `settledBytes`. */
   readonly settles?: boolean;
   /** Flags of Node for every process. */
@@ -27,33 +35,53 @@ export type NodesOptions = {
   readonly env?: Readonly<Record<string, string>>;
   /** Called with each node's data directory, which need not be there yet, before it starts for the first time. */
   readonly prepare?: (node: number, directory: string) => void;
+  /** Settings of one node, asked for whenever it is launched. */
+  readonly nodeEnv?: (node: number, ports: NodePorts) => Readonly<Record<string, string>>;
+  /** Where a node keeps its data, if not in a folder of the nodes'. */
+  readonly dataDir?: (node: number) => string;
+  /** A folder where all that the nodes print is kept. */
+  readonly logs?: string;
 };
+export type NodePorts = { readonly api: number; readonly peer: number; readonly http: number };
 
 export class Nodes {
   private readonly directory: string;
   private readonly ports: readonly number[];
   private readonly flags: readonly string[];
-  private readonly env: Readonly<Record<string, string>>;
+  private readonly options: NodesOptions;
+  readonly ids: readonly number[];
   private readonly running = new Map<number, Running>();
 
-  private constructor(directory: string, ports: readonly number[], { settles = false, env = {}, execArgv = [] }: NodesOptions) {
+  private constructor(directory: string, ports: readonly number[], options: NodesOptions) {
+    const { settles = false, execArgv = [], count = NODES.length } = options;
     this.directory = directory;
     this.ports = ports;
     this.flags = [...execArgv, ...(settles ? ["--expose-gc", "--import", SETTLE_MODULE] : [])];
-    this.env = env;
+    this.options = options;
+    this.ids = Array.from({ length: count }, (_, at) => at + 1);
   }
 
-  /** Starts all three and waits until they serve. */
+  /** Starts all of them and waits until they serve. */
   static async start(directory: string, options: NodesOptions = {}): Promise<Nodes> {
-    const nodes = new Nodes(directory, await freePorts(9), options);
-    for (const node of NODES) options.prepare?.(node, nodes.dataDir(node));
-    for (const node of NODES) nodes.launch(node);
-    for (const node of NODES) await nodes.ready(node);
+    const nodes = await Nodes.make(directory, options);
+    for (const node of nodes.ids) nodes.launch(node);
+    for (const node of nodes.ids) await nodes.ready(node);
+    return nodes;
+  }
+
+  /** Everything but started. */
+  static async make(directory: string, options: NodesOptions = {}): Promise<Nodes> {
+    const nodes = new Nodes(directory, await freePorts((options.count ?? NODES.length) * 3), options);
+    for (const node of nodes.ids) options.prepare?.(node, nodes.dataDir(node));
     return nodes;
   }
 
   get endpoints(): string[] {
-    return NODES.map((node) => this.endpoint(node));
+    return this.ids.map((node) => this.endpoint(node));
+  }
+
+  portsOf(node: number): NodePorts {
+    return { api: this.ports[node * 3 - 3]!, peer: this.ports[node * 3 - 2]!, http: this.ports[node * 3 - 1]! };
   }
 
   get pids(): number[] {
@@ -69,7 +97,7 @@ export class Nodes {
   }
 
   dataDir(node: number): string {
-    return join(this.directory, `node-${node}`);
+    return this.options.dataDir?.(node) ?? join(this.directory, `node-${node}`);
   }
 
   launch(node: number): void {
@@ -83,11 +111,21 @@ export class Nodes {
       FLOTILLA_API_PORT: String(this.ports[node * 3 - 3]),
       FLOTILLA_PEER_PORT: String(this.ports[node * 3 - 2]),
       FLOTILLA_HTTP_PORT: String(this.ports[node * 3 - 1]),
-      FLOTILLA_PEERS: NODES.map((peer) => `${peer}=127.0.0.1:${this.ports[peer * 3 - 2]}`).join(","),
+      FLOTILLA_PEERS: this.ids.map((peer) => `${peer}=127.0.0.1:${this.ports[peer * 3 - 2]}`).join(","),
       FLOTILLA_LOG_LEVEL: "warn",
-      ...this.env,
+      ...this.options.env,
+      ...this.options.nodeEnv?.(node, this.portsOf(node)),
     });
     this.running.set(node, running);
+    const { logs } = this.options;
+    if (logs === undefined) return;
+    let kept = 0;
+    const keep = (chunk: Buffer): void => {
+      kept += chunk.length;
+      if (kept <= LOG_BYTES_MAX) appendFileSync(join(logs, `node-${node}.log`), chunk);
+    };
+    running.child.stdout?.on("data", keep);
+    running.child.stderr?.on("data", keep);
   }
 
   async ready(node: number): Promise<void> {
@@ -113,9 +151,15 @@ export class Nodes {
     await end(this.running.get(node)!, "SIGTERM", graceMs);
   }
 
+  /** How its last process ended; nulls while it runs. */
+  endOf(node: number): { readonly code: number | null; readonly signal: NodeJS.Signals | null } {
+    const { exitCode, signalCode } = this.running.get(node)!.child;
+    return { code: exitCode, signal: signalCode };
+  }
+
   isRunning(node: number): boolean {
-    const { child } = this.running.get(node)!;
-    return child.exitCode === null && child.signalCode === null;
+    const child = this.running.get(node)?.child;
+    return child !== undefined && child.exitCode === null && child.signalCode === null;
   }
 
   outputOf(node: number): string {
@@ -131,7 +175,8 @@ export class Nodes {
   }
 
   get(node: number, page: "metrics" | "readyz"): Promise<Response> {
-    return fetch(`http://127.0.0.1:${this.ports[node * 3 - 1]}/${page}`);
+    // A process that is stopped takes connections and never answers.
+    return fetch(`http://127.0.0.1:${this.ports[node * 3 - 1]}/${page}`, { signal: AbortSignal.timeout(PAGE_MS_MAX) });
   }
 
   /** Bytes of resident memory; 0 when the process is gone. */

@@ -1,5 +1,6 @@
 #!/usr/bin/env node
 import { Command } from "commander";
+import { chaosCommand } from "./chaos.ts";
 import { clusterCommand } from "./cluster.ts";
 import { consumeCommand } from "./consume.ts";
 import { devCommand } from "./dev.ts";
@@ -37,6 +38,7 @@ for (const command of [
   offsetsCommand(),
   subscriptionCommand(),
   clusterCommand(),
+  chaosCommand(),
 ]) {
   program.addCommand(command);
   inherit(command, program);

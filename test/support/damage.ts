@@ -2,9 +2,10 @@
 // one node x every kind of damage. Each must heal by itself, under load, and no record may be lost or served wrong.
 // FLOTILLA_DAMAGE=all runs every cell. A line says what each came to as it ends.
 
-import { cp, open, readdir, readFile, rm, truncate, type FileHandle } from "node:fs/promises";
+import { cp, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { expect } from "vitest";
+import { DAMAGES, find, KINDS } from "../../bench/damaged-files.ts";
 import { Flotilla } from "../../src/client/index.ts";
 import { startCluster, type TestCluster } from "./cluster.ts";
 import { NumberedLoad, readAll, violations } from "./load.ts";
@@ -17,33 +18,8 @@ const RECORDS_FIRST = 500;
 /** After each cell. */
 const RECORDS_MORE = 100;
 
-type Files = { readonly names: readonly string[]; readonly segments: (folder: string) => { used: string[]; spare: string[] } };
+export { DAMAGES, KINDS };
 
-/** Where each kind of file is. */
-export const KINDS: Readonly<Record<string, (files: Files) => string | undefined>> = {
-  "sealed segment": ({ segments }) => segments("log").used.at(-2),
-  "active segment": ({ segments }) => segments("log").used.at(-1),
-  "spare segment": ({ segments }) => segments("log").spare.at(-1),
-  "catalog segment": ({ segments }) => segments("catalog").used.at(-1),
-  "store table": ({ names }) => names.find((name) => /^store\/\d+\.ldb$/.test(name)),
-  "store log": ({ names }) => names.filter((name) => /^store\/\d+\.log$/.test(name)).at(-1),
-  "store manifest": ({ names }) => names.find((name) => name.startsWith("store/MANIFEST")),
-  "store CURRENT": ({ names }) => names.find((name) => name === "store/CURRENT"),
-  "node.json": ({ names }) => names.find((name) => name === "node.json"),
-};
-
-/** `older`: another version of such a file. */
-type Damage = (path: string, older: string) => Promise<void>;
-export const DAMAGES: Readonly<Record<string, Damage>> = {
-  "flip at the start": (path) => flip(path, () => [6]),
-  "flip in the middle": (path) => flip(path, (length) => [length >> 1]),
-  "flip at the end": (path) => flip(path, (length) => [length - 20]),
-  "flip in 20 places": (path) => flip(path, (length) => Array.from({ length: 20 }, (_, at) => Math.floor((at * length) / 20) + 7)),
-  cut: (path) => opened(path, async (file) => file.truncate(Math.floor((await used(file)) / 2))),
-  empty: (path) => truncate(path, 0),
-  delete: (path) => rm(path),
-  "older copy": (path, older) => cp(older, path),
-};
 export const isDaily = process.env["FLOTILLA_DAMAGE"] !== "all";
 
 const SETTINGS = {
@@ -236,57 +212,4 @@ export class DamageBench {
 
 function say(line: string): void {
   process.stdout.write(`${line}\n`);
-}
-
-async function find(kind: string, directory: string): Promise<string | null> {
-  const names = (await readdir(directory, { recursive: true })).sort();
-  const headers = new Map<string, Buffer>();
-  for (const name of names.filter((one) => one.endsWith(".seg"))) {
-    // A running node may take a spare file into use meanwhile.
-    const bytes = await readFile(join(directory, name)).catch(() => null);
-    if (bytes !== null) headers.set(name, bytes.subarray(0, 32));
-  }
-  const segments = (folder: string): { used: string[]; spare: string[] } => {
-    const files = [...headers.keys()].filter((name) => name.startsWith(`${folder}/`));
-    // A file in use says its own number; what a former life left says another.
-    const isUsed = (name: string): boolean =>
-      headers.get(name)!.toString("latin1", 0, 4) === "FLSG" &&
-      name.includes(`/${String(headers.get(name)!.readUInt32LE(8)).padStart(10, "0")}.`);
-    return { used: files.filter(isUsed), spare: files.filter((name) => !isUsed(name)) };
-  };
-  return KINDS[kind]!({ names, segments }) ?? null;
-}
-
-/** Bytes up to the last one that is not zero. */
-async function used(file: FileHandle): Promise<number> {
-  const { size } = await file.stat();
-  const bytes = Buffer.alloc(size);
-  let { bytesRead: length } = await file.read(bytes, 0, size, 0);
-  while (length > 0 && bytes[length - 1] === 0) length -= 1;
-  return length;
-}
-
-/** Works on the file that stands there now: once some of it is damaged, a running node may put it elsewhere. */
-async function opened(path: string, work: (file: FileHandle) => Promise<void>): Promise<void> {
-  const file = await open(path, "r+");
-  try {
-    await work(file);
-  } finally {
-    await file.close();
-  }
-}
-
-/** Changes one bit at each place, under whoever has the file open. */
-function flip(path: string, places: (length: number) => readonly number[]): Promise<void> {
-  return opened(path, async (file) => {
-    const length = await used(file);
-    if (length === 0) return;
-    const byte = Buffer.alloc(1);
-    for (const place of places(length)) {
-      const at = Math.max(0, Math.min(length - 1, place));
-      await file.read(byte, 0, 1, at);
-      byte[0]! ^= 0x10;
-      await file.write(byte, 0, 1, at);
-    }
-  });
 }
