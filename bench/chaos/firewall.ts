@@ -24,7 +24,8 @@ export class Firewall {
       const sides = direction === "both" ? ["dport", "sport"] : [direction === "to" ? "dport" : "sport"];
       return sides.map((side) => `tcp ${side} ${port} ${chance}counter drop`);
     });
-    nft(`table inet ${TABLE} { chain input { type filter hook input priority 0; policy accept; ${drops.join("; ")}; } }`);
+    const chain = ["type filter hook input priority 0; policy accept;", ...drops].join("\n");
+    nft(`table inet ${TABLE} {\nchain input {\n${chain}\n}\n}\n`);
     if (!this.isOn) process.once("exit", this.offAtExit);
     this.isOn = true;
   }

@@ -195,8 +195,12 @@ export class Consumer implements AsyncIterable<ReceivedRecord> {
     await this.close();
   }
 
+  private readonly abort = (): void => void this.close().catch((error: unknown) => this.fail(error as FlotillaError));
+
   private end(): void {
     if (this.commitTimer !== null) clearInterval(this.commitTimer);
+    // One signal may end many consumers, most of which have ended before.
+    this.options.signal?.removeEventListener("abort", this.abort);
     this.stop.abort();
     this.topology.close();
     this.resumeFetchers();
@@ -216,8 +220,7 @@ export class Consumer implements AsyncIterable<ReceivedRecord> {
       }
     }
     if (signal?.aborted === true) this.end();
-    const abort = (): void => void this.close().catch((error: unknown) => this.fail(error as FlotillaError));
-    signal?.addEventListener("abort", abort, { once: true });
+    signal?.addEventListener("abort", this.abort, { once: true });
     if (autoCommit !== undefined) {
       this.commitTimer = setInterval(() => this.commitProcessed(), autoCommit.intervalMs);
       this.commitTimer.unref();

@@ -1,3 +1,4 @@
+import { getEventListeners } from "node:events";
 import { expect, test } from "vitest";
 import { Flotilla, type Consumer, type ReceivedRecord } from "../../src/client/index.ts";
 import { MemoryCluster } from "../support/memory-cluster.ts";
@@ -287,4 +288,13 @@ test("consumer: reads partitions that are added, from their beginning", async ()
   cluster.moveLeader("t", 1, 1);
   const [record] = await take(consumer, 1);
   expect([record!.partition, text(record!)]).toEqual([1, "new"]);
+});
+
+test("consumer: one that is closed leaves nothing at the signal that could have ended it", async () => {
+  using cluster = await MemoryCluster.start(1);
+  cluster.createTopic("t", 1);
+  await using client = await Flotilla.connect({ endpoints: cluster.endpoints });
+  const { signal } = new AbortController();
+  for (let count = 0; count < 3; count++) await (await client.consumer("t", { from: "earliest", signal })).close();
+  expect(getEventListeners(signal, "abort")).toEqual([]);
 });

@@ -84,7 +84,6 @@ function moving(draw: Draw): Strike {
 
 function draining(draw: Draw): Strike {
   const node = pick(draw.random, draw.nodes);
-  let left = -1;
   return {
     seconds: seconds(draw, 2, 5),
     begin: async ({ client }) => {
@@ -93,9 +92,13 @@ function draining(draw: Draw): Strike {
     },
     end: async ({ client }) => {
       const info = await client.cluster.describe().catch(() => null);
-      left = info?.nodes.find(({ id }) => id === node)?.leaders ?? -1;
+      const seen = info?.nodes.find(({ id }) => id === node);
       await untilOrdered((signal) => client.cluster.drainNode(node, { drained: false }, { signal }));
-      return { bit: left === 0, proof: left < 0 ? "the node was not to be seen" : `it led ${left} groups` };
+      const proof =
+        seen === undefined
+          ? "the node was not to be seen"
+          : `it was ${seen.drained ? "" : "not "}drained, and still led ${seen.leaders} groups`;
+      return { bit: seen?.drained === true, proof };
     },
   };
 }
