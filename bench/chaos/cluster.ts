@@ -193,7 +193,7 @@ export class ChaosCluster {
   async close(): Promise<void> {
     this.stopSupervisor.abort();
     await this.supervisor;
-    this.firewall.off();
+    await this.firewall.off();
     for (const node of this.ids) {
       if (!this.nodes.isRunning(node)) continue;
       // What is stopped would not hear of its end.

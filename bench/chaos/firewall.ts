@@ -1,14 +1,15 @@
 // Packets of loopback that the kernel drops, by port: a table of nftables of this process's own, which goes with it.
 
-import { execFileSync } from "node:child_process";
+import { execFile, execFileSync } from "node:child_process";
+import { promisify } from "node:util";
+
+const run = promisify(execFile);
 
 const TABLE = `flotilla_chaos_${process.pid}`;
 
 export type PacketRule = {
   /** The port on either side of the packet. */
   readonly port: number;
-  /** Of packets to the port, from it, or both. */
-  readonly direction: "to" | "from" | "both";
   /** Of a hundred. */
   readonly percent: number;
 };
@@ -17,26 +18,25 @@ export class Firewall {
   private isOn = false;
 
   /** Drops what the rules say until `off`. */
-  on(rules: readonly PacketRule[]): void {
-    this.off();
-    const drops = rules.flatMap(({ port, direction, percent }) => {
+  async on(rules: readonly PacketRule[]): Promise<void> {
+    await this.off();
+    const drops = rules.flatMap(({ port, percent }) => {
       const chance = percent >= 100 ? "" : `numgen random mod 100 < ${percent} `;
-      const sides = direction === "both" ? ["dport", "sport"] : [direction === "to" ? "dport" : "sport"];
-      return sides.map((side) => `tcp ${side} ${port} ${chance}counter drop`);
+      return ["dport", "sport"].map((side) => `tcp ${side} ${port} ${chance}counter drop`);
     });
     const chain = ["type filter hook input priority 0; policy accept;", ...drops].join("\n");
-    nft(`table inet ${TABLE} {\nchain input {\n${chain}\n}\n}\n`);
+    await nft(`table inet ${TABLE} {\nchain input {\n${chain}\n}\n}\n`);
     if (!this.isOn) process.once("exit", this.offAtExit);
     this.isOn = true;
   }
 
   /** Returns how many packets were dropped. */
-  off(): number {
+  async off(): Promise<number> {
     if (!this.isOn) return 0;
-    const listed = execFileSync("nft", ["list", "table", "inet", TABLE], { encoding: "utf8" });
+    const { stdout: listed } = await run("nft", ["list", "table", "inet", TABLE]);
     let packets = 0;
     for (const [, count] of listed.matchAll(/packets (\d+)/g)) packets += Number(count);
-    nft(`delete table inet ${TABLE}`);
+    await nft(`delete table inet ${TABLE}`);
     process.off("exit", this.offAtExit);
     this.isOn = false;
     return packets;
@@ -44,13 +44,15 @@ export class Firewall {
 
   private readonly offAtExit = (): void => {
     try {
-      nft(`delete table inet ${TABLE}`);
+      execFileSync("nft", ["delete", "table", "inet", TABLE], { stdio: "ignore" });
     } catch {
       // It went with the namespace.
     }
   };
 }
 
-function nft(text: string): void {
-  execFileSync("nft", ["-f", "-"], { input: text, stdio: ["pipe", "ignore", "pipe"] });
+async function nft(text: string): Promise<void> {
+  const running = run("nft", ["-f", "-"]);
+  running.child.stdin!.end(text);
+  await running;
 }

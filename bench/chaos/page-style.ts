@@ -11,7 +11,7 @@ p{margin:4px 0}.summary{font-size:16px}.meta,footer,.unit{color:var(--soft);font
 .verdict{display:inline-block;margin:0;padding:3px 12px;border-radius:99px;color:#fff;font-weight:600;font-size:14px}.verdict.good{background:var(--good)}.verdict.bad{background:var(--bad)}
 @media (prefers-color-scheme:dark){.verdict{color:#0f131a}}
 section{margin:18px 0}
-.tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(150px,1fr));gap:12px}
+.tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(128px,1fr));gap:12px}
 .tile{background:var(--card);border:1px solid var(--line);border-radius:10px;padding:12px 14px}.tile b{display:block;font-size:22px;font-variant-numeric:tabular-nums}.tile span{color:var(--soft);font-size:13px;line-height:1.3;display:block}
 figure{margin:0 0 12px;padding:12px 14px 6px;background:var(--card);border:1px solid var(--line);border-radius:10px}
 figcaption{display:flex;flex-wrap:wrap;gap:4px 10px;align-items:baseline;margin-bottom:6px}.legend{margin-left:auto;display:flex;flex-wrap:wrap;gap:4px 14px}

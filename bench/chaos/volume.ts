@@ -1,10 +1,15 @@
 // Where a node keeps its data: a file system of its own in an image of bounded size, whose power can be cut and whose space can
 // be taken; or, where that is not possible, an ordinary folder.
 
-import { execFileSync } from "node:child_process";
-import { closeSync, mkdirSync, openSync, readdirSync, rmSync, statfsSync, truncateSync, writeSync } from "node:fs";
+import { execFile, execFileSync } from "node:child_process";
+import { closeSync, mkdirSync, openSync, readdirSync, rmSync, statfsSync, truncateSync } from "node:fs";
+import { open } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
+import { promisify } from "node:util";
+
+// Whatever happens during a run must not hold up the load and the links, which live in this process.
+const run = promisify(execFile);
 
 const CHUNK_BYTES = 1024 * 1024;
 const FILLER = "filler";
@@ -15,8 +20,8 @@ const SHUTDOWN = `import fcntl,os,struct,sys
 for file in [os.open(path, os.O_RDONLY) for path in sys.argv[1:]]: fcntl.ioctl(file, 0x8004587d, struct.pack("I", 2))`;
 
 /** From now on nothing reaches these disks, and what had not been synced never will. Their processes are to be killed at once. */
-export function cutPower(volumes: readonly Volume[]): void {
-  execFileSync("python3", ["-c", SHUTDOWN, ...volumes.map(({ root }) => root)]);
+export async function cutPower(volumes: readonly Volume[]): Promise<void> {
+  await run("python3", ["-c", SHUTDOWN, ...volumes.map(({ root }) => root)]);
 }
 
 export class Volume {
@@ -38,7 +43,8 @@ export class Volume {
       closeSync(openSync(this.image, "w"));
       truncateSync(this.image, bytes);
       execFileSync("mkfs.ext4", ["-q", "-F", "-m", "0", this.image], { stdio: ["ignore", "ignore", "pipe"] });
-      this.mount();
+      execFileSync("mount", this.mountArguments, { stdio: ["ignore", "ignore", "pipe"] });
+      this.isMounted = true;
       // Before the folder is removed.
       process.prependOnceListener("exit", () => this.unmountAtExit());
     }
@@ -68,26 +74,24 @@ export class Volume {
   /** The power is back: the file system is mounted anew, from what is in the image. No process may use it. */
   async powerOn(): Promise<void> {
     await this.close();
-    this.mount();
+    await run("mount", this.mountArguments);
+    this.isMounted = true;
   }
 
   /** Takes all that is free now; returns how much. */
-  fill(): number {
-    const file = openSync(join(this.root, FILLER), "a");
+  async fill(): Promise<number> {
+    const file = await open(join(this.root, FILLER), "a");
     const chunk = Buffer.alloc(CHUNK_BYTES);
     let taken = 0;
     try {
-      for (;;) {
-        const free = this.freeBytes;
-        if (free === 0) return taken;
-        taken += writeSync(file, chunk, 0, Math.min(CHUNK_BYTES, free));
-      }
+      for (let free = this.freeBytes; free > 0; free = this.freeBytes)
+        taken += (await file.write(chunk, 0, Math.min(CHUNK_BYTES, free))).bytesWritten;
     } catch (error) {
       if ((error as NodeJS.ErrnoException).code !== "ENOSPC") throw error;
-      return taken;
     } finally {
-      closeSync(file);
+      await file.close();
     }
+    return taken;
   }
 
   /** Gives it back. */
@@ -95,16 +99,15 @@ export class Volume {
     rmSync(join(this.root, FILLER), { force: true });
   }
 
-  private mount(): void {
-    execFileSync("mount", ["-o", "loop", this.image, this.root], { stdio: ["ignore", "ignore", "pipe"] });
-    this.isMounted = true;
+  private get mountArguments(): string[] {
+    return ["-o", "loop", this.image, this.root];
   }
 
   /** Unmounts it. No process may use it; the last one may have ended this very moment. */
   async close(): Promise<void> {
     for (let tries = 1; this.isMounted; tries++) {
       try {
-        execFileSync("umount", [this.root], { stdio: ["ignore", "ignore", "pipe"] });
+        await run("umount", [this.root]);
         this.isMounted = false;
       } catch (error) {
         if (tries === UNMOUNT_TRIES_MAX) throw error;

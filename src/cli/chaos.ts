@@ -13,9 +13,9 @@ export function chaosCommand(): Command {
     .description("torment a cluster under load, read everything back, and decide whether it kept its promises (--help)")
     .helpOption(false)
     .allowUnknownOption()
-    .allowExcessArguments()
-    .action(async (_options: object, command: Command) => {
-      process.exitCode = await chaos(command.args);
+    .argument("[options...]")
+    .action(async (args: string[]) => {
+      process.exitCode = await chaos(args);
     });
 }
 

@@ -38,11 +38,12 @@ for (const command of [
   offsetsCommand(),
   subscriptionCommand(),
   clusterCommand(),
-  chaosCommand(),
 ]) {
   program.addCommand(command);
   inherit(command, program);
 }
+// It passes everything on, what is wrong and the wish for help as well.
+program.addCommand(chaosCommand());
 // A reader that has seen enough (`| head`) is no failure.
 process.stdout.on("error", (error: NodeJS.ErrnoException) => {
   if (error.code !== "EPIPE") throw error;

@@ -31,16 +31,18 @@ function powerCut(draw: Draw, all: boolean): Strike {
       const { node, who } = await resolveVictim(world, victim);
       struck = (all ? cluster.ids : [node]).filter((one) => !cluster.isDown(one));
       for (const one of struck) cluster.abandon(one);
-      cutPower(struck.map((one) => cluster.volumes.get(one)!));
+      await cutPower(struck.map((one) => cluster.volumes.get(one)!));
       dead = struck.filter((one) => cluster.volumes.get(one)!.isDead()).length;
       await Promise.all(struck.map((one) => cluster.kill(one)));
       return all ? "all nodes at once" : who;
     },
     end: async ({ cluster }) => {
-      for (const one of struck) {
-        await cluster.volumes.get(one)!.powerOn();
-        cluster.launch(one);
-      }
+      await Promise.all(
+        struck.map(async (one) => {
+          await cluster.volumes.get(one)!.powerOn();
+          cluster.launch(one);
+        }),
+      );
       return { bit: dead === struck.length, proof: `${dead} file systems refused all writes, and were mounted again` };
     },
   };
@@ -58,10 +60,10 @@ function diskFull(draw: Draw): Strike {
       const { node, who } = await resolveVictim(world, victim);
       const volume = world.cluster.volumes.get(node)!;
       struck = node;
-      taken = volume.fill();
+      taken = await volume.fill();
       loop = (async () => {
         while (!isOver.signal.aborted) {
-          taken += volume.fill();
+          taken += await volume.fill();
           least = Math.min(least, volume.freeBytes);
           await delay(FILL_EVERY_MS);
         }

@@ -144,12 +144,12 @@ function dropping(draw: Draw, what: "loss" | "silence" | "clients"): Strike {
         what === "clients"
           ? [cluster.nodes.portsOf(first!).api]
           : others.flatMap((other) => [cluster.network.port(first!, other), cluster.network.port(other, first!)]);
-      cluster.firewall.on(ports.map((port): PacketRule => ({ port, direction: "both", percent })));
+      await cluster.firewall.on(ports.map((port): PacketRule => ({ port, percent })));
       return what === "loss" ? `the links of node ${first}, ${percent} % of all packets` : `node ${first}`;
     },
-    end: ({ cluster }) => {
-      const packets = cluster.firewall.off();
-      return Promise.resolve({ bit: packets > 0, proof: `${packets} packets dropped` });
+    end: async ({ cluster }) => {
+      const packets = await cluster.firewall.off();
+      return { bit: packets > 0, proof: `${packets} packets dropped` };
     },
   };
 }
