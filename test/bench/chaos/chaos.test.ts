@@ -1,5 +1,8 @@
 // The whole harness, tiny: that its faults bite, that it judges, and that it finds what is wrong.
 
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { readdirSync, readFileSync } from "node:fs";
 import { mkdtemp, readdir, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -59,6 +62,46 @@ test("chaos: a short run strikes, judges, and writes its report in both forms", 
     expect(page).not.toMatch(/https?:|src=|@import|url\(/);
     // Nothing is left but what was asked for.
     expect((await readdir(directory)).sort()).toEqual(["report.html", "report.json"]);
+  }),
+);
+
+/** Processes whose environment names the folder. */
+function processesOf(directory: string): string[] {
+  return readdirSync("/proc").filter((pid) => {
+    try {
+      return /^\d+$/.test(pid) && readFileSync(`/proc/${pid}/environ`, "latin1").includes(directory);
+    } catch {
+      return false;
+    }
+  });
+}
+
+test.skipIf(process.platform !== "linux")("chaos: interrupted in the middle of a fault it leaves nothing behind", { timeout: 60_000 }, () =>
+  inFolder(async (directory) => {
+    const child = spawn(process.execPath, [
+      FLOTILLA,
+      "chaos",
+      "--minutes",
+      "1",
+      "--faults",
+      "pause,silence,disk-full",
+      "--directory",
+      directory,
+    ]);
+    let said = "";
+    const strikes = new Promise<void>((resolve) =>
+      child.stderr.on("data", (chunk: Buffer) => {
+        said += chunk.toString();
+        if (said.includes("act 1")) resolve();
+      }),
+    );
+    const ended = once(child, "exit");
+    await Promise.race([strikes, ended]);
+    expect(processesOf(directory).length, said).toBe(3);
+    child.kill("SIGTERM");
+    expect((await ended)[0], said).toBe(130);
+    expect(processesOf(directory)).toEqual([]);
+    expect(await readdir(directory)).toEqual([]);
   }),
 );
 
