@@ -6,9 +6,11 @@ import { Flotilla, FlotillaError } from "../../src/client/index.ts";
 import type { ChaosCluster } from "./cluster.ts";
 import type { World } from "./fault.ts";
 import type { Battlefield } from "./nemesis.ts";
+import type { Verdict } from "./verdict.ts";
 
 const LOOK_MS = 100;
 const CALL_MS = 5_000;
+const MISMATCHES = "flotilla_digest_mismatches_total";
 const EXPECTED = "everything is led, replicated and served";
 
 export type FieldOptions = {
@@ -54,7 +56,7 @@ async function seenFrom(client: Flotilla, topic: string, replicas: number): Prom
 }
 
 /** Our own: each node says what it has. */
-export function ownField(cluster: ChaosCluster, options: FieldOptions): Battlefield {
+export function ownField(cluster: ChaosCluster, verdict: Verdict, options: FieldOptions): Battlefield {
   const { client, topic, partitions, replicas, recoverySeconds } = options;
   const groups = partitions * replicas + cluster.ids.length;
   const sum = async (name: string): Promise<number> =>
@@ -74,8 +76,19 @@ export function ownField(cluster: ChaosCluster, options: FieldOptions): Battlefi
     }
     return "";
   };
+  const { whole, state } = wholeness(recoverySeconds, look);
   const world: World = { cluster, client, topic, partitions };
-  return { world: () => world, ...wholeness(recoverySeconds, look) };
+  return {
+    world: () => world,
+    whole: async () => {
+      const isWhole = await whole();
+      // Whatever was damaged is found by its checksum and never applied, so that no fault is an excuse for this.
+      const mismatches = await sum(MISMATCHES);
+      if (mismatches > 0) verdict.report("R4", `${MISMATCHES} is ${mismatches}: the nodes' logs say which groups`);
+      return isWhole;
+    },
+    state,
+  };
 }
 
 /** Somebody's. */

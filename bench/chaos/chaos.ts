@@ -5,12 +5,12 @@ import { monitorEventLoopDelay } from "node:perf_hooks";
 import { join } from "node:path";
 import { Prng } from "../../src/base/prng.ts";
 import { Flotilla } from "../../src/client/index.ts";
-import { foreignField, ownField } from "./battlefields.ts";
+import { foreignField, ownField, type FieldOptions } from "./battlefields.ts";
 import { ChaosCluster } from "./cluster.ts";
 import { commandKinds, type CommandFaults } from "./commands.ts";
 import type { FaultKind } from "./fault.ts";
 import { familyOf } from "./faults/all.ts";
-import type { FaultRecord } from "./nemesis.ts";
+import type { Battlefield, FaultRecord } from "./nemesis.ts";
 import { summariesOf, type ChaosReport, type Skipped } from "./report.ts";
 import { runRound, type RoundParts, type RoundResult } from "./round.ts";
 import { Schedule } from "./schedule.ts";
@@ -114,7 +114,13 @@ class Run {
     await using client = await Flotilla.connect({ endpoints, deadlineMs: CLIENT_DEADLINE_MS });
     const sampler = setInterval(() => (this.peakRssBytes = Math.max(this.peakRssBytes, cluster.residentBytes)), SAMPLE_MS);
     try {
-      await this.rounds({ client, endpoints, kinds, nodes: cluster.ids, field: (field) => ownField(cluster, { client, ...field }) });
+      await this.rounds({
+        client,
+        endpoints,
+        kinds,
+        nodes: cluster.ids,
+        field: (field) => ownField(cluster, this.verdict, { client, ...field }),
+      });
     } finally {
       clearInterval(sampler);
     }
@@ -137,7 +143,7 @@ class Run {
     readonly endpoints: readonly string[];
     readonly kinds: readonly FaultKind[];
     readonly nodes: readonly number[];
-    readonly field: (options: Omit<Parameters<typeof ownField>[1], "client">) => ReturnType<typeof ownField>;
+    readonly field: (options: Omit<FieldOptions, "client">) => Battlefield;
   }): Promise<void> {
     const { options, verdict, timeline, now } = this;
     const { seconds, seed, partitions, scale, rate, bytesMax, recoverySeconds, progress, signal } = options;

@@ -9,6 +9,7 @@ export const INVARIANTS = {
   L5: "a reader never goes back and never skips",
   L6: "the end of a partition never goes back",
   L7: "a committed offset never goes back",
+  R4: "what replicas have applied is the same, as they compare it while they run",
   R9: "once a fault is over, everything is led, replicated and served again in time",
   crash: "no process ends by itself",
 } as const;
