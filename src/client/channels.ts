@@ -160,6 +160,8 @@ export class Channels {
         return answer;
       } catch (error) {
         if (!(error instanceof FlotillaError)) throw error;
+        // It may be stopped, with its connection as it was: the next call begins elsewhere.
+        if (error.code === "TIMEOUT") this.avoid(endpoint);
         const isElsewhere = error.code === "STOPPING" || (error.code === "UNREACHABLE" && (isRepeatable || !error.maybeApplied));
         if (!isElsewhere) throw error;
         failure = error;

@@ -46,6 +46,8 @@ export interface SenderHost {
   linkFor(partition: number, epoch: number): PublishLink<Batch> | undefined;
   /** The leader's address if it is known and can be reached. */
   preferredEndpoint(partition: number): string | undefined;
+  /** Nothing speaks against the node at this address. */
+  isUsable(endpoint: string): boolean;
   released(bytes: number): void;
   /** Memory for a batch of about so many bytes. */
   memory(bytes: number): Buffer;
@@ -170,6 +172,7 @@ export class PartitionSender {
       this.link === null ||
       this.link.isClosed ||
       this.link.epoch !== this.epoch ||
+      (this.sent === 0 && !this.host.isUsable(this.link.endpoint)) ||
       (preferred !== undefined && this.link.endpoint !== preferred);
     if (isPoor) {
       // First what is under way on the old link gets its answer: the order of one stream is the order of the partition.
@@ -211,7 +214,8 @@ export class PartitionSender {
     this.link = null;
     if (this.sent === 0) return;
     if (this.options.idempotent) {
-      this.retry(error);
+      // The first time at once: it goes to another node, which may have to wait for a leader, and does so itself.
+      this.retry(error, this.failures === 0 ? 0 : RETRY_MS_MIN);
       return;
     }
     for (const batch of this.batches.slice(0, this.sent)) {
@@ -317,13 +321,13 @@ export class PartitionSender {
   }
 
   /** Sends everything that is not acknowledged again, from the oldest on, after a pause with jitter. */
-  private retry(error: FlotillaError): void {
+  private retry(error: FlotillaError, leastMs: number = RETRY_MS_MIN): void {
     this.attempt += 1;
     this.sent = 0;
     this.failures += 1;
     this.lastError = error;
     if (this.retryTimer !== null) return;
-    const ceiling = Math.min(RETRY_MS_MAX, RETRY_MS_MIN * 2 ** Math.min(this.failures, 10));
+    const ceiling = Math.min(RETRY_MS_MAX, leastMs * 2 ** Math.min(this.failures, 10));
     this.retryTimer = setTimeout(
       () => {
         this.retryTimer = null;

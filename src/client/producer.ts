@@ -61,13 +61,23 @@ const LINK_PAUSE_MS_MAX = 5_000;
 const TICK_MS = 100;
 /**
  * A node that leaves batches without any answer for so many ticks is taken for lost, though its connection stands: it is
- * stopped, or cut off. Sooner if the cluster says so as well; later, by doubling, while nobody at all answers.
+ * stopped, or cut off. As soon as the cluster says so as well, which another node is asked for; later, by doubling, while
+ * nobody at all answers.
  */
 const SILENT_TICKS = 20;
-const SILENT_TICKS_DOWN = 5;
+const SILENT_TICKS_DOWN = 2;
+const SILENT_TICKS_NEWS = 2;
 const SILENT_DOUBLINGS_MAX = 4;
 
-type Trouble = { readonly failures: number; readonly untilMs: number };
+/** A node that had lost the leader's may be the one that is cut off: for so long another one is tried. */
+const DOUBT_MS = 200;
+
+type Trouble = {
+  readonly failures: number;
+  readonly untilMs: number;
+  /** The cluster took it for down since: that it no longer does ends the trouble. */
+  wasDown: boolean;
+};
 
 export class Producer implements SenderHost {
   readonly options: Required<Omit<ProducerOptions, "partitioner" | "producerId">> & { readonly producerId: number };
@@ -94,7 +104,13 @@ export class Producer implements SenderHost {
   /** `closed` is called once, when the producer has ended for whatever reason. */
   static async open(channels: Channels, topic: string, options: ProducerOptions, closed: (self: Producer) => void): Promise<Producer> {
     const producer = new Producer(channels, topic, options, closed);
-    producer.topology = await TopologyWatch.open(channels, producer.options.vhost, topic, () => producer.pumpAll());
+    producer.topology = await TopologyWatch.open(
+      channels,
+      producer.options.vhost,
+      topic,
+      () => producer.topologyChanged(),
+      (endpoint) => producer.isSilent(endpoint),
+    );
     return producer;
   }
 
@@ -197,16 +213,18 @@ export class Producer implements SenderHost {
 
   linkFor(partition: number, epoch: number): PublishLink<Batch> | undefined {
     const leader = this.topology.leaderEndpoint(partition);
-    // The leader if it can be reached, else any node: it passes the batches on.
-    const candidates = leader === undefined ? [] : [leader];
-    for (const endpoint of [...candidates, ...this.topology.aliveEndpoints(), ...this.channels.endpoints()]) {
-      if (!this.isUsable(endpoint)) continue;
-      const name = linkName(endpoint, epoch);
-      const link = this.links.get(name) ?? this.openLink(endpoint, epoch);
-      this.links.set(name, link);
-      return link;
-    }
-    return undefined;
+    // The leader if it can be reached, else any node: it passes the batches on. One that had some trouble but is up, and
+    // there, is better than one that is taken for down.
+    const alive = [...(leader === undefined ? [] : [leader]), ...this.topology.aliveEndpoints()];
+    const endpoint =
+      alive.find((one) => this.isUsable(one)) ??
+      alive.find((one) => this.channels.isConnected(one)) ??
+      this.channels.endpoints().find((one) => this.isUsable(one));
+    if (endpoint === undefined) return undefined;
+    const name = linkName(endpoint, epoch);
+    const link = this.links.get(name) ?? this.openLink(endpoint, epoch);
+    this.links.set(name, link);
+    return link;
   }
 
   preferredEndpoint(partition: number): string | undefined {
@@ -232,7 +250,7 @@ export class Producer implements SenderHost {
   }
 
   /** False for a node whose last stream failed, until some time has passed and a connection stands. */
-  private isUsable(endpoint: string): boolean {
+  isUsable(endpoint: string): boolean {
     const trouble = this.troubles.get(endpoint);
     if (trouble === undefined) return true;
     const isConnected = this.channels.isConnected(endpoint);
@@ -251,7 +269,7 @@ export class Producer implements SenderHost {
           if (outcome.error === null) {
             this.troubles.delete(endpoint);
             this.silences = 0;
-          }
+          } else if (outcome.error.code === "NODE_UNREACHABLE") this.doubt(endpoint);
           this.senders[batch.partition]!.acked(batch, outcome);
         },
         lost: (gone, error) => this.lost(gone, error),
@@ -266,20 +284,47 @@ export class Producer implements SenderHost {
   }
 
   private tick(): void {
+    // Who is silent to us tells no news either; asking another node costs nothing if it was only busy.
+    for (const link of this.links.values()) if (link.tick() >= SILENT_TICKS_NEWS) this.topology.leave(link.endpoint);
+    this.leaveSilent();
+    if (this.links.size > 0 || this.ticker === null) return;
+    clearInterval(this.ticker);
+    this.ticker = null;
+  }
+
+  private isSilent(endpoint: string): boolean {
+    for (const link of this.links.values()) if (link.endpoint === endpoint && link.silentTicks >= SILENT_TICKS_NEWS) return true;
+    return false;
+  }
+
+  private leaveSilent(): void {
     for (const link of [...this.links.values()]) {
       const { endpoint } = link;
-      const ticks = this.topology.isDown(endpoint) ? SILENT_TICKS_DOWN : SILENT_TICKS;
-      const limit = ticks * 2 ** Math.min(this.silences, SILENT_DOUBLINGS_MAX);
-      if (link.tick() < limit) continue;
+      const limit = this.topology.isDown(endpoint) ? SILENT_TICKS_DOWN : SILENT_TICKS * 2 ** Math.min(this.silences, SILENT_DOUBLINGS_MAX);
+      if (link.silentTicks < limit) continue;
       this.silences += 1;
       this.channels.avoid(endpoint);
       this.topology.leave(endpoint);
       link.giveUp(new FlotillaError("UNREACHABLE", `no answer from ${endpoint} for ${limit * TICK_MS} ms`, { maybeApplied: true }));
-      this.troubles.set(endpoint, { failures: (this.troubles.get(endpoint)?.failures ?? 0) + 1, untilMs: Date.now() + LINK_PAUSE_MS_MAX });
+      const failures = (this.troubles.get(endpoint)?.failures ?? 0) + 1;
+      this.troubles.set(endpoint, { failures, untilMs: Date.now() + LINK_PAUSE_MS_MAX, wasDown: this.topology.isDown(endpoint) });
     }
-    if (this.links.size > 0 || this.ticker === null) return;
-    clearInterval(this.ticker);
-    this.ticker = null;
+  }
+
+  /** It lost another node, or all others lost it: those are asked. */
+  private doubt(endpoint: string): void {
+    if (!this.troubles.has(endpoint)) this.troubles.set(endpoint, { failures: 0, untilMs: Date.now() + DOUBT_MS, wasDown: false });
+    this.topology.leave(endpoint);
+  }
+
+  private topologyChanged(): void {
+    for (const [endpoint, trouble] of this.troubles) {
+      if (this.topology.isDown(endpoint)) trouble.wasDown = true;
+      else if (trouble.wasDown && this.channels.isConnected(endpoint)) this.troubles.delete(endpoint);
+    }
+    // A node may be down from which an answer is being waited for.
+    this.leaveSilent();
+    this.pumpAll();
   }
 
   private lost(link: PublishLink<Batch>, error: FlotillaError): void {
@@ -290,7 +335,7 @@ export class Producer implements SenderHost {
     }
     const failures = (this.troubles.get(link.endpoint)?.failures ?? 0) + 1;
     const pauseMs = Math.min(LINK_PAUSE_MS_MAX, LINK_PAUSE_MS_MIN * 2 ** Math.min(failures - 1, 10));
-    this.troubles.set(link.endpoint, { failures, untilMs: Date.now() + pauseMs });
+    this.troubles.set(link.endpoint, { failures, untilMs: Date.now() + pauseMs, wasDown: this.topology.isDown(link.endpoint) });
     for (const sender of this.senders) sender?.linkLost(link, error);
   }
 

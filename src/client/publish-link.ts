@@ -28,7 +28,7 @@ export class PublishLink<Batch extends OutgoingBatch> {
   private flushScheduled = false;
   private isBlocked = false;
   /** Ticks in a row without an answer while batches wait for one. */
-  private silentTicks = 0;
+  silentTicks = 0;
   isClosed = false;
 
   constructor(

@@ -34,6 +34,7 @@ export class TopologyWatch {
   private readonly vhost: string;
   private readonly topic: string;
   private readonly changed: () => void;
+  private readonly isSilent: (endpoint: string) => boolean;
   private topology: Topology;
   private stream: ClientReadableStream<object> | null = null;
   private endpoint = "";
@@ -41,16 +42,34 @@ export class TopologyWatch {
   private turn = 0;
   /** Watches in a row that ended without an answer. */
   private failures = 0;
+  /** Another node is asked soon. */
+  private isLeaving = false;
   private isClosed = false;
 
-  /** Resolves the topic, then watches it; `changed` is called after every change. */
-  static async open(channels: Channels, vhost: string, topic: string, changed: () => void): Promise<TopologyWatch> {
+  /**
+   * Resolves the topic, then watches it; `changed` is called after every change. Nodes of which `isSilent` says that they do
+   * not answer are watched last.
+   */
+  static async open(
+    channels: Channels,
+    vhost: string,
+    topic: string,
+    changed: () => void,
+    isSilent: (endpoint: string) => boolean = () => false,
+  ): Promise<TopologyWatch> {
     const { topology } = await channels.call<object, { topology: Topology }>("flotilla.v1.Cluster", "Resolve", { vhost, topic });
-    return new TopologyWatch(channels, vhost, topic, topology, changed);
+    return new TopologyWatch(channels, { vhost, topic }, topology, changed, isSilent);
   }
 
-  private constructor(channels: Channels, vhost: string, topic: string, topology: Topology, changed: () => void) {
+  private constructor(
+    channels: Channels,
+    { vhost, topic }: { readonly vhost: string; readonly topic: string },
+    topology: Topology,
+    changed: () => void,
+    isSilent: (endpoint: string) => boolean,
+  ) {
     this.channels = channels;
+    this.isSilent = isSilent;
     this.vhost = vhost;
     this.topic = topic;
     this.topology = topology;
@@ -87,15 +106,32 @@ export class TopologyWatch {
 
   /** The node at this address does not answer: what it told is old. Another one is asked at once. */
   leave(endpoint: string): void {
-    if (this.isClosed || this.stream === null || this.endpoint !== endpoint) return;
-    this.stream.cancel();
-    this.watch();
+    if (this.stream !== null && this.endpoint === endpoint) this.watch();
   }
 
   close(): void {
     this.isClosed = true;
     if (this.timer !== null) clearTimeout(this.timer);
     this.stream?.cancel();
+  }
+
+  /** In turn, and not the same again if there is another one; those that can be asked at once first. */
+  private next(): string {
+    const known = this.channels.endpoints();
+    const from = this.turn++ % known.length;
+    const inTurn = [...known.slice(from), ...known.slice(0, from)].filter((endpoint) => endpoint !== this.endpoint);
+    const speaking = inTurn.filter((endpoint) => !this.isSilent(endpoint));
+    return speaking.find((endpoint) => this.channels.isConnected(endpoint)) ?? speaking[0] ?? inTurn[0] ?? this.endpoint;
+  }
+
+  /** Another node, after a pause that grows with each one that was of no use. */
+  private watchElsewhereLater(): void {
+    this.isLeaving = true;
+    this.failures += 1;
+    const ceiling = Math.min(RETRY_MS_MAX, RETRY_MS_MIN * 2 ** Math.min(this.failures - 1, 10));
+    if (this.timer !== null) clearTimeout(this.timer);
+    this.timer = setTimeout(() => this.watch(), ceiling / 2 + Math.random() * (ceiling / 2));
+    this.timer.unref();
   }
 
   private take(topology: Topology): void {
@@ -106,10 +142,9 @@ export class TopologyWatch {
   private watch(): void {
     if (this.isClosed) return;
     if (this.timer !== null) clearTimeout(this.timer);
-    const endpoints = this.channels.endpoints();
-    // Not the same again, if there is another one.
-    const at = endpoints[this.turn % endpoints.length] === this.endpoint ? ++this.turn : this.turn;
-    const endpoint = endpoints[at % endpoints.length]!;
+    this.isLeaving = false;
+    this.stream?.cancel();
+    const endpoint = this.next();
     this.endpoint = endpoint;
     const stream = this.channels.readable(endpoint, "flotilla.v1.Cluster", "WatchTopology", { vhost: this.vhost, topic: this.topic });
     this.stream = stream;
@@ -117,19 +152,19 @@ export class TopologyWatch {
     this.timer.unref();
     stream.on("data", (message: object) => {
       if (this.stream !== stream) return;
-      if (this.timer !== null) clearTimeout(this.timer);
-      this.failures = 0;
-      this.take((message as { topology: Topology }).topology);
+      const { topology } = message as { topology: Topology };
+      if (!isCutOff(topology)) {
+        if (this.timer !== null) clearTimeout(this.timer);
+        this.isLeaving = false;
+        this.failures = 0;
+      } else if (!this.isLeaving) this.watchElsewhereLater();
+      this.take(topology);
       this.changed();
     });
     const end = (): void => {
       if (this.isClosed || this.stream !== stream) return;
       this.stream = null;
-      this.failures += 1;
-      const ceiling = Math.min(RETRY_MS_MAX, RETRY_MS_MIN * 2 ** Math.min(this.failures - 1, 10));
-      if (this.timer !== null) clearTimeout(this.timer);
-      this.timer = setTimeout(() => this.watch(), ceiling / 2 + Math.random() * (ceiling / 2));
-      this.timer.unref();
+      this.watchElsewhereLater();
     };
     stream.on("error", end);
     stream.on("end", end);
@@ -150,5 +185,12 @@ function merge(known: Topology, next: Topology): Topology {
     const after = next.partitions[partition];
     partitions.push(after === undefined || (before !== undefined && before.term > after.term) ? before! : after);
   }
-  return { nodes: next.nodes, partitions };
+  return { nodes: isCutOff(next) ? known.nodes : next.nodes, partitions };
+}
+
+/** Who told this sees less than half of the nodes: it is itself cut off from the others, and cannot tell which of them are up. */
+function isCutOff({ nodes }: Topology): boolean {
+  let alive = 0;
+  for (const node of nodes) if (node.alive) alive += 1;
+  return alive * 2 < nodes.length;
 }

@@ -50,6 +50,15 @@ test("client: other nodes are learned, and take over when the first dies", async
   expect((await client.cluster.describe()).nodeId).toBe(2);
 });
 
+test("client: a node that lets a call time out is not the first to be asked the next time", async () => {
+  using cluster = await MemoryCluster.start(2);
+  cluster.createTopic("t", 1);
+  await using client = await Flotilla.connect({ endpoints: cluster.endpoints, deadlineMs: 300 });
+  cluster.freezeNode(1);
+  await expect(client.publish("t", [{ body: "a" }])).rejects.toMatchObject({ code: "TIMEOUT", maybeApplied: true });
+  expect(await client.publish("t", [{ body: "b" }])).toMatchObject({ offset: 0 });
+});
+
 test("client: publish and fetch without a producer or consumer", async () => {
   using cluster = await MemoryCluster.start(1);
   const [partition] = cluster.createTopic("t", 1);

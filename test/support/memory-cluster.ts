@@ -101,6 +101,8 @@ export class MemoryCluster {
   private readonly ports: number[] = [];
   private readonly changes = new EventEmitter().setMaxListeners(0);
   private readonly frozen = new Set<number>();
+  /** What a node that is cut off from the others knew of the leaders of each topic. */
+  private readonly cutOff = new Map<number, ReadonlyMap<string, object[]>>();
   private held: { partition: number; send: () => void }[] = [];
 
   static async start(nodes: number): Promise<MemoryCluster> {
@@ -130,8 +132,8 @@ export class MemoryCluster {
       CommitOffsets: this.unary(node, (request) => this.commitOffsets(request as never)),
     });
     server.addService(service("Cluster"), {
-      DescribeCluster: this.unary(node, async () => ({ clusterId: "memory", nodeId: node, controllerId: 1, nodes: this.nodes() })),
-      Resolve: this.unary(node, async (request) => ({ topology: this.topology((request as { topic: string }).topic) })),
+      DescribeCluster: this.unary(node, async () => ({ clusterId: "memory", nodeId: node, controllerId: 1, nodes: this.nodes(node) })),
+      Resolve: this.unary(node, async (request) => ({ topology: this.topology((request as { topic: string }).topic, node) })),
       WatchTopology: (call: ServerWritableStream<{ topic: string }, object>) => this.watchTopology(node, call),
     });
     const port = await new Promise<number>((resolve, reject) => {
@@ -154,6 +156,18 @@ export class MemoryCluster {
   /** Its connections stand, and nothing answers on them any more; the others see that it is gone. */
   freezeNode(node: number): void {
     this.frozen.add(node);
+    this.changes.emit("change");
+  }
+
+  /** It answers as before. */
+  thawNode(node: number): void {
+    this.frozen.delete(node);
+    this.changes.emit("change");
+  }
+
+  /** Clients reach it as before; the other nodes and it take each other for down, and it hears of no leader any more. */
+  cutOffNode(node: number): void {
+    this.cutOff.set(node, new Map([...this.topics.keys()].map((topic) => [topic, this.partitionRows(topic)])));
     this.changes.emit("change");
   }
 
@@ -213,28 +227,32 @@ export class MemoryCluster {
     return partitions;
   }
 
-  private nodes(): object[] {
-    return this.ports.map((port, at) => ({
-      id: at + 1,
-      endpoint: `127.0.0.1:${port}`,
-      alive: this.servers.has(at + 1) && !this.frozen.has(at + 1),
-    }));
+  /** As `by` sees them. */
+  private nodes(by: number): object[] {
+    return this.ports.map((port, at) => {
+      const isThere = this.servers.has(at + 1) && !this.frozen.has(at + 1);
+      const isSeen = by === at + 1 || !(this.cutOff.has(at + 1) || this.cutOff.has(by));
+      return { id: at + 1, endpoint: `127.0.0.1:${port}`, alive: isThere && isSeen };
+    });
   }
 
-  private topology(topic: string): object {
-    const partitions = this.partitionsOf(topic).map(({ leader, term }, partition) => ({
+  private topology(topic: string, by: number): object {
+    return { nodes: this.nodes(by), partitions: this.cutOff.get(by)?.get(topic) ?? this.partitionRows(topic) };
+  }
+
+  private partitionRows(topic: string): object[] {
+    return this.partitionsOf(topic).map(({ leader, term }, partition) => ({
       partition,
       group: partition + 1,
       leader,
       term,
       replicas: [1],
     }));
-    return { nodes: this.nodes(), partitions };
   }
 
   private watchTopology(node: number, call: ServerWritableStream<{ topic: string }, object>): void {
     const tell = (): void => {
-      if (this.topics.has(call.request.topic) && !this.frozen.has(node)) call.write({ topology: this.topology(call.request.topic) });
+      if (this.topics.has(call.request.topic) && !this.frozen.has(node)) call.write({ topology: this.topology(call.request.topic, node) });
     };
     tell();
     this.changes.on("change", tell);
