@@ -1,6 +1,5 @@
 import type { ServerWritableStream, UntypedServiceImplementation } from "@grpc/grpc-js";
 import { BrokerError } from "../base/errors.ts";
-import type { Pacer } from "../base/pacer.ts";
 import type { Broker } from "../broker/types.ts";
 import type { Decoded } from "./definitions.ts";
 import { clusterMessage, moveMessage, partitionMessage, topologyMessage } from "./messages.ts";
@@ -21,7 +20,7 @@ export function clusterService(broker: Broker, settings: UnarySettings): Untyped
   return {
     DescribeCluster: unary(settings, () => clusterMessage(broker.describeCluster())),
     Resolve: unary(settings, ({ vhost, topic }: TopicRequest) => ({ topology: topologyMessage(broker.resolve(vhost, topic)) })),
-    WatchTopology: (call: WatchCall) => watch(broker, call, settings.pacer),
+    WatchTopology: (call: WatchCall) => watch(broker, call, settings),
     TransferLeader: unary(settings, async (request: TransferRequest, signal) => ({ leader: await broker.transferLeader(request, signal) })),
     MoveReplicas: unary(settings, async (request: MoveRequest, signal) => ({
       partition: partitionMessage(await broker.moveReplicas(request, signal)),
@@ -35,7 +34,7 @@ export function clusterService(broker: Broker, settings: UnarySettings): Untyped
   };
 }
 
-function watch(broker: Broker, call: WatchCall, pacer: Pacer): void {
+function watch(broker: Broker, call: WatchCall, { pacer, stopping }: UnarySettings): void {
   if (call.request.error !== null) {
     call.emit("error", toStatus(call.request.error));
     return;
@@ -79,9 +78,16 @@ function watch(broker: Broker, call: WatchCall, pacer: Pacer): void {
   const unwatch = broker.watch(soon);
   const stop = (): void => {
     isOver = true;
+    stopping.removeEventListener("abort", leave);
     unwatch();
     if (timer !== null) clearTimeout(timer);
   };
+  // What is still to be told, another node tells.
+  const leave = (): void => {
+    stop();
+    call.end();
+  };
+  stopping.addEventListener("abort", leave, { once: true });
   // A slow reader gets the newest state once it reads again, not every state in between.
   call.on("drain", () => {
     isBlocked = false;

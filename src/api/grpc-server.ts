@@ -2,7 +2,7 @@
 // gets them from there.
 
 import { createServer, type Server as NetServer, type Socket } from "node:net";
-import { once } from "node:events";
+import { once, setMaxListeners } from "node:events";
 import type { Http2Server } from "node:http2";
 import { Server, ServerCredentials, type ConnectionInjector } from "@grpc/grpc-js";
 import { ReflectionService } from "@grpc/reflection";
@@ -56,6 +56,7 @@ export class GrpcApi {
   private readonly injector: ConnectionInjector;
   private readonly health: HealthImplementation;
   private readonly sockets = new Set<Socket>();
+  private readonly stopping = new AbortController();
   private healthTimer: NodeJS.Timeout | null = null;
 
   constructor(settings: ApiSettings, { broker, logger, pacer, worked }: ApiComponents) {
@@ -70,7 +71,9 @@ export class GrpcApi {
       "grpc-node.max_session_memory": SESSION_MEMORY_MB,
     });
     const protos = loadProtos();
-    const unary = { defaultDeadlineMs: DEADLINE_MS, logger, pacer, worked };
+    // One for each stream and each fetch that waits.
+    setMaxListeners(0, this.stopping.signal);
+    const unary = { defaultDeadlineMs: DEADLINE_MS, logger, pacer, worked, stopping: this.stopping.signal };
     const messaging = {
       Publish: { decode: decodePublish, encode: encodePublished },
       PublishStream: { decode: decodePublishFrame, encode: encodeAcks },
@@ -114,11 +117,11 @@ export class GrpcApi {
     return (this.listener.address() as { port: number }).port;
   }
 
-  /** Lets calls under way finish for a moment, then closes. */
+  /** Ends streams, lets calls under way finish for a moment, then closes. */
   async [Symbol.asyncDispose](): Promise<void> {
     if (this.healthTimer !== null) clearInterval(this.healthTimer);
     this.listener.close();
-    this.injector.drain(STOP_GRACE_MS);
+    this.stopping.abort();
     const finished = new Promise<void>((resolve) => this.server.tryShutdown(() => resolve()));
     let timer: NodeJS.Timeout | undefined;
     const late = new Promise<void>((resolve) => {

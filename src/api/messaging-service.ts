@@ -23,9 +23,9 @@ export function messagingService(broker: Broker, settings: UnarySettings): Untyp
   return {
     Publish: unary(settings, (request: PublishRequest, signal) => publish(broker, request, signal)),
     PublishStream: (call: PublishCall) => {
-      new PublishStream(call, broker, settings.pacer);
+      new PublishStream(call, broker, settings);
     },
-    Fetch: unary(settings, (request: FetchCall, signal) => broker.fetch(request, signal)),
+    Fetch: unary(settings, (request: FetchCall, signal) => fetch(broker, request, signal, settings.stopping)),
     CommitOffsets: unary(settings, async (request: CommitRequest, signal) => {
       const offsets: OffsetCommit[] = request.offsets.map(({ partition, offset, metadata, reset }) => ({
         partition,
@@ -52,6 +52,16 @@ export function messagingService(broker: Broker, settings: UnarySettings): Untyp
       };
     }),
   };
+}
+
+/** Nobody waits at a node that stops for records to come. */
+async function fetch(broker: Broker, request: FetchCall, signal: AbortSignal, stopping: AbortSignal): ReturnType<Broker["fetch"]> {
+  try {
+    return await broker.fetch(request, AbortSignal.any([signal, stopping]));
+  } catch (error) {
+    if (!stopping.aborted || signal.aborted) throw error;
+    throw new BrokerError("STOPPING", "the node is shutting down");
+  }
 }
 
 function publish(broker: Broker, request: PublishRequest, signal: AbortSignal): Promise<PublishedAnswer> {

@@ -1,5 +1,6 @@
 // One PublishStream call: batches in, acknowledgements out as ranges, one write per turn. What is under way is bounded;
-// beyond that, and while the client does not read its acknowledgements, nothing more is read from it.
+// beyond that, and while the client does not read its acknowledgements, nothing more is read from it. When the node stops
+// the call ends as soon as what was taken is answered: the client sends the rest to another node, and nothing is in doubt.
 
 import type { ServerDuplexStream } from "@grpc/grpc-js";
 import { BrokerError } from "../base/errors.ts";
@@ -31,28 +32,43 @@ export class PublishStream {
   private writeScheduled = false;
   private isBlocked = false;
   private isPaused = false;
-  /** The client has sent everything. */
+  /** The client has sent everything, or nothing more is taken from it. */
   private isEnding = false;
   private isOver = false;
+  private readonly stopping: AbortSignal;
+  private readonly leave = (): void => {
+    this.held = [];
+    this.isEnding = true;
+    this.finish();
+  };
 
-  constructor(call: PublishCall, broker: Broker, pacer: Pacer) {
+  constructor(call: PublishCall, broker: Broker, { pacer, stopping }: { readonly pacer: Pacer; readonly stopping: AbortSignal }) {
     this.call = call;
     this.broker = broker;
     this.pacer = pacer;
+    this.stopping = stopping;
     call.on("data", (frame: Decoded<PublishFrame>) => this.receive(frame));
     call.on("end", () => {
       this.isEnding = true;
       this.finish();
     });
-    call.on("cancelled", () => (this.isOver = true));
-    call.on("error", () => (this.isOver = true));
+    call.on("cancelled", () => this.over());
+    call.on("error", () => this.over());
     call.on("drain", () => {
       this.isBlocked = false;
       this.write();
     });
+    stopping.addEventListener("abort", this.leave, { once: true });
+    if (stopping.aborted) this.leave();
+  }
+
+  private over(): void {
+    this.isOver = true;
+    this.stopping.removeEventListener("abort", this.leave);
   }
 
   private receive(frame: Decoded<PublishFrame>): void {
+    if (this.stopping.aborted) return;
     this.held.push(frame);
     if (!this.isWaiting) this.takeHeld();
   }
@@ -66,7 +82,7 @@ export class PublishStream {
         this.throttle();
         const go = (): void => {
           this.isWaiting = false;
-          this.take(this.held.shift()!);
+          if (this.held.length > 0) this.take(this.held.shift()!);
           this.takeHeld();
         };
         turn.then(go, go);
@@ -166,12 +182,12 @@ export class PublishStream {
 
   private finish(): void {
     if (!this.isEnding || this.isOver || this.inflightBatches > 0 || this.acks.length > 0 || this.held.length > 0) return;
-    this.isOver = true;
+    this.over();
     this.call.end();
   }
 
   private fail(error: BrokerError): void {
-    this.isOver = true;
+    this.over();
     this.call.emit("error", toStatus(error));
   }
 }

@@ -13,6 +13,8 @@ export type UnarySettings = {
   readonly logger: Logger;
   readonly pacer: Pacer;
   readonly worked: Worked;
+  /** Aborts when this node stops taking calls: whoever waits goes elsewhere. */
+  readonly stopping: AbortSignal;
 };
 
 /** Serves a unary method by `work`, which rejects with BrokerError for everything that is not a bug. */

@@ -14,6 +14,8 @@ const settle = (): Promise<void> => new Promise((resolve) => setImmediate(resolv
 
 class Scene extends EventEmitter {
   readonly loop = new FakeLoop();
+  /** Aborted when the node stops. */
+  readonly stopping = new AbortController();
   readonly published: number[] = [];
   readonly acks: (readonly Ack[])[] = [];
   isPaused = false;
@@ -32,7 +34,10 @@ class Scene extends EventEmitter {
         this.answer(done, call.count);
       },
     };
-    new PublishStream(this as unknown as Call, broker as unknown as Broker, new Pacer({ sliceMs: 8, waitingMax: 10 }, this.loop));
+    new PublishStream(this as unknown as Call, broker as unknown as Broker, {
+      pacer: new Pacer({ sliceMs: 8, waitingMax: 10 }, this.loop),
+      stopping: this.stopping.signal,
+    });
   }
 
   send(batches = 1): void {
@@ -94,4 +99,26 @@ test("publish stream: failures of many batches are told in answers of bounded le
   scene.send(10);
   await settle();
   expect(scene.acks.map((acks) => acks.length)).toEqual([FRAME_ACKS_MAX, FRAME_ACKS_MAX, 10]);
+});
+
+test("publish stream: when the node stops, what was taken is answered, nothing more is taken, and the call ends", async () => {
+  const answers: (() => void)[] = [];
+  const scene = new Scene(5, (done, count) => void answers.push(() => done(null, 0, 7, count, false)));
+  scene.send();
+  scene.send();
+  // Beyond the slice.
+  scene.send();
+  scene.stopping.abort();
+  scene.send();
+  await settle();
+  expect([scene.published, scene.hasEnded]).toEqual([[1, 2], false]);
+  answers[0]!();
+  await settle();
+  expect(scene.hasEnded).toBe(false);
+  answers[1]!();
+  await settle();
+  expect([scene.acks.flat().map(({ firstId }) => firstId), scene.hasEnded]).toEqual([[1, 2], true]);
+  scene.loop.turn();
+  await settle();
+  expect(scene.published).toEqual([1, 2]);
 });

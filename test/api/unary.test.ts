@@ -31,11 +31,14 @@ test("unary: a call begins in a later slice when this one is used up; one whose 
   const pacer = new Pacer({ sliceMs: 8, waitingMax: 10 }, loop);
   const begun: string[] = [];
   const ended: string[] = [];
-  const serve = unary({ defaultDeadlineMs: 60_000, logger, pacer, worked: () => {} }, (text: string) => {
-    begun.push(text);
-    loop.nowMs += 5;
-    return text;
-  });
+  const serve = unary(
+    { defaultDeadlineMs: 60_000, logger, pacer, worked: () => {}, stopping: new AbortController().signal },
+    (text: string) => {
+      begun.push(text);
+      loop.nowMs += 5;
+      return text;
+    },
+  );
   const start = (text: string): Call => {
     const call = new Call(text);
     const done: sendUnaryData<string> = (error) => void ended.push(error === null ? text : `${text}: ${error.code}`);
