@@ -114,6 +114,11 @@ export class RaftNode {
     return this.core.configuration;
   }
 
+  /** Of a leader: it hands its leadership over, and nothing is proposed meanwhile. */
+  get isTransferring(): boolean {
+    return this.core.transferee !== 0;
+  }
+
   /** -1 when the entry was cut away or does not exist. */
   termAt(index: Index): Term | -1 {
     return this.core.log.termAt(index);

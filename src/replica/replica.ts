@@ -142,9 +142,18 @@ export class Replica {
     return true;
   }
 
-  /** Hands what was proposed to the core: runs of one kind, in order. True when some of it waits for the next round. */
+  /** Something was proposed that the core has yet to be given. */
+  get hasQueued(): boolean {
+    return this.queue.length > 0;
+  }
+
+  /**
+   * Hands what was proposed to the core: runs of one kind, in order. True when some of it waits for the next round. While the
+   * leadership is being handed over everything waits: it goes to the next leader, untried; or on here, with the next heartbeat,
+   * if nothing comes of it.
+   */
   flushProposals(nowMs: number): boolean {
-    if (this.queue.length === 0) return false;
+    if (this.queue.length === 0 || this.raft.isTransferring) return false;
     const isMore = this.queue.length > PROPOSALS_PER_ROUND_MAX;
     const queue = isMore ? this.queue.splice(0, PROPOSALS_PER_ROUND_MAX) : this.queue;
     if (isMore) for (const { payload } of queue) this.queueBytes -= payload.length;
