@@ -210,6 +210,7 @@ export class NodeBroker implements types.Broker {
     if (this.catalog.groupState(group) === "deleted") return;
     this.leaders.set(group, leader, term);
     if (leader !== this.nodeId) return;
+    this.components.logger.debug({ group, term }, "leads the group");
     if (group === CATALOG_GROUP) this.registrar.leadsCatalog();
     this.controller.leads(group);
     this.news.leads(group, term);

@@ -47,6 +47,11 @@ const CATALOG_SEGMENT_BYTES = 8 * 1024 * 1024;
  * between two of them that never keeps a file by itself.
  */
 const CHECKPOINTS_PER_SEGMENT = 4;
+/**
+ * A node's silence is noticed within a fifth more than `electionTimeoutMs`, for all its groups, whose members then stand in turn.
+ * A group's own ticks count for longer, or some members would stand before, at the same time, and split the vote.
+ */
+const GROUP_TIMEOUT_FACTOR = 1.3;
 /** Times that one start may find something else damaged. */
 const RECOVERIES_MAX = 5;
 /** Stalls of the event loop that are counted, beside those that endanger leaderships. */
@@ -208,7 +213,7 @@ export class FlotillaNode {
         checkpointBytes: settings.segmentBytes / CHECKPOINTS_PER_SEGMENT,
         nodeId: toNodeId(settings.nodeId),
         tickMs: settings.tickMs,
-        electionTicks: Math.max(2, Math.round(settings.electionTimeoutMs / settings.tickMs)),
+        electionTicks: Math.max(2, Math.round((settings.electionTimeoutMs * GROUP_TIMEOUT_FACTOR) / settings.tickMs)),
         tailCacheBytesMax: TAIL_CACHE_BYTES_MAX,
         catchUpBytesPerSecond: settings.catchUpBytesPerSecond,
       },
