@@ -34,7 +34,8 @@ export function difference(after: Cost, before: Cost): Cost {
   return { cpuSeconds: after.cpuSeconds - before.cpuSeconds, writtenBytes: after.writtenBytes - before.writtenBytes };
 }
 
-function withDescendants(roots: readonly number[]): number[] {
+/** The processes, and all that they have started and these in turn, that are alive now. */
+export function withDescendants(roots: readonly number[]): number[] {
   const children = new Map<number, number[]>();
   for (const name of readdirSync("/proc")) {
     if (!/^\d+$/.test(name)) continue;

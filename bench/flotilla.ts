@@ -176,40 +176,6 @@ export class FlotillaSystem implements System {
     return { messages, bytes };
   }
 
-  /** Kills the leader of a fresh partition under a load of one record every `probeMs`; the longest time between two acks. */
-  async failover(probeMs: number): Promise<number> {
-    const target = await this.createTarget(1);
-    const producer = await this.client.producer(target.name, { lingerMs: 0 });
-    let lastMs = performance.now();
-    let longest = 0;
-    let acks = 0;
-    const done = (error: Error | null): void => {
-      if (error !== null) throw error;
-      const now = performance.now();
-      longest = Math.max(longest, now - lastMs);
-      lastMs = now;
-      acks += 1;
-    };
-    const body = payload(128);
-    const timer = setInterval(() => producer.append({ body }, done), probeMs);
-    const moreAcks = async (count: number): Promise<void> => {
-      const wanted = acks + count;
-      while (acks < wanted) await new Promise((resolve) => setTimeout(resolve, 1));
-    };
-    await moreAcks(100);
-    longest = 0;
-    const leader = (await this.client.cluster.resolve(target.name)).partitions[0]!.leader;
-    this.nodes.kill(leader);
-    await moreAcks(100);
-    clearInterval(timer);
-    await producer.close();
-    const gap = longest;
-    this.nodes.launch(leader);
-    await this.nodes.ready(leader);
-    await this.deleteTarget(target);
-    return gap;
-  }
-
   /** Resolves when the node leads nothing: it is a follower everywhere. */
   async drain(node: number): Promise<void> {
     await this.client.cluster.drainNode(node);

@@ -8,9 +8,9 @@ import { Command } from "commander";
 import { letHeapGrow } from "../src/cli/heap.ts";
 import { measureBudget, renderBudget } from "./budget.ts";
 import { measureCeiling } from "./ceiling.ts";
+import { runFailover } from "./chaos/failover.ts";
 import { runEndurance } from "./endurance.ts";
 import { chosenParts, isPassed, measureParts, PARTS, renderParts } from "./every-figure.ts";
-import { measureFailover } from "./failover.ts";
 import { finishFigures, type FigureRun } from "./figures.ts";
 import { FlotillaSystem } from "./flotilla.ts";
 import { runGroups } from "./groups.ts";
@@ -35,6 +35,8 @@ type Options = {
   json?: string;
   tiny?: boolean;
   failover?: string;
+  kinds?: string;
+  html?: string;
   budget?: boolean;
   figures?: boolean;
   only?: string;
@@ -56,7 +58,9 @@ const program = new Command("bench")
   .option("--rounds <n>", "rounds over all systems; the median counts", "3")
   .option("--sizes <list>", "message sizes in bytes", "128,1024,16384")
   .option("--partitions <list>", "numbers of partitions (queues, streams)", "1,10")
-  .option("--failover <runs>", "instead: SIGKILL the leader under load so many times, and print the time without acks")
+  .option("--failover <runs>", "instead: so many faults of each kind under load, and the time without acks of each partition")
+  .option("--kinds <list>", "of --failover: kill,stop,cut,mute,deaf,term,many")
+  .option("--html <file>", "of --failover: a page with the distributions")
   .option("--budget", "instead: where the time of a published batch goes, by V8's profiler in every process")
   .option("--groups <n>", "instead: what so many groups cost, from making them to deleting them")
   .option("--laggard <seconds>", "instead: SIGSTOP a follower under full load for so long: memory of the leaders, cost of its coming back")
@@ -91,7 +95,7 @@ async function main(options: Options): Promise<void> {
 
 async function run(given: Run): Promise<void> {
   const { directory, options, isTiny, progress } = given;
-  if (options.failover !== undefined) print(await measureFailover(directory, Number(options.failover), progress));
+  if (options.failover !== undefined) process.exitCode = await failover(given);
   else if (options.stalls !== undefined) print(await measureStalls(directory, Number(options.stalls), Number(options.wide), progress));
   else if (options.budget === true) await budget(given);
   else if (options.figures === true) await everyFigure(given);
@@ -112,8 +116,22 @@ async function figures(given: Run): Promise<FigureRun> {
   return throughput(given);
 }
 
+function failover({ directory, options, isTiny, progress }: Run): Promise<number> {
+  const { failover: runs, kinds, against, json, html } = options;
+  return runFailover(directory, {
+    runs: Number(runs),
+    ...(kinds === undefined ? {} : { kinds: list(kinds, String) }),
+    against: against === undefined ? [] : list(against, String),
+    json,
+    html,
+    isTiny,
+    ...(isTiny ? { many: 20, manyRuns: 1, calmMs: 100 } : {}),
+    progress,
+  });
+}
+
 async function budget({ directory, options, isTiny, progress }: Run): Promise<void> {
-  const sizes = list(options.sizes);
+  const sizes = list(options.sizes, Number);
   const budgets = await measureBudget(directory, { sizes, seconds: isTiny ? 1 : Number(options.seconds), progress });
   print(renderBudget(budgets), budgets, options);
 }
@@ -130,8 +148,8 @@ async function throughput({ directory, options, isTiny, progress }: Run): Promis
     : {
         seconds: Number(options.seconds),
         rounds: Number(options.rounds),
-        sizes: list(options.sizes),
-        partitions: list(options.partitions),
+        sizes: list(options.sizes, Number),
+        partitions: list(options.partitions, Number),
         progress,
       };
   const against = options.against?.split(",") ?? [];
@@ -173,6 +191,6 @@ async function startAll(directory: string, against: readonly string[], progress:
   return systems;
 }
 
-function list(text: string): number[] {
-  return text.split(",").map(Number);
+function list<Value>(text: string, of: (part: string) => Value): Value[] {
+  return text.split(",").map(of);
 }

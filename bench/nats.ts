@@ -1,10 +1,8 @@
 // Three NATS servers from Debian's package with JetStream: file streams with three replicas, at their default settings
 // (acknowledged before they are synced to disk).
 
-import { mkdirSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
 import { connect, RetentionPolicy, StorageType, type JetStreamClient, type NatsConnection } from "nats";
-import { end, freePorts, run, until, versionOf, type Running } from "./processes.ts";
+import { NatsNodes } from "./nats-nodes.ts";
 import { payload, UNBATCHED_INFLIGHT, type PublishRequest, type System, type Target } from "./system.ts";
 
 const INFLIGHT_MESSAGES = 2_000;
@@ -14,49 +12,26 @@ export class NatsSystem implements System {
   readonly name = "nats";
   readonly version: string;
   readonly settings = `3 servers, JetStream file streams R3, default sync interval (no fsync before the ack), up to ${INFLIGHT_MESSAGES} unacknowledged per stream`;
-  private readonly nodes: Running[];
+  private readonly nodes: NatsNodes;
   private readonly connection: NatsConnection;
   private readonly stream: JetStreamClient;
   private next = 1;
 
   /** Undefined when NATS is not installed. */
   static async start(directory: string): Promise<NatsSystem | undefined> {
-    const version = await versionOf("dpkg-query", ["-W", "-f", "${Version}\\n", "nats-server"]);
-    if (version === undefined) return undefined;
-    const ports = await freePorts(6);
-    const routes = [3, 4, 5].map((at) => `nats://127.0.0.1:${ports[at]}`).join(", ");
-    const nodes = [0, 1, 2].map((at) => {
-      const file = join(directory, `nats-${at}.conf`);
-      mkdirSync(join(directory, `data-${at}`), { recursive: true });
-      writeFileSync(
-        file,
-        `server_name: n${at}\nlisten: 127.0.0.1:${ports[at]}\njetstream { store_dir: "${join(directory, `data-${at}`)}", max_file_store: 20GB, max_memory_store: 1GB }\ncluster { name: bench, listen: 127.0.0.1:${ports[at + 3]}, routes: [${routes}] }\n`,
-      );
-      return run("nats-server", ["-c", file]);
-    });
-    let connection: NatsConnection | undefined;
-    await until(
-      "nats cluster up",
-      async () => {
-        connection ??= await connect({ servers: [0, 1, 2].map((at) => `127.0.0.1:${ports[at]}`) });
-        const manager = await connection.jetstreamManager();
-        await manager.streams.add({ name: "probe", subjects: ["probe"], num_replicas: 3, storage: StorageType.File });
-        return manager.streams.delete("probe");
-      },
-      nodes,
-    );
-    return new NatsSystem(version, nodes, connection!);
+    const nodes = await NatsNodes.start(directory);
+    return nodes === undefined ? undefined : new NatsSystem(nodes, await connect({ servers: nodes.servers }));
   }
 
-  private constructor(version: string, nodes: Running[], connection: NatsConnection) {
-    this.version = version;
+  private constructor(nodes: NatsNodes, connection: NatsConnection) {
+    this.version = nodes.version;
     this.nodes = nodes;
     this.connection = connection;
     this.stream = connection.jetstream();
   }
 
   get pids(): readonly number[] {
-    return this.nodes.map(({ pid }) => pid);
+    return this.nodes.pids;
   }
 
   async createTarget(partitions: number): Promise<Target> {
@@ -102,7 +77,7 @@ export class NatsSystem implements System {
 
   async stop(): Promise<void> {
     await this.connection.close().catch(() => {});
-    await Promise.all(this.nodes.map((node) => end(node)));
+    await this.nodes.stop();
   }
 
   private flood(subject: string, body: Buffer, inflightMax: number, until: number, acked: (count: number) => void): Promise<void> {

@@ -1,14 +1,9 @@
-// Three RabbitMQ nodes from Debian's package, on ports and in folders of their own: quorum queues, publisher confirms.
+// Three RabbitMQ nodes from Debian's package: quorum queues, publisher confirms.
 
-import { mkdirSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
 import amqp, { type ChannelModel, type ConfirmChannel } from "amqplib";
-import { end, freePorts, run, until, versionOf, type Running } from "./processes.ts";
+import { RABBITMQ_NODES, RabbitmqNodes } from "./rabbitmq-nodes.ts";
 import { payload, UNBATCHED_INFLIGHT, type PublishRequest, type System, type Target } from "./system.ts";
 
-const SERVER = "/usr/lib/rabbitmq/bin/rabbitmq-server";
-const CTL = "/usr/lib/rabbitmq/bin/rabbitmqctl";
-const DIAGNOSTICS = "/usr/lib/rabbitmq/bin/rabbitmq-diagnostics";
 /** Unconfirmed messages per queue, and their bytes: beyond it RabbitMQ gets slower, not faster. */
 const INFLIGHT_MESSAGES = 2_000;
 const INFLIGHT_BYTES = 4 * 1024 * 1024;
@@ -18,71 +13,28 @@ export class RabbitmqSystem implements System {
   readonly name = "rabbitmq";
   readonly version: string;
   readonly settings = `3 nodes, quorum queues, publisher confirms, up to ${INFLIGHT_MESSAGES} unconfirmed per queue, ${CONNECTIONS} connections`;
-  private readonly nodes: Running[];
-  private readonly epmd: Running;
+  private readonly nodes: RabbitmqNodes;
   private readonly connections: ChannelModel[];
   private next = 1;
 
   /** Undefined when RabbitMQ is not installed. */
   static async start(directory: string): Promise<RabbitmqSystem | undefined> {
-    const version = await versionOf("dpkg-query", ["-W", "-f", "${Version}\\n", "rabbitmq-server"]);
-    if (version === undefined) return undefined;
-    const ports = await freePorts(7);
-    const home = join(directory, "home");
-    mkdirSync(home, { recursive: true });
-    writeFileSync(join(home, ".erlang.cookie"), "FLOTILLABENCHCOOKIE", { mode: 0o400 });
-    const epmdPort = String(ports[6]);
-    const epmd = run("epmd", ["-port", epmdPort, "-address", "127.0.0.1"], { ERL_EPMD_PORT: epmdPort });
-    const envOf = (at: number): Record<string, string> => ({
-      HOME: home,
-      ERL_EPMD_PORT: epmdPort,
-      RABBITMQ_NODENAME: `bench${at + 1}@localhost`,
-      RABBITMQ_NODE_PORT: String(ports[at]),
-      RABBITMQ_NODE_IP_ADDRESS: "127.0.0.1",
-      RABBITMQ_DIST_PORT: String(ports[at + 3]),
-      RABBITMQ_MNESIA_BASE: join(directory, `data-${at + 1}`),
-      RABBITMQ_LOG_BASE: join(directory, `log-${at + 1}`),
-      RABBITMQ_PID_FILE: join(directory, `pid-${at + 1}`),
-      RABBITMQ_ENABLED_PLUGINS_FILE: join(directory, "plugins"),
-      RABBITMQ_CONFIG_FILE: join(directory, "rabbitmq"),
-      RABBITMQ_ADVANCED_CONFIG_FILE: join(directory, "advanced"),
-      RABBITMQ_CONF_ENV_FILE: join(directory, "env"),
-      LANG: "C.UTF-8",
-    });
-    writeFileSync(join(directory, "plugins"), "[].");
-    writeFileSync(join(directory, "env"), "");
-    writeFileSync(
-      join(directory, "rabbitmq.conf"),
-      "loopback_users = none\nvm_memory_high_watermark.absolute = 2GB\ndisk_free_limit.absolute = 100MB\n",
-    );
-    const control = async (at: number, program: string, ...args: string[]): Promise<boolean> => {
-      const running = run(program, args, envOf(at));
-      return new Promise((resolve) => running.child.once("exit", (code) => resolve(code === 0)));
-    };
-    const nodes: Running[] = [];
-    for (const at of [0, 1, 2]) nodes.push(run(SERVER, [], envOf(at)));
-    for (const at of [0, 1, 2])
-      await until(`rabbitmq node ${at + 1} up`, () => control(at, DIAGNOSTICS, "-q", "check_running"), nodes, 120_000);
-    for (const at of [1, 2]) {
-      for (const step of [["stop_app"], ["reset"], ["join_cluster", "bench1@localhost"], ["start_app"]])
-        if (!(await control(at, CTL, "-q", ...step)))
-          throw new Error(`rabbitmqctl ${step.join(" ")} failed on node ${at + 1}:\n${nodes[at]!.output()}`);
-    }
+    const nodes = await RabbitmqNodes.start(directory);
+    if (nodes === undefined) return undefined;
     const connections = await Promise.all(
-      Array.from({ length: CONNECTIONS }, (_, at) => amqp.connect(`amqp://guest:guest@127.0.0.1:${ports[at % 3]}`)),
+      Array.from({ length: CONNECTIONS }, (_, at) => amqp.connect(nodes.url(RABBITMQ_NODES[at % RABBITMQ_NODES.length]!))),
     );
-    return new RabbitmqSystem(version, nodes, epmd, connections);
+    return new RabbitmqSystem(nodes, connections);
   }
 
-  private constructor(version: string, nodes: Running[], epmd: Running, connections: ChannelModel[]) {
-    this.version = version;
+  private constructor(nodes: RabbitmqNodes, connections: ChannelModel[]) {
+    this.version = nodes.version;
     this.nodes = nodes;
-    this.epmd = epmd;
     this.connections = connections;
   }
 
   get pids(): readonly number[] {
-    return this.nodes.map(({ pid }) => pid);
+    return this.nodes.pids;
   }
 
   async createTarget(partitions: number): Promise<Target> {
@@ -137,8 +89,7 @@ export class RabbitmqSystem implements System {
 
   async stop(): Promise<void> {
     for (const connection of this.connections) await connection.close().catch(() => {});
-    await Promise.all(this.nodes.map((node) => end(node, "SIGTERM", 10_000)));
-    await end(this.epmd);
+    await this.nodes.stop();
   }
 }
 

@@ -110,7 +110,10 @@ class Pair {
     if (this.isGone) return;
     this.isGone = true;
     for (const direction of this.directions) direction.stop();
-    for (const socket of this.sockets) if (!socket.destroyed) socket.resetAndDestroy();
+    // A reset of one whose end is being sent fails, and leaves a handle for which the process can never end.
+    for (const socket of this.sockets)
+      if (socket.writableEnded) socket.destroy();
+      else if (!socket.destroyed) socket.resetAndDestroy();
     this.gone();
   }
 
