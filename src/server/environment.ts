@@ -1,4 +1,5 @@
-// All that a node asks of the machine that it runs on, so that a simulator can own it: time, chance, files, network, doors.
+// All that a node asks of the machine that it runs on, so that a simulator can own it: time, chance, files, network, doors;
+// and the release that is installed there, as a cluster may run two of them for a while.
 
 import { randomBytes } from "node:crypto";
 import { GrpcApi, type ApiComponents, type ApiSettings } from "../api/grpc-server.ts";
@@ -6,6 +7,9 @@ import type { Clock } from "../base/clock.ts";
 import { DirectoryLock } from "../log/directory-lock.ts";
 import type { Disk } from "../log/disk.ts";
 import { NodeDisk } from "../log/node-disk.ts";
+import type { Machine } from "../machine/machine.ts";
+import { machineFor, type MachineKind } from "../machine/registry.ts";
+import { RULES_VERSION } from "../machine/versions.ts";
 import { tcpNetwork, type PeerNetwork, type TlsFiles } from "../peer/network.ts";
 import type { Kv } from "../store/kv.ts";
 import { LevelKv } from "../store/level-kv.ts";
@@ -17,7 +21,12 @@ export type NodeStore = Kv & { scrub(pace: (bytes: number) => Promise<void>): Pr
 /** A door that is open until it is disposed of. */
 export type Door = AsyncDisposable & { readonly port: number };
 
+/** What nodes of different releases may differ in: the newest rules that their machines know (replica/rules.ts). */
+export type Release = { readonly rulesVersion: number; readonly machineOf: (kind: MachineKind) => Machine };
+export const THIS_RELEASE: Release = { rulesVersion: RULES_VERSION, machineOf: machineFor };
+
 export type NodeEnvironment = {
+  readonly release: Release;
   readonly clock: Clock;
   readonly disk: Disk;
   /** Of 32 bits, for what need not be a secret. */
@@ -36,6 +45,7 @@ export type NodeEnvironment = {
 
 export function processEnvironment(): NodeEnvironment {
   return {
+    release: THIS_RELEASE,
     clock: systemClock,
     disk: new NodeDisk(),
     seed: () => randomBytes(4).readUInt32LE(),

@@ -20,7 +20,6 @@ import { segmentNumber } from "../log/segment.ts";
 import { SegmentRows } from "../log/segment-rows.ts";
 import type { NodeRegistration } from "../machine/catalog/commands.ts";
 import type { CatalogMachine } from "../machine/catalog/catalog.ts";
-import { machineFor } from "../machine/registry.ts";
 import type { PeerLinks } from "../peer/links.ts";
 import { FitnessWatch } from "../replica/fitness.ts";
 import { ReplicaHost } from "../replica/host.ts";
@@ -182,7 +181,7 @@ export class FlotillaNode {
 
   private async open(): Promise<void> {
     const { settings, logger } = this;
-    const { clock, disk, seed, serveApi } = this.environment;
+    const { clock, disk, seed, serveApi, release } = this.environment;
     const kv = await this.openStore();
     const random = new Prng(seed());
     const openLog = async (name: "catalog" | "log", id: LogId, segmentBytes: number): Promise<SegmentLog> => {
@@ -210,6 +209,7 @@ export class FlotillaNode {
     const host = new ReplicaHost(
       {
         ...HOST_DEFAULTS,
+        rulesVersion: release.rulesVersion,
         checkpointBytes: settings.segmentBytes / CHECKPOINTS_PER_SEGMENT,
         nodeId: toNodeId(settings.nodeId),
         tickMs: settings.tickMs,
@@ -226,7 +226,7 @@ export class FlotillaNode {
         random,
         logger,
         events: this.hostEvents(),
-        machineOf: machineFor,
+        machineOf: release.machineOf,
         crc32,
         worked: this.longest.worked,
       },
@@ -358,6 +358,7 @@ export class FlotillaNode {
   private peering(random: Prng): Omit<PeeringComponents, "handler"> {
     return {
       network: this.environment.network(tlsFilesOf(this.settings)),
+      rulesVersion: this.environment.release.rulesVersion,
       clock: this.environment.clock,
       random,
       logger: this.logger,

@@ -7,7 +7,6 @@ import type { PayloadMemory } from "../base/payload-memory.ts";
 import type { Random } from "../base/prng.ts";
 import type { Settings } from "../config/settings.ts";
 import type { CatalogMachine } from "../machine/catalog/catalog.ts";
-import { RULES_VERSION } from "../machine/versions.ts";
 import type { Hello, NodeState, Refusal } from "../peer/hello.ts";
 import { PeerLinks } from "../peer/links.ts";
 import type { PeerNetwork } from "../peer/network.ts";
@@ -17,6 +16,8 @@ import type { NodeMeta } from "./node-meta.ts";
 
 export type PeeringComponents = {
   readonly network: PeerNetwork;
+  /** The newest rules that the machines of this release know. */
+  readonly rulesVersion: number;
   readonly clock: Clock;
   readonly random: Random;
   readonly logger: Logger;
@@ -30,7 +31,7 @@ export type PeeringComponents = {
 
 /** Links that neither listen nor dial yet: what they say in their hellos must be true first. */
 export function makeLinks(settings: Settings, meta: NodeMeta, components: PeeringComponents): PeerLinks {
-  const { network, clock, random, logger, memory, handler, host, peers, fatal } = components;
+  const { network, rulesVersion, clock, random, logger, memory, handler, host, peers, fatal } = components;
   const known = new Set(peers.map(({ id }) => id));
   const onRefused = (peer: NodeId | null, code: string, reason: string): void => {
     logger.error({ peer, code, reason }, "peer link refused");
@@ -44,7 +45,7 @@ export function makeLinks(settings: Settings, meta: NodeMeta, components: Peerin
       nodeId: settings.nodeId as NodeId,
       storeId: meta.storeId,
       incarnation: meta.incarnation,
-      rulesVersion: RULES_VERSION,
+      rulesVersion,
       listenHost: settings.host,
       listenPort: settings.peerPort,
       livenessTimeoutMs: settings.electionTimeoutMs,

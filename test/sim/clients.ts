@@ -45,8 +45,16 @@ export function ask<T>(
     finish(new Error("no answer"), null);
   });
   const answer = (error: Error | null, value: T | null): void => {
-    if (life?.isDead !== true) world.after(WIRE_US, owner, "answer", () => finish(error, value));
+    life?.effect("answer", "before");
+    if (life?.isDead === true) return;
+    if (machine.clientCuts > 0) machine.felt("answer lost");
+    else world.after(WIRE_US, owner, "answer", () => finish(error, value));
+    life?.effect("answer", "after");
   };
+  if (machine.clientCuts > 0) {
+    machine.felt("call lost");
+    return;
+  }
   if (life === null || machine.broker === null) {
     world.after(WIRE_US, owner, "refused", () => finish(new BrokerError("NODE_UNREACHABLE", "the node takes no calls"), null));
     return;

@@ -12,6 +12,7 @@ type Flags = {
   nodes?: number;
   groups?: number;
   faults?: Fault[];
+  hopeless: boolean;
   twice: boolean;
   planted?: string;
   verbose: boolean;
@@ -47,6 +48,7 @@ const program = new Command("sim")
   .option("--nodes <n>", "nodes (otherwise drawn from the seed)", count)
   .option("--groups <n>", "partitions of the topic", count)
   .option("--faults <list>", "these classes instead of those drawn from the seed", faultList)
+  .option("--hopeless", "damage strikes a majority: the cluster may refuse, and must not be wrong", false)
   .option("--twice", "each seed two times; their traces must be the same", false)
   .option(
     "--planted <name>",
@@ -60,13 +62,14 @@ function write(text: string): void {
 }
 
 function given(flags: Flags, seed: number): GivenOptions {
-  const { nodes, groups, seconds, faults } = flags;
+  const { nodes, groups, seconds, faults, hopeless } = flags;
   return {
     seed,
     ...(nodes === undefined ? {} : { nodes }),
     ...(groups === undefined ? {} : { groups }),
     ...(seconds === undefined ? {} : { seconds }),
     ...(faults === undefined ? {} : { faults }),
+    ...(hopeless ? { hopeless } : {}),
   };
 }
 
@@ -74,6 +77,7 @@ function replayOf(flags: Flags, seed: number): string {
   const parts = [`npm run sim -- --seed ${seed}`];
   for (const name of ["seconds", "nodes", "groups"] as const) if (flags[name] !== undefined) parts.push(`--${name} ${flags[name]}`);
   if (flags.faults !== undefined) parts.push(`--faults ${flags.faults.length === 0 ? "none" : flags.faults.join(",")}`);
+  if (flags.hopeless) parts.push("--hopeless");
   return parts.join(" ");
 }
 

@@ -1,12 +1,17 @@
-// What goes wrong, and when. Damage that takes durable data away strikes one node, and only while every other one holds
-// everything: so there is always a whole copy, and nothing may be lost. As damage may lie unnoticed for long, another node can
-// be struck only once the first one was given an empty disk and has everything again.
+// What goes wrong, and when: actions drawn from a seed, each carried out as it says. What it strikes and what of it is felt is
+// counted; see actions.ts for what there is, atlas.ts for how much may be damaged.
 
-import type { Random } from "../../src/base/prng.ts";
-import { ask, TOPIC, type ClientParts } from "./clients.ts";
-import { Violation } from "./history.ts";
+import { Prng, type Random } from "../../src/base/prng.ts";
+import type { GroupId } from "../../src/base/ids.ts";
+import { drawAction, type Action } from "./actions.ts";
+import type { ClientParts } from "./clients.ts";
+import { cutsOf } from "./cuts.ts";
+import { Damage } from "./damage.ts";
+import { Operator } from "./operator.ts";
 import type { Fault, SimOptions } from "./options.ts";
-import { DATA_DIR, type SimMachine } from "./sim-node.ts";
+import { ruin } from "./ruin.ts";
+import { GOOD_MOOD } from "./sim-disk.ts";
+import type { SimMachine } from "./sim-node.ts";
 import type { SimNet } from "./sim-net.ts";
 import { between, chance, pick, type World } from "./world.ts";
 
@@ -14,24 +19,29 @@ export type NemesisParts = {
   readonly options: SimOptions;
   readonly clients: ClientParts;
   readonly net: SimNet;
-  /** Every node has all of what is committed, and nothing is under way to any. */
-  readonly isWhole: () => boolean;
 };
 
-const CALL_MS = 10_000;
+/** An action that was carried out. */
+export type Struck = { readonly atUs: number; readonly action: Action };
+
+const FLAP_MS = 300;
+const STROBE_MS = 50;
+const DAY_MS = 86_400_000;
 
 export class Nemesis {
+  /** How often each fault struck, and what of them was felt. */
   readonly counts = new Map<string, number>();
+  readonly struck: Struck[] = [];
+  readonly damage: Damage;
+  /** In the hopeless mode: a majority is damaged. */
+  isRuined = false;
   private readonly parts: NemesisParts;
   private readonly world: World;
   private readonly random: Random;
   private readonly machines: readonly SimMachine[];
   private readonly enabled: readonly Fault[];
+  private readonly operator: Operator;
   private isOver = false;
-  private topics = 0;
-  /** The node whose disk may hold damage; null: nobody's does. */
-  private victim: SimMachine | null = null;
-  private readonly extraTopics: string[] = [];
 
   constructor(parts: NemesisParts) {
     this.parts = parts;
@@ -39,221 +49,277 @@ export class Nemesis {
     this.random = this.world.fork();
     this.machines = parts.clients.machines;
     this.enabled = [...parts.options.faults];
+    this.damage = new Damage(this.machines, (what, fields) => parts.clients.note("nemesis", what, fields));
+    const felt = (what: string): void => this.count(`felt: ${what}`);
+    const { clients, options, net } = parts;
+    this.operator = new Operator({ clients, options, atlas: this.damage.atlas, felt });
+    net.felt = felt;
+    net.mayShuffle = options.faults.has("datagram");
+    for (const machine of this.machines) {
+      machine.felt = felt;
+      machine.disk.felt = felt;
+    }
   }
 
   start(): void {
     if (this.enabled.length > 0) this.later();
+    if (this.parts.options.hopeless) this.ruinSoon();
   }
 
   /** No more faults; what is broken is repaired, except what the nodes have to heal themselves. */
   stop(): void {
     this.isOver = true;
     this.parts.net.heal();
+    this.operator.stop();
     for (const machine of this.machines) {
-      Object.assign(machine.disk.mood, { slowness: 1, stalledUntilUs: 0, failsNext: false, capacityBytes: Number.POSITIVE_INFINITY });
+      Object.assign(machine.disk.mood, GOOD_MOOD);
+      machine.clientCuts = 0;
       if (machine.life === null) continue;
       machine.life.pausedUntilUs = 0;
-      machine.life.diesAtEffect = Number.POSITIVE_INFINITY;
+      machine.life.diesAt = null;
     }
+  }
+
+  /** Carries it out now; false when it cannot strike. */
+  strike(action: Action): boolean {
+    if (!this.carryOut(action)) return false;
+    const { fault, node, how, amount } = action;
+    this.struck.push({ atUs: this.world.nowUs, action });
+    this.count(fault);
+    this.world.trace.note(this.world.nowUs, "nemesis", `${fault} ${how}`, node, amount);
+    this.parts.clients.note("nemesis", fault, action);
+    return true;
   }
 
   private later(): void {
     const everyUs = this.parts.options.faultEveryMs * 1_000;
     this.world.after(between(this.random, everyUs >> 2, 2 * everyUs), this.parts.clients.owner, "nemesis", () => {
       if (this.isOver) return;
-      this.strike(pick(this.random, this.enabled));
+      this.strike(drawAction(this.random, pick(this.random, this.enabled), this.machines.length));
       this.later();
     });
   }
 
-  private strike(fault: Fault): void {
-    const machine = pick(this.random, this.machines);
-    const did = this.carryOut(fault, machine);
-    if (!did) return;
-    this.counts.set(fault, (this.counts.get(fault) ?? 0) + 1);
-    this.world.trace.note(this.world.nowUs, "nemesis", fault, machine.id, 0);
-    this.parts.clients.note("nemesis", fault, { node: machine.id });
+  /** Some time in the first half, so that there is enough to damage, and enough time to see what comes of it. */
+  private ruinSoon(): void {
+    const everyUs = Math.max(1, this.parts.options.seconds >> 2) * 1_000_000;
+    this.world.after(between(this.random, everyUs, 2 * everyUs), this.parts.clients.owner, "nemesis", () => {
+      if (!this.isOver && !this.strike(drawAction(this.random, "ruin", this.machines.length))) this.ruinSoon();
+    });
   }
 
-  /** False when the fault cannot strike now. */
-  private carryOut(fault: Fault, machine: SimMachine): boolean {
-    const { random, world } = this;
-    const { mood } = machine.disk;
-    const { life } = machine;
-    switch (fault) {
+  private count(what: string): void {
+    this.counts.set(what, (this.counts.get(what) ?? 0) + 1);
+  }
+
+  private carryOut(action: Action): boolean {
+    const machine = this.machines[action.node - 1]!;
+    switch (action.fault) {
       case "kill":
       case "power":
-        machine.crash(fault);
-        return true;
       case "effect":
-        if (life === null) return false;
-        life.diesAtEffect = life.effects + between(random, 1, 300);
-        life.diesHow = chance(random, 50) ? "kill" : "power";
-        return true;
       case "pause":
-        if (life === null) return false;
-        life.pausedUntilUs = world.nowUs + between(random, 50, 3_000) * 1_000;
-        return true;
-      case "cluster": {
-        const how = chance(random, 70) ? "power" : "kill";
-        for (const one of this.machines) one.crash(how);
-        return true;
-      }
-      case "partition":
-        this.partition();
-        return true;
-      case "oneway":
-        this.parts.net.cut(machine.name, pick(random, this.others(machine)).name);
-        this.healLater();
-        return true;
-      case "slownet":
-        this.parts.net.path(machine.name, pick(random, this.others(machine)).name).slowUs = between(random, 10, 400) * 1_000;
-        this.healLater();
-        return true;
-      case "reset":
-        this.parts.net.reset(machine.name, pick(random, this.others(machine)).name);
-        return true;
-      case "slowdisk":
-        mood.slowness = pick(random, [5, 50, 300]);
-        this.after(between(random, 200, 8_000), () => (mood.slowness = 1));
-        return true;
-      case "stalldisk":
-        mood.stalledUntilUs = world.nowUs + between(random, 100, 8_000) * 1_000;
-        return true;
-      case "eio":
-        mood.failsNext = true;
-        return true;
-      case "enospc":
-        mood.capacityBytes = machine.disk.usedBytes + between(random, 0, 600) * 1024;
-        this.after(between(random, 500, 8_000), () => (mood.capacityBytes = Number.POSITIVE_INFINITY));
-        return true;
+      case "cluster":
       case "clock":
-        machine.wallOffsetMs = between(random, -1_800_000, 1_800_000);
-        return true;
+        return this.strikeProcess(action, machine);
+      case "partition":
+      case "oneway":
+      case "slownet":
+      case "reset":
+      case "stall":
+      case "halfopen":
+      case "datagram":
+      case "clientcut":
+        return this.strikeNet(action, machine);
+      case "slowdisk":
+      case "stalldisk":
+      case "eio":
+      case "deaddisk":
+      case "enospc":
+        return this.strikeDisk(action, machine);
       case "wipe":
       case "bitrot":
+      case "badsector":
+      case "misdirect":
+      case "cutfile":
       case "kvhole":
       case "kvrot":
       case "kvdamage":
-        if (!this.parts.isWhole()) return false;
-        // Whole and wiped is as good as new.
-        return this.damage(fault, this.victim ?? machine);
+        return !this.isRuined && this.damage.strike(action);
       case "transfer":
       case "move":
       case "topics":
-        this.order(fault);
-        return true;
-    }
-  }
-
-  private damage(fault: "wipe" | "bitrot" | "kvhole" | "kvrot" | "kvdamage", machine: SimMachine): boolean {
-    const { random } = this;
-    const store = machine.disk.stores.get(`${DATA_DIR}/store`);
-    this.victim = fault === "wipe" ? null : machine;
-    switch (fault) {
-      case "wipe":
-        machine.crash("power");
-        machine.disk.wipe();
-        return true;
-      case "bitrot":
-        return this.rot(machine);
-      case "kvhole":
-        if (store === undefined) return false;
-        machine.crash("kill");
-        return store.makeHole(random) > 0;
-      case "kvrot":
-        return store?.rot(random) ?? false;
-      case "kvdamage":
-        if (store === undefined) return false;
-        store.damage = "a block of a table is damaged";
-        return true;
-    }
-  }
-
-  private rot(machine: SimMachine): boolean {
-    const { random } = this;
-    const paths = [...machine.disk.names.keys()].filter((path) => machine.disk.names.get(path)!.pages.size > 0).sort();
-    if (paths.length === 0) return false;
-    const path = pick(random, paths);
-    const inode = machine.disk.names.get(path)!;
-    const number = pick(random, inode.pageNumbers);
-    if (inode.unsynced.size > 0 || inode.syncing.length > 0) return false;
-    const page = Uint8Array.from(inode.pages.get(number)!);
-    let used = page.length;
-    while (used > 0 && page[used - 1] === 0) used -= 1;
-    if (used === 0) return false;
-    page[random.below(used)]! ^= 1 << random.below(8);
-    inode.pages.set(number, page);
-    this.parts.clients.note("nemesis", "a bit flips", { node: machine.id, path, page: number });
-    return true;
-  }
-
-  private partition(): void {
-    const { random, machines } = this;
-    const { net } = this.parts;
-    const side = new Set(machines.filter(() => chance(random, 50)));
-    const isOneWay = chance(random, 25);
-    for (const a of machines)
-      for (const b of machines) {
-        if (a === b || side.has(a) === side.has(b) || (isOneWay && side.has(a))) continue;
-        net.cut(a.name, b.name);
+      case "drain":
+      case "forget":
+      case "upgrade":
+        return this.operator.order(action);
+      case "ruin": {
+        const done = ruin(this.machines, action);
+        this.isRuined = done.length > 0;
+        for (const what of done) this.parts.clients.note("nemesis", what, {});
+        return this.isRuined;
       }
-    this.healLater();
+    }
   }
 
-  private healLater(): void {
-    this.after(between(this.random, 100, 6_000), () => this.parts.net.heal());
+  private strikeProcess({ fault, how, ms, amount, roll }: Action, machine: SimMachine): boolean {
+    const random = new Prng(roll);
+    const { life } = machine;
+    switch (fault) {
+      case "effect":
+        if (life === null) return false;
+        life.diesAt = {
+          kind: how,
+          moment: chance(random, 50) ? "before" : "after",
+          left: how === "" ? amount : 1 + (amount % 7),
+          how: chance(random, 50) ? "kill" : "power",
+        };
+        return true;
+      case "pause":
+        if (life === null) return false;
+        life.pausedUntilUs = this.world.nowUs + ms * 1_000;
+        return true;
+      case "cluster":
+        for (const one of this.machines) one.crash(how === "power" ? "power" : "kill");
+        return true;
+      case "clock":
+        this.strikeClock(machine, how, ms, random);
+        return true;
+      default:
+        machine.crash(fault === "power" ? "power" : "kill");
+        return true;
+    }
+  }
+
+  private strikeClock(machine: SimMachine, how: string, ms: number, random: Random): void {
+    const rangeMs = how === "days" ? 49 * DAY_MS : DAY_MS / 48;
+    const offsetMs = random.below(2 * rangeMs) - rangeMs;
+    machine.wallOffsetMs = offsetMs;
+    if (how !== "strobe") return;
+    const untilUs = this.world.nowUs + ms * 1_000;
+    const strobe = (): void => {
+      machine.wallOffsetMs = machine.wallOffsetMs === 0 ? offsetMs : 0;
+      if (this.world.nowUs < untilUs) this.after(STROBE_MS, strobe);
+    };
+    this.after(STROBE_MS, strobe);
+  }
+
+  private strikeNet(action: Action, machine: SimMachine): boolean {
+    const { net } = this.parts;
+    const { fault, how, ms, amount, roll } = action;
+    const random = new Prng(roll);
+    const peer = this.machines[action.peer - 1]!;
+    switch (fault) {
+      case "partition":
+        this.partition(how, ms, random);
+        return true;
+      case "oneway": {
+        const undo = net.cut(machine.name, peer.name);
+        this.after(ms, undo);
+        return true;
+      }
+      case "slownet": {
+        const path = net.path(machine.name, peer.name);
+        path.slowUs = amount * 1_000;
+        this.after(ms, () => (path.slowUs = 0));
+        return true;
+      }
+      case "reset":
+        net.reset(machine.name, peer.name);
+        return true;
+      case "stall":
+      case "halfopen": {
+        const sockets = net.between(machine.name, peer.name);
+        if (sockets.length === 0) return false;
+        const socket = pick(random, sockets);
+        if (fault === "stall") socket.stalledUntilUs = this.world.nowUs + ms * 1_000;
+        else socket.isHalfOpen = true;
+        if (fault === "halfopen" && how === "both" && socket.other !== null) socket.other.isHalfOpen = true;
+        return true;
+      }
+      case "datagram":
+        net.shuffle = { lost: random.below(amount), doubled: random.below(amount), overtaken: random.below(amount) };
+        this.after(ms, () => (net.shuffle = null));
+        return true;
+      default:
+        machine.clientCuts += 1;
+        this.after(ms, () => (machine.clientCuts = Math.max(0, machine.clientCuts - 1)));
+        return true;
+    }
+  }
+
+  private partition(how: string, ms: number, random: Random): void {
+    const { machines } = this;
+    const leader = how === "leader" ? this.leaderOfSome(random) : 0;
+    const cut = (shape: string): (() => void) => {
+      const undos = cutsOf(shape, machines.length, leader, random).map(([from, to]) =>
+        this.parts.net.cut(machines[from]!.name, machines[to]!.name),
+      );
+      return () => {
+        for (const undo of undos) undo();
+      };
+    };
+    if (how !== "flapping") {
+      this.after(ms, cut(how));
+      return;
+    }
+    const untilUs = this.world.nowUs + ms * 1_000;
+    const flap = (): void => {
+      this.after(between(random, FLAP_MS >> 1, FLAP_MS), cut("random"));
+      if (this.world.nowUs < untilUs) this.after(2 * FLAP_MS, flap);
+    };
+    flap();
+  }
+
+  /** The place of the node that leads a group drawn by chance. */
+  private leaderOfSome(random: Random): number {
+    const led: [group: GroupId, place: number][] = [];
+    for (const [place, { host }] of this.machines.entries())
+      for (const { group, isLeader } of host?.groups() ?? []) if (isLeader) led.push([group, place]);
+    led.sort(([a, x], [b, y]) => a - b || x - y);
+    return led.length === 0 ? 0 : pick(random, led)[1];
+  }
+
+  private strikeDisk({ fault, how, ms, amount, roll }: Action, machine: SimMachine): boolean {
+    const { disk } = machine;
+    const { mood } = disk;
+    switch (fault) {
+      case "slowdisk":
+        mood.slowness = Number(how);
+        this.after(ms, () => (mood.slowness = 1));
+        return true;
+      case "stalldisk":
+        mood.stalledUntilUs = this.world.nowUs + ms * 1_000;
+        return true;
+      case "enospc":
+        mood.capacityBytes = disk.usedBytes + amount * 1024;
+        this.after(ms, () => (mood.capacityBytes = Number.POSITIVE_INFINITY));
+        return true;
+      case "eio":
+        // What cannot be read is taken for damaged.
+        if (how === "read" && (this.isRuined || !this.damage.takeAll(machine, () => mood.failing !== null))) return false;
+        mood.failing = { calls: how as "read" | "write" | "sync", times: amount };
+        return true;
+      default:
+        return this.killDisk(how, ms, machine, new Prng(roll));
+    }
+  }
+
+  /** Every such call fails from now on, until somebody repairs the drive, or puts another one in. */
+  private killDisk(how: string, ms: number, machine: SimMachine, random: Random): boolean {
+    const { mood } = machine.disk;
+    if (mood.failing !== null || this.isRuined || !this.damage.takeAll(machine, () => mood.failing !== null)) return false;
+    mood.failing = { calls: how as "write" | "sync" | "any", times: Number.POSITIVE_INFINITY };
+    this.after(ms, () => {
+      mood.failing = null;
+      if (chance(random, 50) && !this.isRuined) this.damage.wipe(machine);
+    });
+    return true;
   }
 
   private after(delayMs: number, callback: () => void): void {
     this.world.after(delayMs * 1_000, this.parts.clients.owner, "end of a fault", () => {
       if (!this.isOver) callback();
     });
-  }
-
-  private others(machine: SimMachine): SimMachine[] {
-    return this.machines.filter((one) => one !== machine);
-  }
-
-  /** What an operator asks for. Whatever comes of it is right, as long as it is an answer. */
-  private order(fault: "transfer" | "move" | "topics"): void {
-    const { random } = this;
-    const { clients, options } = this.parts;
-    const target = { vhost: "", topic: TOPIC, partition: random.below(options.groups) };
-    const done = (error: Error | null): void => {
-      if (error !== null && "code" in error && error.code === "INTERNAL") throw new Violation("bug", `${fault}: ${error.stack}`);
-    };
-    const machine = pick(random, this.machines);
-    if (fault === "transfer") {
-      const topic = chance(random, 20) ? "" : TOPIC;
-      ask(clients, machine, CALL_MS, (broker, signal) => broker.transferLeader({ ...target, topic, toNode: 0 }, signal), done);
-    } else if (fault === "move") {
-      const nodes = this.machines.map(({ id }) => id);
-      while (nodes.length > 3) nodes.splice(random.below(nodes.length), 1);
-      ask(clients, machine, CALL_MS, (broker, signal) => broker.moveReplicas({ ...target, nodes }, signal), done);
-    } else this.orderTopics(machine, done);
-  }
-
-  private orderTopics(machine: SimMachine, done: (error: Error | null) => void): void {
-    const { random, extraTopics } = this;
-    const { clients, options } = this.parts;
-    if (extraTopics.length === 0 || (extraTopics.length < 3 && chance(random, 50))) {
-      const name = `x${this.topics++}`;
-      extraTopics.push(name);
-      const replicas = Math.min(3, options.nodes);
-      ask(
-        clients,
-        machine,
-        CALL_MS,
-        (broker, signal) => broker.createTopic({ vhost: "", name, partitions: 1, replicas, config: {} }, signal),
-        done,
-      );
-    } else if (chance(random, 40)) {
-      const name = pick(random, extraTopics);
-      ask(clients, machine, CALL_MS, (broker, signal) => broker.expandTopic("", name, between(random, 1, 3), signal), done);
-    } else {
-      const [name] = extraTopics.splice(random.below(extraTopics.length), 1);
-      ask(clients, machine, CALL_MS, (broker, signal) => broker.deleteTopic("", name!, signal), done);
-    }
   }
 }

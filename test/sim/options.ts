@@ -3,7 +3,7 @@
 import { Prng } from "../../src/base/prng.ts";
 import { between, chance, pick } from "./world.ts";
 
-export const FAULTS = [
+const FIRST_FAULTS = [
   "kill",
   "power",
   "effect",
@@ -27,7 +27,26 @@ export const FAULTS = [
   "move",
   "topics",
 ] as const;
-export type Fault = (typeof FAULTS)[number];
+/** Drawn after all the rest, so that a seed's other options stay what they were. */
+const LATER_FAULTS = [
+  "stall",
+  "halfopen",
+  "datagram",
+  "clientcut",
+  "deaddisk",
+  "badsector",
+  "misdirect",
+  "cutfile",
+  "drain",
+  "forget",
+  "upgrade",
+] as const;
+export const FAULTS = [...FIRST_FAULTS, ...LATER_FAULTS] as const;
+/** `ruin` belongs to the hopeless mode alone. */
+export type Fault = (typeof FAULTS)[number] | "ruin";
+
+/** Of so many seeds one is hopeless. */
+const HOPELESS_ONE_IN = 25;
 
 export type SimOptions = {
   readonly seed: number;
@@ -36,6 +55,11 @@ export type SimOptions = {
   /** Virtual seconds of faults; what comes after is to heal. */
   readonly seconds: number;
   readonly faults: ReadonlySet<Fault>;
+  /**
+   * Damage strikes a majority, once: from then on the cluster may refuse whatever it wants, and nothing that it serves or
+   * acknowledges may be wrong.
+   */
+  readonly hopeless: boolean;
   /** Mean time between two faults. */
   readonly faultEveryMs: number;
   readonly producers: number;
@@ -59,11 +83,15 @@ export type GivenOptions = {
   readonly groups?: number;
   readonly seconds?: number;
   readonly faults?: readonly Fault[];
+  readonly hopeless?: boolean;
 };
 
 export function optionsOf(given: GivenOptions): SimOptions {
   const random = new Prng(given.seed ^ 0x5eed);
-  const on = FAULTS.filter(() => chance(random, 50));
+  const later = new Prng(given.seed ^ 0xfa017);
+  const on: Fault[] = FIRST_FAULTS.filter(() => chance(random, 50));
+  for (const fault of LATER_FAULTS) if (chance(later, 50)) on.push(fault);
+  const isHopeless = later.below(HOPELESS_ONE_IN) === 0;
   const electionTimeoutMs = pick(random, [300, 500, 500, 1_000]);
   return {
     seed: given.seed,
@@ -71,6 +99,7 @@ export function optionsOf(given: GivenOptions): SimOptions {
     groups: given.groups ?? 8,
     seconds: given.seconds ?? 30,
     faults: new Set(given.faults ?? on),
+    hopeless: given.hopeless ?? (given.faults === undefined && isHopeless),
     faultEveryMs: pick(random, [400, 1_000, 2_000, 4_000]),
     producers: between(random, 1, 3),
     readers: between(random, 1, 3),

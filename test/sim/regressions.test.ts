@@ -50,7 +50,7 @@ test("what a killed process had written and not synced is durable once the next 
       });
     await run(append(1, true));
     await run(append(2, false));
-    contents.kill();
+    contents.kill(world.random);
     const seen = (await run(open())).groups().get(GROUP)!.lastIndex;
     contents.cutPower(world.random);
     expect((await run(open())).groups().get(GROUP)!.lastIndex, `seed ${seed}`).toBe(seen);

@@ -76,3 +76,73 @@ test("a store keeps what came before a synced batch, and of the rest the older p
   }
   expect([...kept].sort()).toEqual(["ab", "abc", "abcd"]);
 });
+
+test("what a failed sync has forgotten no later sync brings back", async () => {
+  const seen = new Set<string>();
+  for (let seed = 0; seed < 40; seed++) {
+    const world = new World(seed);
+    const contents = new DiskContents();
+    await on(world, contents, async (disk) => {
+      const file = await disk.open("/d/f", { create: true });
+      await written(file, Buffer.from("old!"), 0);
+      await synced(file);
+      await disk.syncDirectory("/d");
+      await written(file, Buffer.from("new!"), 0);
+      contents.mood.failing = { calls: "sync", times: 1 };
+      await expect(synced(file)).rejects.toThrow("EIO");
+      await synced(file);
+      seen.add(Buffer.from(await readAt(file, 0, 4)).toString());
+    });
+    contents.cutPower(world.random);
+    const text = await on(world, contents, async (disk) =>
+      Buffer.from(await readAt(await disk.open("/d/f", { create: false }), 0, 4)).toString(),
+    );
+    expect(text).toBe("old!");
+  }
+  // The cache shows either, for as long as the power is on.
+  expect([...seen].sort()).toEqual(["new!", "old!"]);
+});
+
+test("what was under way when a process was killed happened, or not, or in part", async () => {
+  const seen = new Set<string>();
+  for (let seed = 0; seed < 60; seed++) {
+    const world = new World(seed);
+    const contents = new DiskContents();
+    await on(world, contents, async (disk) => written(await disk.open("/d/f", { create: true }), Buffer.from("old!"), 0));
+    const owner_ = { ...owner, isDead: false };
+    const disk = new SimDisk(contents, { world, owner: owner_, random: world.random, effect: () => {} });
+    const file = contents.names.get("/d/f")!;
+    const opened = disk.open("/d/f", { create: false });
+    await world.run(world.nowUs + 1_000_000);
+    (await opened).write(Buffer.from("new!"), 0, 4, 0, () => {});
+    owner_.isDead = true;
+    contents.kill(world.random);
+    seen.add(Buffer.from(file.read(0, 4)).toString());
+  }
+  expect(seen).toContain("old!");
+  expect(seen).toContain("new!");
+  expect(seen.size).toBeGreaterThan(2);
+});
+
+test("a store whose log is damaged loses batches from the middle, and has again what they had overwritten", () => {
+  const seen = new Set<string>();
+  for (let seed = 0; seed < 60; seed++) {
+    const store = new KvStorage();
+    for (let count = 0; count < 6; count++) store.write([["a", Buffer.alloc(20_000, count)]], true);
+    store.write([["b", Buffer.from("1")]], true);
+    expect(store.makeHole(new World(seed).random)).toBeGreaterThan(0);
+    seen.add(`${store.rows.get("a")?.[0]} ${store.rows.has("b")}`);
+  }
+  expect(seen).toContain("3 true");
+  expect(seen).toContain("5 false");
+});
+
+test("what is written to a store behind a write that failed is gone at its next start", () => {
+  const store = new KvStorage();
+  store.write([["a", Buffer.from("1")]], true);
+  store.writeFailed();
+  store.write([["b", Buffer.from("1")]], true);
+  expect([...store.rows.keys()]).toEqual(["a", "b"]);
+  store.recover();
+  expect([...store.rows.keys()]).toEqual(["a"]);
+});

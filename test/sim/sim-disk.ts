@@ -1,16 +1,15 @@
 // A disk of bytes in memory that does what a real one may: it forgets what was not synced, tears it, undoes creations and
-// renames whose folder was not synced, rots, fails, fills up, and is slow.
+// renames whose folder was not synced, rots, fails, fills up, and is slow. What was under way when a process ended may have
+// happened or not.
 //
 // Folders themselves, and renames of whole folders, are durable at once: nothing here relies on when they are.
 
 import { crc32 } from "node:zlib";
 import type { Disk, DiskCallback, DiskFile } from "../../src/log/disk.ts";
 import type { Random } from "../../src/base/prng.ts";
-import { between, chance, type Owner, type World } from "./world.ts";
 import type { KvStorage } from "./sim-kv.ts";
-
-const PAGE_BYTES = 4096;
-const EMPTY = new Uint8Array(0);
+import { Inode, PAGE_BYTES } from "./sim-inode.ts";
+import { between, chance, type Owner, type World } from "./world.ts";
 
 export class SimIoError extends Error {
   override readonly name = "SimIoError";
@@ -20,105 +19,6 @@ export class SimIoError extends Error {
     super(`${code}: ${what}`);
     this.code = code;
   }
-}
-
-/** What is stored under one name: pages that are not there are zero. */
-class Inode {
-  pages = new Map<number, Uint8Array>();
-  size = 0;
-  /** Pages as they were when they were last synced, for those that were written since; null = were not there. */
-  unsynced = new Map<number, Uint8Array | null>();
-  /** The same for a sync that is under way. */
-  syncing: Map<number, Uint8Array | null>[] = [];
-  durableSize = 0;
-
-  write(position: number, bytes: Uint8Array): void {
-    let at = 0;
-    while (at < bytes.length) {
-      const page = Math.floor((position + at) / PAGE_BYTES);
-      const inPage = (position + at) % PAGE_BYTES;
-      const take = Math.min(PAGE_BYTES - inPage, bytes.length - at);
-      this.touch(page).set(bytes.subarray(at, at + take), inPage);
-      at += take;
-    }
-    this.size = Math.max(this.size, position + bytes.length);
-  }
-
-  read(position: number, length: number): Uint8Array {
-    const end = Math.min(position + length, this.size);
-    if (end <= position) return EMPTY;
-    const bytes = new Uint8Array(end - position);
-    for (let at = position; at < end;) {
-      const inPage = at % PAGE_BYTES;
-      const take = Math.min(PAGE_BYTES - inPage, end - at);
-      const page = this.pages.get(Math.floor(at / PAGE_BYTES));
-      if (page !== undefined) bytes.set(page.subarray(inPage, inPage + take), at - position);
-      at += take;
-    }
-    return bytes;
-  }
-
-  truncate(size: number): void {
-    if (size < this.size) {
-      for (const page of this.pages.keys()) if (page * PAGE_BYTES >= size) this.drop(page);
-      if (size % PAGE_BYTES !== 0 && this.pages.has(Math.floor(size / PAGE_BYTES)))
-        this.touch(Math.floor(size / PAGE_BYTES)).fill(0, size % PAGE_BYTES);
-    }
-    this.size = size;
-  }
-
-  /** Page numbers, of those that exist. */
-  get pageNumbers(): number[] {
-    return [...this.pages.keys()].sort((a, b) => a - b);
-  }
-
-  /** What a power cut leaves: of each page written since the last sync the old bytes, the new ones, or part of both. */
-  cutPower(random: Random): void {
-    const versions = new Map<number, (Uint8Array | null)[]>();
-    for (const old of [...this.syncing, this.unsynced])
-      for (const [page, bytes] of old) versions.set(page, [...(versions.get(page) ?? []), bytes]);
-    const mode = random.below(4);
-    for (const page of [...versions.keys()].sort((a, b) => a - b)) {
-      const candidates = [...versions.get(page)!, this.pages.get(page) ?? null];
-      const first = mode === 0 ? 0 : mode === 1 ? candidates.length - 1 : random.below(candidates.length);
-      let chosen = candidates[first]!;
-      if (mode === 3 && chance(random, 30)) chosen = torn(random, candidates[0]!, candidates[candidates.length - 1]!);
-      if (chosen === null) this.pages.delete(page);
-      else this.pages.set(page, Uint8Array.from(chosen));
-    }
-    if (this.size !== this.durableSize && chance(random, 50)) this.size = this.durableSize;
-    for (const page of this.pages.keys()) if (page * PAGE_BYTES >= this.size) this.pages.delete(page);
-    this.settle();
-  }
-
-  /** All of it is on stable storage now. */
-  settle(): void {
-    this.unsynced = new Map();
-    this.syncing = [];
-    this.durableSize = this.size;
-  }
-
-  private touch(number: number): Uint8Array {
-    const page = this.pages.get(number);
-    if (!this.unsynced.has(number)) this.unsynced.set(number, page ?? null);
-    else if (page !== undefined) return page;
-    const copy = page === undefined ? new Uint8Array(PAGE_BYTES) : Uint8Array.from(page);
-    this.pages.set(number, copy);
-    return copy;
-  }
-
-  private drop(number: number): void {
-    if (!this.unsynced.has(number)) this.unsynced.set(number, this.pages.get(number) ?? null);
-    this.pages.delete(number);
-  }
-}
-
-/** A page of which a part was written: whole sectors, or up to any byte. */
-function torn(random: Random, old: Uint8Array | null, now: Uint8Array | null): Uint8Array {
-  const page = Uint8Array.from(old ?? new Uint8Array(PAGE_BYTES));
-  const cut = chance(random, 50) ? random.below(8) * 512 : random.below(PAGE_BYTES);
-  if (now !== null) page.set(now.subarray(0, cut));
-  return page;
 }
 
 type NameChange =
@@ -132,10 +32,22 @@ export type DiskMood = {
   slowness: number;
   /** Nothing finishes before this time. */
   stalledUntilUs: number;
-  /** The next write or sync fails. */
-  failsNext: boolean;
+  /** Calls that fail with EIO; null = none. */
+  failing: Failing | null;
   capacityBytes: number;
 };
+
+/** `times`: so many of them from now on; infinity = until somebody sees to it. */
+export type Failing = { readonly calls: "read" | "write" | "sync" | "any"; times: number };
+
+export const GOOD_MOOD: Readonly<DiskMood> = { slowness: 1, stalledUntilUs: 0, failing: null, capacityBytes: Number.POSITIVE_INFINITY };
+
+/** A change that a process asked for and that the kernel has yet to carry out. `part`: as much of it as was done when it ended. */
+type UnderWay = { readonly whole: () => void; readonly part: ((random: Random) => void) | null };
+
+/** When an effect is told of: before it happens, and after it, before whoever asked for it is told. */
+export type Moment = "before" | "after";
+export type EffectWatcher = (kind: string, moment: Moment) => void;
 
 /** What is on the disk, whatever process uses it. */
 export class DiskContents {
@@ -145,12 +57,34 @@ export class DiskContents {
   readonly folders = new Set<string>();
   /** Stores by their folders. */
   readonly stores = new Map<string, KvStorage>();
-  readonly mood: DiskMood = { slowness: 1, stalledUntilUs: 0, failsNext: false, capacityBytes: Number.POSITIVE_INFINITY };
+  readonly mood: DiskMood = { ...GOOD_MOOD };
+  /** In the order in which they were asked for. */
+  readonly underWay = new Set<UnderWay>();
+  /** Told when a fault is felt: a call failed, or found no space. */
+  felt: (what: string) => void = () => {};
 
   get usedBytes(): number {
-    let pages = 0;
-    for (const inode of this.names.values()) pages += inode.pages.size;
-    return pages * PAGE_BYTES;
+    let bytes = 0;
+    for (const inode of this.names.values()) bytes += inode.pages.size * PAGE_BYTES;
+    for (const store of this.stores.values()) bytes += store.bytes;
+    return bytes;
+  }
+
+  /** EIO, if such a call is to fail now. */
+  failureOf(call: "read" | "write" | "sync"): SimIoError | null {
+    const { failing } = this.mood;
+    if (failing === null || (failing.calls !== call && failing.calls !== "any")) return null;
+    failing.times -= 1;
+    if (failing.times <= 0) this.mood.failing = null;
+    this.felt("eio");
+    return new SimIoError("EIO", call);
+  }
+
+  /** ENOSPC, if so many bytes more do not fit. */
+  shortageOf(bytes: number): SimIoError | null {
+    if (this.mood.capacityBytes === Number.POSITIVE_INFINITY || this.usedBytes + bytes <= this.mood.capacityBytes) return null;
+    this.felt("enospc");
+    return new SimIoError("ENOSPC", "No space left on device");
   }
 
   change(change: NameChange): void {
@@ -197,14 +131,16 @@ export class DiskContents {
     this.pending = [];
     this.folders.clear();
     this.stores.clear();
+    this.underWay.clear();
   }
 
   /** The process ends, the machine does not: what was written stays. */
-  kill(): void {
-    for (const store of this.stores.values()) store.kill();
+  kill(random: Random): void {
+    this.abandon(random);
   }
 
   cutPower(random: Random): void {
+    this.abandon(random);
     // A journal keeps changes of names in their order.
     const kept = random.below(this.pending.length + 1);
     for (const change of this.pending.slice(0, kept)) carryOut(this.durableNames, change);
@@ -212,6 +148,16 @@ export class DiskContents {
     this.names = new Map(this.durableNames);
     for (const inode of new Set(this.names.values())) inode.cutPower(random);
     for (const store of this.stores.values()) store.cutPower(random);
+  }
+
+  /** Nobody waits any more for what is under way: the kernel may have come to it or not. */
+  private abandon(random: Random): void {
+    for (const { whole, part } of this.underWay) {
+      const what = random.below(3);
+      if (what === 0) whole();
+      else if (what === 1) part?.(random);
+    }
+    this.underWay.clear();
   }
 
   private settleBelow(folder: string): void {
@@ -245,15 +191,15 @@ function parentOf(path: string): string {
   return path.slice(0, path.lastIndexOf("/"));
 }
 
-/** The disk as one life of a process sees it. `effect` is called before each change; nothing happens once the owner is dead. */
+/** The disk as one life of a process sees it. `effect` is told of each call twice; nothing happens once the owner is dead. */
 export class SimDisk implements Disk {
   private readonly world: World;
   private readonly owner: Owner;
   private readonly random: Random;
-  private readonly effect: () => void;
+  private readonly effect: EffectWatcher;
   readonly contents: DiskContents;
 
-  constructor(contents: DiskContents, parts: { world: World; owner: Owner; random: Random; effect: () => void }) {
+  constructor(contents: DiskContents, parts: { world: World; owner: Owner; random: Random; effect: EffectWatcher }) {
     this.contents = contents;
     this.world = parts.world;
     this.owner = parts.owner;
@@ -262,13 +208,14 @@ export class SimDisk implements Disk {
   }
 
   async open(path: string, { create }: { readonly create: boolean }): Promise<DiskFile> {
-    await this.done("open");
-    let inode = this.contents.names.get(path);
-    if (inode === undefined) {
-      if (!create) throw new SimIoError("ENOENT", path);
-      inode = new Inode();
-      this.contents.change({ kind: "create", path, inode });
-    }
+    const { contents } = this;
+    let inode!: Inode;
+    await this.change("open", () => {
+      const known = contents.names.get(path);
+      inode = known ?? new Inode();
+      if (known === undefined && create) contents.change({ kind: "create", path, inode });
+      return known === undefined && !create ? new SimIoError("ENOENT", path) : null;
+    });
     return this.file(inode);
   }
 
@@ -280,26 +227,28 @@ export class SimDisk implements Disk {
     return [...names].sort();
   }
 
-  async makeDirectory(directory: string): Promise<void> {
-    await this.done("make folder");
-    this.contents.folders.add(directory);
+  makeDirectory(directory: string): Promise<void> {
+    return this.change("make folder", () => void this.contents.folders.add(directory));
   }
 
-  async rename(from: string, to: string): Promise<void> {
-    await this.done("rename");
-    if (this.contents.folders.has(from) || this.contents.stores.has(from)) this.contents.moveFolder(from, to);
-    else if (this.contents.names.has(from)) this.contents.change({ kind: "rename", from, to });
-    else throw new SimIoError("ENOENT", from);
+  rename(from: string, to: string): Promise<void> {
+    const { contents } = this;
+    return this.change("rename", () => {
+      if (contents.folders.has(from) || contents.stores.has(from)) contents.moveFolder(from, to);
+      else if (contents.names.has(from)) contents.change({ kind: "rename", from, to });
+      else return new SimIoError("ENOENT", from);
+      return null;
+    });
   }
 
-  async remove(path: string): Promise<void> {
-    await this.done("remove");
-    if (this.contents.names.has(path)) this.contents.change({ kind: "remove", path });
+  remove(path: string): Promise<void> {
+    return this.change("remove", () => {
+      if (this.contents.names.has(path)) this.contents.change({ kind: "remove", path });
+    });
   }
 
-  async removeFolder(directory: string): Promise<void> {
-    await this.done("remove folder");
-    this.contents.removeFolder(directory);
+  removeFolder(directory: string): Promise<void> {
+    return this.change("remove folder", () => this.contents.removeFolder(directory));
   }
 
   async freeBytes(_directory: string): Promise<number> {
@@ -308,9 +257,8 @@ export class SimDisk implements Disk {
     return Math.max(0, Math.min(mood.capacityBytes, 2 ** 40) - usedBytes);
   }
 
-  async syncDirectory(directory: string): Promise<void> {
-    await this.done("sync folder", 300);
-    this.contents.syncFolder(directory);
+  syncDirectory(directory: string): Promise<void> {
+    return this.change("sync folder", () => this.contents.syncFolder(directory), { call: "sync", meanUs: 300 });
   }
 
   /** Resolves after as long as such a call takes; never for a dead process. */
@@ -318,38 +266,90 @@ export class SimDisk implements Disk {
     return new Promise((resolve) => this.later(kind, meanUs, resolve));
   }
 
+  /**
+   * A change of the disk, carried out after as long as it takes, unless such calls fail; `carryOut` may have an error of its own.
+   * If the process ends meanwhile it happens or not, or in part.
+   */
+  change(
+    kind: string,
+    carryOut: () => Error | null | void,
+    options: { readonly call?: "write" | "sync"; readonly meanUs?: number; readonly part?: (random: Random) => void } = {},
+  ): Promise<void> {
+    const { call = "write", meanUs = 40, part = null } = options;
+    return new Promise((resolve, reject) =>
+      this.begin(kind, meanUs, { whole: () => void carryOut(), part }, () => {
+        const error = this.contents.failureOf(call) ?? carryOut() ?? null;
+        this.told(kind, () => (error === null ? resolve() : reject(error)));
+      }),
+    );
+  }
+
+  private begin(kind: string, meanUs: number, work: UnderWay, finish: () => void): void {
+    const { underWay } = this.contents;
+    this.later(kind, meanUs, () => {
+      underWay.delete(work);
+      finish();
+    });
+    if (!this.owner.isDead) underWay.add(work);
+  }
+
   private later(kind: string, meanUs: number, callback: () => void): void {
     const { mood } = this.contents;
-    this.effect();
+    this.effect(kind, "before");
     if (this.owner.isDead) return;
     const us = between(this.random, meanUs >> 1, meanUs * 2) * mood.slowness;
     const stallUs = Math.max(0, mood.stalledUntilUs - this.world.nowUs);
     this.world.after(us + stallUs, this.owner, kind, callback);
   }
 
+  /** It is done; the process may end before it hears of it. */
+  private told(kind: string, tell: () => void): void {
+    this.effect(kind, "after");
+    if (!this.owner.isDead) tell();
+  }
+
   private write(inode: Inode, position: number, parts: readonly Uint8Array[], done: DiskCallback): void {
     let bytes = 0;
     for (const part of parts) bytes += part.length;
-    this.later("write", 30 + (bytes >> 10), () => {
-      const { mood } = this.contents;
-      if (mood.failsNext) {
-        mood.failsNext = false;
-        done(new SimIoError("EIO", "write"));
-        return;
-      }
-      if (this.contents.usedBytes + bytes > mood.capacityBytes) {
-        done(new SimIoError("ENOSPC", "no space left on device"));
-        return;
-      }
-      let at = position;
-      let crc = 0;
+    const put = (upTo: number): void => {
+      let at = 0;
       for (const part of parts) {
-        inode.write(at, part);
+        const take = Math.min(part.length, upTo - at);
+        if (take > 0) inode.write(position + at, part.subarray(0, take));
         at += part.length;
-        crc = crc32(part, crc);
       }
-      this.world.trace.note(this.world.nowUs, this.owner.name, "written", crc, bytes);
-      done(null);
+    };
+    const work = { whole: () => put(bytes), part: (random: Random) => put(random.below(bytes + 1)) };
+    this.begin("write", 30 + (bytes >> 10), work, () => {
+      const error = this.contents.failureOf("write") ?? this.contents.shortageOf(bytes);
+      if (error === null) {
+        put(bytes);
+        let crc = 0;
+        for (const part of parts) crc = crc32(part, crc);
+        this.world.trace.note(this.world.nowUs, this.owner.name, "written", crc, bytes);
+      } else if (chance(this.random, 50)) put(this.random.below(bytes + 1));
+      this.told("write", () => done(error));
+    });
+  }
+
+  private read(inode: Inode, position: number, length: number): { error: Error | null; bytes: Uint8Array } {
+    let error = this.contents.failureOf("read");
+    if (error === null && !inode.canRead(position, length)) {
+      this.contents.felt("badsector");
+      error = new SimIoError("EIO", "read of a bad sector");
+    }
+    return { error, bytes: inode.read(position, error === null ? length : 0) };
+  }
+
+  private sync(inode: Inode, done: DiskCallback): void {
+    const covered = inode.beginSync();
+    const { size } = inode;
+    const work = { whole: () => inode.synced(covered, size), part: null };
+    this.begin("sync", 400, work, () => {
+      const error = this.contents.failureOf("sync");
+      if (error === null) inode.synced(covered, size);
+      else inode.syncFailed(covered, this.random);
+      this.told("sync", () => done(error));
     });
   }
 
@@ -357,29 +357,13 @@ export class SimDisk implements Disk {
     return {
       write: (buffer, start, end, position, done) => this.write(inode, position, [buffer.subarray(start, end)], done),
       writeParts: (parts, position, done) => this.write(inode, position, parts, done),
-      read: (position, length, done) => this.later("read", 25 + (length >> 12), () => done(null, inode.read(position, length))),
-      sync: (done) => {
-        const covered = inode.unsynced;
-        const size = inode.size;
-        inode.unsynced = new Map();
-        inode.syncing.push(covered);
-        this.later("sync", 400, () => {
-          if (this.contents.mood.failsNext) {
-            // As ext4: what could not be written is forgotten, and the next sync knows nothing of it.
-            this.contents.mood.failsNext = false;
-            done(new SimIoError("EIO", "sync"));
-            return;
-          }
-          const at = inode.syncing.indexOf(covered);
-          if (at >= 0) inode.syncing.splice(0, at + 1);
-          inode.durableSize = size;
-          done(null);
-        });
-      },
-      truncate: async (size) => {
-        await this.done("truncate");
-        inode.truncate(size);
-      },
+      read: (position, length, done) =>
+        this.later("read", 25 + (length >> 12), () => {
+          const { error, bytes } = this.read(inode, position, length);
+          done(error, bytes);
+        }),
+      sync: (done) => this.sync(inode, done),
+      truncate: (size) => this.change("truncate", () => inode.truncate(size)),
       size: async () => {
         await this.done("size", 10);
         return inode.size;

@@ -1,6 +1,8 @@
 // The store beside the log as LevelDB behaves, damage included: a batch is all or nothing, a synced one makes all before it
-// durable, a power cut loses the newest of the others, a flipped bit of its log drops batches without a word, one of a table is
-// caught by the checksum of the value (StoreCorruptError) or by the check of the tables (StoreDamagedError).
+// durable, a power cut loses the newest of the others. A damaged piece of its log drops batches from the middle without a word,
+// so that what they had overwritten or removed is back; a flipped bit of a table is caught by the checksum of the value
+// (StoreCorruptError) or by the check of the tables (StoreDamagedError). A write that fails leaves rubbish in its log, behind
+// which nothing is found again until it was opened anew.
 
 import { crc32 } from "node:zlib";
 import { StoreCorruptError, StoreDamagedError, type KvOperation } from "../../src/store/kv.ts";
@@ -12,45 +14,70 @@ import type { World, Owner } from "./world.ts";
 type Rows = Map<string, Uint8Array>;
 type Batch = readonly (readonly [key: string, value: Uint8Array | null])[];
 
+/** Batches that LevelDB keeps in its log before it makes a table of them: 4 MiB, here so many. */
+const LOGGED_MAX = 400;
+/** What one damaged place drops: the rest of a block of 32 KiB. */
+const BLOCK_BYTES = 32 * 1024;
+
 /** What is on the disk of one store. */
 export class KvStorage {
   rows: Rows = new Map();
-  private durable: Rows = new Map();
+  /** What the tables hold, and the batches behind them that are durable. */
+  private tables: Rows = new Map();
+  private logged: Batch[] = [];
   private unsynced: Batch[] = [];
   /** Values that do not match their checksum any more. */
   readonly rotten = new Set<string>();
   /** What the check of the tables will find; "" = nothing. */
   damage = "";
+  /** Bytes of keys and values. */
+  bytes = 0;
+  /** A write failed: what is written behind it cannot be found again. */
+  private isTorn = false;
 
   write(batch: Batch, sync: boolean): void {
+    for (const [key, value] of batch) {
+      const old = this.rows.get(key);
+      if (old !== undefined) this.bytes -= key.length + old.length;
+      if (value !== null) this.bytes += key.length + value.length;
+      this.rotten.delete(key);
+    }
     carryOut(this.rows, batch);
-    for (const [key] of batch) this.rotten.delete(key);
+    if (this.isTorn) return;
     this.unsynced.push(batch);
     if (sync) this.settle();
   }
 
-  kill(): void {
-    this.settle();
+  writeFailed(): void {
+    this.isTorn = true;
   }
 
   cutPower(random: Random): void {
-    const kept = random.below(this.unsynced.length + 1);
-    for (const batch of this.unsynced.slice(0, kept)) carryOut(this.durable, batch);
-    this.unsynced = [];
-    this.rows = new Map(this.durable);
+    this.unsynced.length = random.below(this.unsynced.length + 1);
+    this.recover();
   }
 
-  /** Rows go missing, without a word. Only while no process uses the store. */
+  /** It is opened: its log is read and becomes a table, which is synced. Whatever lay behind rubbish is gone. */
+  recover(): void {
+    this.isTorn = false;
+    this.settle();
+    this.rows = new Map(this.tables);
+    for (const batch of this.logged) carryOut(this.rows, batch);
+    this.bytes = sizeOf(this.rows);
+  }
+
+  /** A place of its log is damaged: the batches of its block go, or all from there on. Only while no process uses the store. */
   makeHole(random: Random): number {
-    let lost = 0;
-    for (const key of [...this.durable.keys()]) {
-      if (random.below(3) !== 0) continue;
-      this.durable.delete(key);
-      lost += 1;
-    }
-    this.unsynced = [];
-    this.rows = new Map(this.durable);
-    return lost;
+    this.settle();
+    if (this.logged.length === 0) return 0;
+    const first = random.below(this.logged.length);
+    let count = 0;
+    for (let bytes = 0; first + count < this.logged.length && bytes < BLOCK_BYTES; count++)
+      for (const [key, value] of this.logged[first + count]!) bytes += key.length + (value?.length ?? 0);
+    if (random.below(4) === 0) count = this.logged.length - first;
+    this.logged.splice(first, count);
+    this.recover();
+    return count;
   }
 
   rot(random: Random): boolean {
@@ -61,8 +88,11 @@ export class KvStorage {
   }
 
   private settle(): void {
-    for (const batch of this.unsynced) carryOut(this.durable, batch);
+    for (const batch of this.unsynced) this.logged.push(batch);
     this.unsynced = [];
+    if (this.logged.length <= LOGGED_MAX) return;
+    for (const batch of this.logged) carryOut(this.tables, batch);
+    this.logged = [];
   }
 }
 
@@ -71,6 +101,12 @@ function carryOut(rows: Rows, batch: Batch): void {
     if (value === null) rows.delete(key);
     else rows.set(key, value);
   }
+}
+
+function sizeOf(rows: Rows): number {
+  let bytes = 0;
+  for (const [key, value] of rows) bytes += key.length + value.length;
+  return bytes;
 }
 
 /** A store as one life of a process sees it. */
@@ -94,12 +130,15 @@ export class SimKv implements NodeStore {
       disk.contents.stores.set(directory, storage);
     }
     if (storage.damage !== "") throw new StoreDamagedError(storage.damage);
+    storage.recover();
     return new SimKv(storage, disk, world, owner);
   }
 
   async get(key: Uint8Array): Promise<Uint8Array | undefined> {
     await this.disk.done("get", 30);
     this.check();
+    const failure = this.disk.contents.failureOf("read");
+    if (failure !== null) throw told(failure);
     return this.read(textOf(key));
   }
 
@@ -120,15 +159,25 @@ export class SimKv implements NodeStore {
     const batch = operations.map((one) =>
       "put" in one ? ([textOf(one.put[0]), Uint8Array.from(one.put[1])] as const) : ([textOf(one.remove), null] as const),
     );
-    await this.disk.done(sync ? "batch, synced" : "batch", sync ? 500 : 40);
-    this.check();
-    this.storage.write(batch, sync);
     let crc = 0;
     let bytes = 0;
     for (const [key, value] of batch) {
       crc = crc32(value ?? key, crc);
       bytes += value?.length ?? 0;
     }
+    const write = (): Error | null => {
+      const failure = this.disk.contents.shortageOf(bytes);
+      if (failure === null) this.storage.write(batch, sync);
+      else this.storage.writeFailed();
+      return failure;
+    };
+    try {
+      await this.disk.change(sync ? "batch, synced" : "batch", write, { call: sync ? "sync" : "write", meanUs: sync ? 500 : 40 });
+    } catch (error) {
+      this.storage.writeFailed();
+      throw told(error as Error);
+    }
+    this.check();
     this.trace(crc, bytes);
   }
 
@@ -156,6 +205,13 @@ export class SimKv implements NodeStore {
     const text = textOf(prefix);
     return [...this.storage.rows.keys()].filter((key) => key.startsWith(text)).sort();
   }
+}
+
+/** As the product takes LevelDB's words: a full disk is no damage, any other failure is. */
+function told(error: Error): Error {
+  return "code" in error && error.code === "EIO"
+    ? new StoreDamagedError(`the store is damaged: ${error.message}`, { cause: error })
+    : error;
 }
 
 /** One character a byte, so that the order of texts is the order of bytes. */

@@ -1,9 +1,11 @@
 // A network of byte streams, as TCP gives them: ordered, and nothing lost while both ends live. A cut direction holds what is
-// sent until it heals; a connection may be reset; the end of a machine without power is not told to anybody.
+// sent until it heals; a connection may be reset, stall, or go dead without either end being told; the end of a machine without
+// power is not told to anybody. Over the streams between nodes frames may be shuffled (frame-shuffler.ts).
 
 import { crc32 } from "node:zlib";
 import type { Random } from "../../src/base/prng.ts";
 import type { PeerListener, PeerNetwork, PeerSocket } from "../../src/peer/network.ts";
+import { FrameShuffler, type Shuffle } from "./frame-shuffler.ts";
 import { between, chance, type Owner, type World } from "./world.ts";
 
 /** Bytes of one direction that the two kernels hold; the rest waits with the sender. */
@@ -14,6 +16,8 @@ const CONNECT_TIMEOUT_US = 20_000_000;
 
 export type NetKnobs = { readonly latencyUs: number; readonly jitterUs: number; readonly splitPercent: number };
 
+/** Told of each effect before it happens and after. */
+type EffectWatcher = (kind: string, moment: "before" | "after") => void;
 type Listener = { readonly owner: Owner; readonly host: string; readonly accept: (socket: PeerSocket) => void };
 
 /** A frame of TCP on its way. */
@@ -21,7 +25,8 @@ type Piece = { readonly kind: "data" | "end" | "reset"; readonly bytes: Buffer }
 
 /** One direction between two machines. */
 class Path {
-  isCut = false;
+  /** Cuts that are in force: each is healed by itself. */
+  cuts = 0;
   /** Extra latency. */
   slowUs = 0;
   held: (() => void)[] = [];
@@ -38,6 +43,12 @@ export class SimNet {
   readonly sockets = new Set<SimSocket>();
   /** Machines without power. */
   private readonly down = new Set<string>();
+  /** What happens to frames between nodes now; null: nothing. */
+  shuffle: Shuffle | null = null;
+  /** It may ever happen: then each stream is followed from its first frame on. */
+  mayShuffle = false;
+  /** Told when a fault is felt: something was held, lost or shuffled. */
+  felt: (what: string) => void = () => {};
 
   constructor(world: World, random: Random, knobs: NetKnobs, kernel: Owner) {
     this.world = world;
@@ -53,27 +64,52 @@ export class SimNet {
     return path;
   }
 
-  cut(from: string, to: string): void {
-    this.path(from, to).isCut = true;
+  /** Nothing gets through in this direction until the returned function was called, once. */
+  cut(from: string, to: string): () => void {
+    const path = this.path(from, to);
+    path.cuts += 1;
+    let isOver = false;
+    return () => {
+      if (isOver || path.cuts === 0) return;
+      isOver = true;
+      path.cuts -= 1;
+      if (path.cuts === 0) this.release(path);
+    };
   }
 
+  isCut(from: string, to: string): boolean {
+    return this.path(from, to).cuts > 0;
+  }
+
+  /** Everything gets through again, and as fast as usual. What goes dead stays dead. */
   heal(): void {
+    this.shuffle = null;
     for (const path of this.paths.values()) {
       path.slowUs = 0;
-      if (!path.isCut) continue;
-      path.isCut = false;
-      const { held } = path;
-      path.held = [];
-      for (const go of held) go();
+      if (path.cuts === 0) continue;
+      path.cuts = 0;
+      this.release(path);
     }
+    for (const socket of this.sockets) socket.stalledUntilUs = 0;
+  }
+
+  private release(path: Path): void {
+    const { held } = path;
+    path.held = [];
+    for (const go of held) go();
+  }
+
+  /** Connections from one machine to another, opened by either. */
+  between(a: string, b: string): SimSocket[] {
+    return [...this.sockets].filter((socket) => socket.host === a && socket.remoteHost === b && socket.other !== null);
   }
 
   reset(a: string, b: string): void {
-    for (const socket of [...this.sockets])
-      if (socket.host === a && socket.remoteHost === b) {
-        socket.fail("ECONNRESET");
-        socket.other?.fail("ECONNRESET");
-      }
+    for (const socket of this.between(a, b)) {
+      this.felt("reset");
+      socket.fail("ECONNRESET");
+      socket.other?.fail("ECONNRESET");
+    }
   }
 
   /** The process is gone. Its kernel tells the other sides, unless it is gone as well. */
@@ -97,7 +133,7 @@ export class SimNet {
   }
 
   /** The network as one process on `host` sees it. */
-  for(host: string, owner: Owner, effect: () => void): PeerNetwork {
+  for(host: string, owner: Owner, effect: EffectWatcher): PeerNetwork {
     return {
       connect: (to, port) => this.connect(host, owner, effect, to, port),
       listen: async ({ port }, accept): Promise<PeerListener> => {
@@ -123,13 +159,16 @@ export class SimNet {
       this.world.nowUs + latencyUs + between(this.random, 0, jitterUs) + path.slowUs + Math.round(bytes / 500),
     );
     this.world.after(atUs - this.world.nowUs, this.kernel, "packet", () => {
-      if (path.isCut) path.held.push(() => void this.world.after(latencyUs, this.kernel, "held packet", arrived));
-      else arrived();
+      if (path.cuts > 0) {
+        this.felt("packet held");
+        path.held.push(() => void this.world.after(latencyUs, this.kernel, "held packet", arrived));
+      } else arrived();
     });
     return atUs;
   }
 
-  private connect(host: string, owner: Owner, effect: () => void, to: string, port: number): SimSocket {
+  private connect(host: string, owner: Owner, effect: EffectWatcher, to: string, port: number): SimSocket {
+    effect("connect", "before");
     const near = new SimSocket(this, { owner, host, remoteHost: to, effect, isConnected: false });
     if (owner.isDead) return near;
     this.world.after(CONNECT_TIMEOUT_US, owner, "connect timeout", () => {
@@ -159,8 +198,13 @@ export class SimSocket implements PeerSocket {
   readonly remoteHost: string;
   other: SimSocket | null = null;
   isClosed = false;
+  /** What it sends, or sent and has yet to arrive, does so after this. */
+  stalledUntilUs = 0;
+  /** Nothing that it sends arrives any more, and nobody is told. */
+  isHalfOpen = false;
+  private readonly shuffler: FrameShuffler;
   private readonly net: SimNet;
-  private readonly effect: () => void;
+  private readonly effect: EffectWatcher;
   private isConnected: boolean;
   private readonly listeners = new Map<string, (argument: never) => void>();
   private corked = 0;
@@ -176,13 +220,14 @@ export class SimSocket implements PeerSocket {
   private nextArrival = 0;
   private nextPiece = 0;
 
-  constructor(net: SimNet, parts: { owner: Owner; host: string; remoteHost: string; effect: () => void; isConnected: boolean }) {
+  constructor(net: SimNet, parts: { owner: Owner; host: string; remoteHost: string; effect: EffectWatcher; isConnected: boolean }) {
     this.net = net;
     this.owner = parts.owner;
     this.host = parts.host;
     this.remoteHost = parts.remoteHost;
     this.effect = parts.effect;
     this.isConnected = parts.isConnected;
+    this.shuffler = new FrameShuffler(net.random, (what) => net.felt(what));
     net.sockets.add(this);
   }
 
@@ -225,6 +270,8 @@ export class SimSocket implements PeerSocket {
   }
 
   destroy(): void {
+    if (this.isClosed) return;
+    this.effect("close", "before");
     if (this.isClosed) return;
     this.close();
     if (this.owner.isDead) return;
@@ -277,12 +324,13 @@ export class SimSocket implements PeerSocket {
   private pump(): void {
     if (!this.isConnected || this.isClosed || this.corked > 0 || this.other === null) return;
     while (this.waitingBytes > 0 && this.flightBytes < KERNEL_BYTES) {
-      this.effect();
+      this.effect("send", "before");
       if (this.owner.isDead) return;
       const bytes = this.takePiece();
       this.flightBytes += bytes.length;
       this.net.world.trace.note(this.net.world.nowUs, this.owner.name, "sent", crc32(bytes), bytes.length);
       this.send(this.other, { kind: "data", bytes });
+      this.effect("send", "after");
     }
     if (this.isEnding && this.waitingBytes === 0 && !this.hasEnded) this.tellEnd("end");
   }
@@ -298,7 +346,13 @@ export class SimSocket implements PeerSocket {
 
   private send(other: SimSocket, piece: Piece): void {
     const number = this.nextPiece++;
-    this.lastArrivalUs = this.net.travel(this.host, this.remoteHost, piece.bytes.length, this.lastArrivalUs, () => {
+    const notBeforeUs = Math.max(this.lastArrivalUs, this.stalledUntilUs);
+    if (this.stalledUntilUs > this.net.world.nowUs) this.net.felt("stream stalled");
+    this.lastArrivalUs = this.net.travel(this.host, this.remoteHost, piece.bytes.length, notBeforeUs, () => {
+      if (this.isHalfOpen) {
+        this.net.felt("stream half-open");
+        return;
+      }
       this.early.set(number, piece);
       for (let next = this.early.get(this.nextArrival); next !== undefined; next = this.early.get(this.nextArrival)) {
         this.early.delete(this.nextArrival++);
@@ -318,7 +372,8 @@ export class SimSocket implements PeerSocket {
     other.later(kind, () => {
       if (other.isClosed) return;
       if (kind === "data") {
-        other.emit("data", bytes);
+        const passed = this.net.mayShuffle ? this.shuffler.pass(bytes, this.net.shuffle) : bytes;
+        if (passed.length > 0) other.emit("data", passed);
         return;
       }
       other.emit("end");

@@ -6,11 +6,13 @@ import type { Logger } from "../../src/base/logger.ts";
 import type { Random } from "../../src/base/prng.ts";
 import type { Broker } from "../../src/broker/types.ts";
 import { settingsSchema, type Settings } from "../../src/config/settings.ts";
+import { ReleaseTooOldError } from "../../src/replica/rules.ts";
 import type { ReplicaHost } from "../../src/replica/host.ts";
 import type { NodeEnvironment } from "../../src/server/environment.ts";
 import { FlotillaNode } from "../../src/server/node.ts";
 import type { SimOptions } from "./options.ts";
-import { DiskContents, SimDisk } from "./sim-disk.ts";
+import { NEXT_RELEASE, OLD_RELEASE, type ReleaseName } from "./releases.ts";
+import { DiskContents, SimDisk, type Moment } from "./sim-disk.ts";
 import { SimKv } from "./sim-kv.ts";
 import type { SimNet } from "./sim-net.ts";
 import { between, type Owner, type World } from "./world.ts";
@@ -21,6 +23,8 @@ const PEER_PORT = 7441;
 export const DATA_DIR = "/data";
 
 export type Death = "kill" | "power";
+/** The end of a life at an effect: the `left`-th one of the kind from now on ("" = of any), before it happens or right after. */
+export type DeathAtEffect = { readonly kind: string; readonly moment: Moment; left: number; readonly how: Death };
 export type MachineEvents = {
   readonly note: (who: string, what: string, fields: object) => void;
   /** A node's process ended for a reason that no fault explains. */
@@ -35,7 +39,14 @@ export class SimMachine {
   wallOffsetMs = 0;
   life: SimLife | null = null;
   lives = 0;
-  /** When the process is to be started again; infinity: not by itself. */
+  /** What is installed: the next start runs it. */
+  release: ReleaseName = "old";
+  /** Switched off by an operator: nobody starts it. */
+  isHeldDown = false;
+  /** Partitions between clients and this node that are in force. */
+  clientCuts = 0;
+  /** Told when a fault is felt. */
+  felt: (what: string) => void = () => {};
   private readonly parts: { world: World; net: SimNet; options: SimOptions; events: MachineEvents; random: Random };
 
   constructor(id: number, parts: SimMachine["parts"]) {
@@ -58,7 +69,7 @@ export class SimMachine {
   }
 
   start(): void {
-    if (this.life !== null) return;
+    if (this.life !== null || this.isHeldDown) return;
     this.parts.net.machineUp(this.name);
     this.lives += 1;
     this.life = new SimLife(this, this.parts);
@@ -76,7 +87,7 @@ export class SimMachine {
       net.ownerDied(life, how === "kill");
       world.trace.note(world.nowUs, this.name, how, 0, 0);
     }
-    if (how === "kill") this.disk.kill();
+    if (how === "kill") this.disk.kill(random);
     else this.disk.cutPower(random);
   }
 }
@@ -86,11 +97,9 @@ export class SimLife implements Owner {
   isDead = false;
   pausedUntilUs = 0;
   broker: Broker | null = null;
-  /** Changes of the world that this life has made: bytes written, sent, files named. */
-  effects = 0;
-  /** The life ends just before this effect. */
-  diesAtEffect = Number.POSITIVE_INFINITY;
-  diesHow: Death = "kill";
+  /** Changes of the world that this life has made, by kind: bytes written, sent, answered, files named. */
+  readonly effects = new Map<string, number>();
+  diesAt: DeathAtEffect | null = null;
   readonly machine: SimMachine;
   private readonly parts: SimMachine["parts"];
   private node!: FlotillaNode;
@@ -118,12 +127,21 @@ export class SimLife implements Owner {
     const { events } = this.parts;
     events.note(this.name, "the process ends", { error: describe(error) });
     this.machine.crash("kill");
-    if (!isExplained(error)) events.bug(this.name, error);
+    if (error instanceof ReleaseTooOldError && this.machine.release === "old") {
+      // It says what to do.
+      this.machine.felt("release too old");
+      this.machine.release = "next";
+    } else if (!isExplained(error)) events.bug(this.name, error);
   }
 
-  private readonly effect = (): void => {
-    this.effects += 1;
-    if (this.effects >= this.diesAtEffect && !this.isDead) this.machine.crash(this.diesHow);
+  readonly effect = (kind: string, moment: Moment): void => {
+    if (moment === "before") this.effects.set(kind, (this.effects.get(kind) ?? 0) + 1);
+    const { diesAt } = this;
+    if (diesAt === null || this.isDead || diesAt.moment !== moment || (diesAt.kind !== "" && diesAt.kind !== kind)) return;
+    diesAt.left -= 1;
+    if (diesAt.left > 0) return;
+    this.machine.felt(`death ${moment} ${kind}`);
+    this.machine.crash(diesAt.how);
   };
 
   private settings(): Settings {
@@ -149,6 +167,7 @@ export class SimLife implements Owner {
     const disk = new SimDisk(this.machine.disk, { world, owner: this, random, effect: this.effect });
     const nothing = { [Symbol.asyncDispose]: async (): Promise<void> => {} };
     return {
+      release: this.machine.release === "old" ? OLD_RELEASE : NEXT_RELEASE,
       clock: this.clock(),
       disk,
       seed: () => random.below(2 ** 32),

@@ -1,8 +1,5 @@
 // One seed, from the first start of a cluster to the last check.
 
-import { CATALOG_GROUP, nodeOfReplica } from "../../src/base/ids.ts";
-import type { CatalogMachine } from "../../src/machine/catalog/catalog.ts";
-import type { Replica } from "../../src/replica/replica.ts";
 import { ask, Producer, Reader, TOPIC, type ClientParts } from "./clients.ts";
 import { History, Violation } from "./history.ts";
 import { Nemesis } from "./nemesis.ts";
@@ -10,10 +7,13 @@ import type { SimOptions } from "./options.ts";
 import { ReplicaChecks } from "./replica-checks.ts";
 import { describe, SimMachine } from "./sim-node.ts";
 import { SimNet } from "./sim-net.ts";
+import { lackOf } from "./whole.ts";
 import { between, type Owner, World } from "./world.ts";
 
 /** Virtual time after which a cluster without faults must have done everything. */
 const LIVENESS_MS = 60_000;
+/** How long a cluster that lost too much is watched, and then asked. */
+const REFUSING_MS = 20_000;
 const LOOK_MS = 100;
 const NOTES_KEPT = 200;
 
@@ -63,7 +63,7 @@ export class Simulation {
     for (let id = 1; id <= options.nodes; id++)
       this.machines.push(new SimMachine(id, { world, net, options, events, random: world.fork() }));
     this.clients = { world, machines: this.machines, history: this.history, owner, random: world.fork(), note: this.note };
-    this.nemesis = new Nemesis({ options, clients: this.clients, net, isWhole: () => this.lack() === "" });
+    this.nemesis = new Nemesis({ options, clients: this.clients, net });
     world.afterEvent = (ran) => this.look(ran);
   }
 
@@ -105,13 +105,17 @@ export class Simulation {
     await world.run(world.nowUs + options.seconds * 1_000_000, () => this.failure !== null);
     this.nemesis.stop();
     for (const producer of this.producers) producer.stop();
+    if (this.nemesis.isRuined) {
+      await this.refuse();
+      return;
+    }
     const sinceMs = world.nowMs;
     await this.until("every batch is acknowledged and every node has everything", () => {
       const waiting = this.producers.find(({ isIdle }) => !isIdle);
       this.lacking =
         waiting === undefined
-          ? this.lack()
-          : `a batch for ${TOPIC}/${waiting.partition} has no answer: ${waiting.lastFailure}; ${this.lack()}`;
+          ? lackOf(this.machines)
+          : `a batch for ${TOPIC}/${waiting.partition} has no answer: ${waiting.lastFailure}; ${lackOf(this.machines)}`;
       return this.lacking === "";
     });
     this.healedMs = world.nowMs - sinceMs;
@@ -165,6 +169,15 @@ export class Simulation {
     for (const client of [...this.producers, ...this.readers]) client.start();
   }
 
+  /** A majority is damaged: nothing need be served, and whatever is must be right. New readers ask for all of it, everywhere. */
+  private async refuse(): Promise<void> {
+    const { world, options, clients } = this;
+    await world.run(world.nowUs + REFUSING_MS * 1_000, () => this.failure !== null);
+    for (const reader of this.readers) reader.stop();
+    for (let partition = 0; partition < options.groups; partition++) new Reader(1_000, partition, clients, false).start();
+    await world.run(world.nowUs + REFUSING_MS * 1_000, () => this.failure !== null);
+  }
+
   /** Everything that is held is read once more, by readers that begin at the start. */
   private async readBack(): Promise<void> {
     const { options, clients, history } = this;
@@ -181,31 +194,6 @@ export class Simulation {
       if (lost !== undefined)
         throw new Violation("L0", `the acknowledged batch at ${lost.offset} of ${TOPIC}/${reader.partition} is not there`);
     }
-  }
-
-  /** Why not every node has all of what is committed; "" when each has. */
-  private lack(): string {
-    const { machines } = this;
-    const dead = machines.find(({ broker, host }) => host === null || broker?.ready !== true);
-    if (dead !== undefined) return `${dead.name} is not ready`;
-    const catalogs = machines.map(({ host }) => host!.get(CATALOG_GROUP));
-    if (catalogs.some((one) => one === undefined)) return "a node has no replica of the catalog";
-    const first = catalogs[0]!;
-    if (catalogs.some((one) => one!.applied !== first.applied || one!.raft.lastIndex !== first.raft.lastIndex))
-      return "the catalogs differ";
-    const { voters, learners, votersOutgoing } = first.configuration;
-    if (votersOutgoing.length > 0 || voters.length + learners.length !== machines.length) return "the catalog's members are not in place";
-    for (const topic of (first.machine as CatalogMachine).topics())
-      for (const { group, replicas } of topic.partitions) {
-        const here = replicas.map((id) => {
-          const replica = this.machines[nodeOfReplica(id) - 1]!.host!.get(group);
-          return replica?.descriptor.self === id ? replica : undefined;
-        });
-        const reason = lackOf(here, replicas.length);
-        if (reason !== "") return `group ${group}: ${reason}; ${here.map(viewOf).join(" | ")}`;
-      }
-    const stray = machines.find(({ host }) => [...host!.heldGroups()].some((group) => host!.quarantine.of(group) !== undefined));
-    return stray === undefined ? "" : `${stray.name} holds a damaged replica`;
   }
 
   /** After each event: the replicas of the node that it belonged to, and nodes whose process is gone. */
@@ -242,27 +230,4 @@ export class Simulation {
   private fail(error: Error): void {
     this.failure ??= error;
   }
-}
-
-/** For the message when a group never comes to rest. */
-function viewOf(replica: Replica | undefined): string {
-  if (replica === undefined) return "none";
-  const { raft, configuration, descriptor, applied, awake } = replica;
-  const { voters, votersOutgoing, learners } = configuration;
-  return (
-    `replica ${descriptor.self}: role ${raft.role} term ${raft.term} leader ${raft.leader} last ${raft.lastIndex} committed ${raft.commitIndex} ` +
-    `applied ${applied} voters ${voters.join("+")} outgoing ${votersOutgoing.join("+")} learners ${learners.join("+")}${awake ? "" : " at rest"}`
-  );
-}
-
-function lackOf(replicas: readonly (Replica | undefined)[], count: number): string {
-  const there = replicas.filter((replica) => replica !== undefined);
-  if (there.length < count) return "a replica is not in service";
-  const leader = there.find(({ isLeader }) => isLeader);
-  if (leader === undefined) return "no leader";
-  const { voters, votersOutgoing, learners } = leader.configuration;
-  if (voters.length !== count || votersOutgoing.length > 0 || learners.length > 0) return "the members are not those wanted";
-  if (!there.every(({ descriptor }) => voters.includes(descriptor.self))) return "a replica is no voter";
-  if (there.some(({ applied }) => applied !== leader.raft.lastIndex)) return "a replica lags";
-  return "";
 }

@@ -1,0 +1,133 @@
+// The segment log alone over a disk that fails: what the faults of the swarm found, as small as it can be said.
+
+import { crc32 } from "node:zlib";
+import { expect, test } from "vitest";
+import { Prng } from "../../src/base/prng.ts";
+import { replicaId, type GroupId, type NodeId } from "../../src/base/ids.ts";
+import { silentLogger } from "../../src/base/logger.ts";
+import { SegmentLog } from "../../src/log/segment-log.ts";
+import { ENTRY_RECORDS, Entry } from "../../src/raft/types.ts";
+import { LOG_DATA, segmentKeys } from "../../src/store/keys.ts";
+import { DiskContents, SimDisk } from "./sim-disk.ts";
+import { SimKv } from "./sim-kv.ts";
+import { World, type Owner } from "./world.ts";
+
+const SEGMENT_BYTES = 64 * 1024;
+const A = 1 as GroupId;
+const B = 2 as GroupId;
+const owner: Owner = {
+  name: "test",
+  isDead: false,
+  pausedUntilUs: 0,
+  failed: (error) => {
+    throw error;
+  },
+};
+
+/** A log over a disk, in virtual time. */
+class Bench {
+  readonly world: World;
+  readonly contents = new DiskContents();
+  log!: SegmentLog;
+  /** Told of each call of the disk, before it begins. */
+  calls: (kind: string) => void = () => {};
+
+  constructor(seed: number) {
+    this.world = new World(seed);
+  }
+
+  async run<T>(work: Promise<T>): Promise<T> {
+    // Whoever fails is looked at after the run.
+    work.catch(() => {});
+    await this.world.run(this.world.nowUs + 60_000_000);
+    return work;
+  }
+
+  async open(): Promise<SegmentLog> {
+    const { world } = this;
+    const disk = new SimDisk(this.contents, {
+      world,
+      owner,
+      random: world.random,
+      effect: (kind, moment) => moment === "before" && this.calls(kind),
+    });
+    const store = await SimKv.open("/store", disk, world, owner);
+    this.log = await SegmentLog.open(
+      { directory: "/log", segmentBytes: SEGMENT_BYTES },
+      { disk, store, keys: segmentKeys(LOG_DATA), random: new Prng(1), logger: silentLogger },
+    );
+    return this.log;
+  }
+
+  append(group: GroupId, index: number, bytes: number, sync = true): Promise<void> {
+    const payload = Buffer.alloc(bytes, index);
+    const entry = new Entry(index, 1, ENTRY_RECORDS, 0, payload, crc32(payload));
+    return new Promise((resolve, reject) => {
+      this.log.append([{ group, hardState: { term: 1, vote: 0, commit: 0 }, entries: [entry] }], sync, (error) =>
+        error === null ? resolve() : reject(error),
+      );
+    });
+  }
+
+  file(at: number): string {
+    return [...this.contents.names.keys()].filter((path) => path.startsWith("/log/")).sort()[at]!;
+  }
+}
+
+async function begun(seed: number): Promise<Bench> {
+  const bench = new Bench(seed);
+  await bench.run(bench.open());
+  for (const group of [A, B]) bench.log.begin(group, replicaId(1 as NodeId, 0), 0, 0);
+  return bench;
+}
+
+test("log: a file is durable before the next one is, even if nobody asked for a sync of what it holds", async () => {
+  for (let seed = 0; seed < 20; seed++) {
+    const bench = await begun(seed);
+    for (let index = 1; index <= 10; index++) await bench.run(bench.append(A, index, 4_000, false));
+    // The next sync of a file is slow: it is the one of the file that is full.
+    let syncs = 0;
+    bench.calls = (kind) => {
+      if (kind === "sync") syncs += 1;
+      bench.contents.mood.stalledUntilUs = kind === "sync" && syncs === 1 ? bench.world.nowUs + 50_000 : 0;
+    };
+    // The second does not fit: another file is begun. The moment it is durable, the power goes.
+    const durable = bench.append(B, 1, 40_000).then(() => bench.contents.cutPower(bench.world.random));
+    await bench.run(durable);
+    const log = await bench.run(bench.open());
+    expect(log.groups().get(B)!.lastIndex, `seed ${seed}`).toBe(1);
+    expect(log.damageOf(A), `seed ${seed}`).toBeNull();
+  }
+});
+
+test("log: a sector that cannot be read costs what lies there, not the start of the node", async () => {
+  const bench = await begun(1);
+  for (let index = 1; index <= 3; index++) {
+    await bench.run(bench.append(A, index, 20_000));
+    await bench.run(bench.append(B, index, 20_000));
+  }
+  bench.contents.cutPower(bench.world.random);
+  // In the middle of the first entry of A; the file is sealed, and the store has its index.
+  bench.contents.names.get(bench.file(0))!.unreadable.add(2);
+  const log = await bench.run(bench.open());
+  const damaged: GroupId[] = [];
+  log.attach({ committedOf: () => 3, damaged: (group) => void damaged.push(group) });
+  await bench.run(log.scrub(() => Promise.resolve()));
+  expect(damaged).toEqual([A]);
+});
+
+test("log: a sector of the newest file that cannot be read is damage of the log, once it was tried again", async () => {
+  const bench = await begun(1);
+  await bench.run(bench.append(A, 1, 20_000));
+  bench.contents.cutPower(bench.world.random);
+  const { unreadable } = bench.contents.names.get(bench.file(0))!;
+  unreadable.add(2);
+  let failures = 0;
+  bench.contents.felt = () => {
+    failures += 1;
+    if (failures === 2) unreadable.clear();
+  };
+  expect((await bench.run(bench.open())).groups().get(A)!.lastIndex).toBe(1);
+  unreadable.add(2);
+  await expect(bench.run(bench.open())).rejects.toThrow("the file cannot be read");
+});
