@@ -45,6 +45,26 @@ export function readAt(file: DiskFile, position: number, length: number): Promis
   return new Promise((resolve, reject) => file.read(position, length, (error, bytes) => (error === null ? resolve(bytes) : reject(error))));
 }
 
+/** Tries after which what the disk does not give back counts as damaged: once may be chance. */
+const READS_MAX = 3;
+
+/** The disk does not give the bytes back (EIO): they are as good as damaged. */
+export function isUnreadable(error: unknown): boolean {
+  return error instanceof Error && (error as NodeJS.ErrnoException).code === "EIO";
+}
+
+/** Like `readAt`; null when the bytes cannot be read, however often one tries. */
+export async function readIfReadable(file: DiskFile, position: number, length: number): Promise<Uint8Array | null> {
+  for (let reads = 1; ; reads++) {
+    try {
+      return await readAt(file, position, length);
+    } catch (error) {
+      if (!isUnreadable(error)) throw error;
+      if (reads >= READS_MAX) return null;
+    }
+  }
+}
+
 /** The disk is full: nothing was damaged, and the same write may go through once there is space. */
 export function isNoSpace(error: unknown): boolean {
   for (let at = error; at instanceof Error; at = at.cause)

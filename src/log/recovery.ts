@@ -4,7 +4,7 @@
 
 import { join } from "node:path";
 import type { Logger } from "../base/logger.ts";
-import { readAt, synced, written, type Disk, type DiskFile } from "./disk.ts";
+import { readIfReadable, synced, written, type Disk, type DiskFile } from "./disk.ts";
 import { LogCorruptError, LogVersionError } from "./errors.ts";
 import type { GroupTable } from "./group-table.ts";
 import { Segment, segmentName, segmentNumber } from "./segment.ts";
@@ -108,7 +108,8 @@ class Recovery {
     const file = await disk.open(path, { create: !exists });
     this.files.push(file);
     const size = await file.size();
-    const head = await readAt(file, 0, FILE_HEADER_BYTES);
+    const head = await readIfReadable(file, 0, FILE_HEADER_BYTES);
+    if (head === null) return this.unreadable(number, path, file, row, index);
     const header = decodeFileHeader(head);
     if (header !== undefined && header.version > FORMAT_VERSION) throw new LogVersionError(path, header.version, FORMAT_VERSION);
     if (row?.used === true && size < row.bytes) return this.cutOff(number, path, file, row, index, size);
@@ -122,7 +123,8 @@ class Recovery {
       if (header === undefined && head.some((byte) => byte !== 0)) throw new LogCorruptError(path, 0, "the file's header is damaged");
       return new Segment(number, path, file, 0);
     }
-    const content = await readAt(file, 0, size);
+    const content = await readIfReadable(file, 0, size);
+    if (content === null) return this.unreadable(number, path, file, row, index);
     if (index === undefined && findBatch(content, 0, row.salt) < 0) return new Segment(number, path, file, row.salt);
     return this.withoutHeader(number, path, file, row, index, content);
   }
@@ -133,6 +135,17 @@ class Recovery {
     const segment = new Segment(number, path, file, row.salt);
     segment.firstSequence = index.firstSequence;
     this.gone.set(number, `${path} was cut off at byte ${size}`);
+    return segment;
+  }
+
+  /** The disk does not give the file's content back; what was in it, only the store's index tells. */
+  private unreadable(number: number, path: string, file: DiskFile, row: SegmentRow | undefined, index: StoredIndex | undefined): Segment {
+    // Made ready and never written to.
+    if (row?.used === false) return new Segment(number, path, file, row.salt);
+    if (row === undefined || index === undefined) throw new LogCorruptError(path, 0, "the file cannot be read");
+    const segment = new Segment(number, path, file, row.salt);
+    segment.firstSequence = index.firstSequence;
+    this.gone.set(number, `${path} cannot be read`);
     return segment;
   }
 
@@ -185,7 +198,8 @@ class Recovery {
 
   /** The footer tells what a sealed file holds; without one every batch is read. */
   private async read(segment: Segment, nextFirst: number, durableTo: number): Promise<void> {
-    const bytes = await readAt(segment.file, 0, await segment.file.size());
+    const bytes = await readIfReadable(segment.file, 0, await segment.file.size());
+    if (bytes === null) throw new LogCorruptError(segment.path, 0, "the file cannot be read");
     const footerAt = nextFirst > 0 ? findFooter(bytes, segment.salt) : -1;
     if (footerAt < FILE_HEADER_BYTES + BATCH_HEADER_BYTES) {
       scanSegment(segment, bytes, { table: this.table, nextFirst, durableTo });

@@ -2,7 +2,7 @@
 
 import type { GroupId } from "../base/ids.ts";
 import type { Logger } from "../base/logger.ts";
-import { readAt, synced, written } from "./disk.ts";
+import { readIfReadable, synced, written } from "./disk.ts";
 import { isDamage } from "./errors.ts";
 import type { GroupTable } from "./group-table.ts";
 import type { Segment } from "./segment.ts";
@@ -66,7 +66,8 @@ export class Scrubber {
 
   private async header({ number, salt, firstSequence, file, path }: Segment): Promise<void> {
     if (firstSequence === 0) return;
-    const header = decodeFileHeader(await readAt(file, 0, FILE_HEADER_BYTES));
+    const head = await readIfReadable(file, 0, FILE_HEADER_BYTES);
+    const header = head === null ? undefined : decodeFileHeader(head);
     if (header?.number === number && header.salt === salt && header.firstSequence === firstSequence) return;
     this.components.logger.warn({ file: path }, "a damaged file header is written again");
     await written(file, encodeFileHeader({ version: FORMAT_VERSION, number, salt, firstSequence }), 0);
@@ -134,10 +135,10 @@ export class Scrubber {
     const { rows, logger } = this.components;
     const { number, salt, file, firstSequence, lastSequence, path } = segment;
     if (segment.isSealing || (await rows.index(number, salt)) !== undefined) return;
-    const bytes = await readAt(file, 0, await file.size());
-    const at = findFooter(bytes, salt);
-    await pace(bytes.length);
-    if (at < 0) {
+    const bytes = await readIfReadable(file, 0, await file.size());
+    const at = bytes === null ? -1 : findFooter(bytes, salt);
+    await pace(bytes?.length ?? 0);
+    if (bytes === null || at < 0) {
       // Its entries move elsewhere one day; until then they are in memory's index only.
       logger.error({ file: path }, "the index of a file is damaged in the store and in the file: it is rewritten");
       segment.mustEmpty = true;
@@ -151,9 +152,9 @@ export class Scrubber {
   private async batches(segment: Segment, pace: (bytes: number) => Promise<void>): Promise<void> {
     const { file, salt, position: end } = segment;
     for (let at = FILE_HEADER_BYTES; at < end && !segment.isSealed;) {
-      const head = await readAt(file, at, BATCH_HEADER_BYTES);
-      const batch = readBatchHeader(head, 0, salt);
-      const bytes = batch === undefined ? null : await readAt(file, at + BATCH_HEADER_BYTES, batch.bytes);
+      const head = await readIfReadable(file, at, BATCH_HEADER_BYTES);
+      const batch = head === null ? undefined : readBatchHeader(head, 0, salt);
+      const bytes = batch === undefined ? null : await readIfReadable(file, at + BATCH_HEADER_BYTES, batch.bytes);
       const records = bytes === null ? null : readRecords(bytes, 0, bytes.length, salt);
       const isLost =
         records === null ||

@@ -164,7 +164,7 @@ export class SegmentLog implements SharedLog {
     }
     this.mustRoll = false;
     if (active !== undefined && !active.isSealed) this.seal(active);
-    this.pool.take().then(
+    this.nextFile(active).then(
       (segment) => {
         this.segments.push(segment);
         this.write(segment, writes, moves, sync, done);
@@ -172,6 +172,15 @@ export class SegmentLog implements SharedLog {
       },
       (error: unknown) => this.fail(error as Error, done),
     );
+  }
+
+  /** The file after `last`, of which all is durable first: a file that goes on where the one before it ends torn is damage. */
+  private async nextFile(last: Segment | undefined): Promise<Segment> {
+    if (last?.isUnsynced === true) {
+      await synced(last.file);
+      last.isUnsynced = false;
+    }
+    return this.pool.take();
   }
 
   sync(done: (error: Error | null) => void): void {
@@ -349,6 +358,7 @@ export class SegmentLog implements SharedLog {
       }
       segment.position += buffer.length;
       segment.lastSequence = sequence;
+      segment.isUnsynced = true;
       if (this.needsNext) this.prepareNext();
       this.bytesAppended += buffer.length;
       if (moved.length > 0) {
@@ -402,6 +412,7 @@ export class SegmentLog implements SharedLog {
         return;
       }
       this.syncs += 1;
+      segment.isUnsynced = false;
       this.durableTo = segment.lastSequence;
       this.busy = false;
       // Only behind a sync: what takes a segment's place must be durable before the segment goes.

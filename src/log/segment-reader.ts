@@ -4,7 +4,7 @@ import { crc32 } from "node:zlib";
 import type { GroupId } from "../base/ids.ts";
 import { LOG_READ_ENTRIES_MAX } from "../base/limits.ts";
 import { Entry, type EntryKind } from "../raft/types.ts";
-import { readAt } from "./disk.ts";
+import { readIfReadable } from "./disk.ts";
 import { LogReadError } from "./errors.ts";
 import type { Place, PlacedEntry } from "./group-log.ts";
 import type { GroupTable } from "./group-table.ts";
@@ -97,11 +97,26 @@ export class SegmentReader {
       while (next < records.length && span.add(records[next]!)) next += 1;
       const start = records[at]!.position;
       const last = records[next - 1]!;
-      const content = await readAt(segment.file, start, last.position + RECORD_HEADER_BYTES + last.length - start);
-      const damaged = records.slice(at, next).filter((place) => entryAt(content, place.position - start, segment.salt, place) === null);
-      await read(content.length, damaged);
+      const length = last.position + RECORD_HEADER_BYTES + last.length - start;
+      const content = await readIfReadable(segment.file, start, length);
+      const some = records.slice(at, next);
+      const damaged =
+        content === null
+          ? await this.unreadable(segment, some)
+          : some.filter((place) => entryAt(content, place.position - start, segment.salt, place) === null);
+      await read(length, damaged);
       at = next;
     }
+  }
+
+  /** Of records that cannot be read together, those that cannot be read alone, or are damaged. */
+  private async unreadable({ file, salt }: Segment, records: readonly GroupPlace[]): Promise<GroupPlace[]> {
+    const damaged: GroupPlace[] = [];
+    for (const place of records) {
+      const content = await readIfReadable(file, place.position, RECORD_HEADER_BYTES + place.length);
+      if (content === null || entryAt(content, 0, salt, place) === null) damaged.push(place);
+    }
+    return damaged;
   }
 
   private segmentOf(number: number): Segment {

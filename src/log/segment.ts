@@ -13,6 +13,8 @@ export class Segment {
   lastSequence = 0;
   /** Where the next batch goes. */
   position = 0;
+  /** Batches were written to it since it was last synced. */
+  isUnsynced = false;
   isSealed = false;
   /** The footer and the store's index are on their way. */
   isSealing = false;

@@ -3,7 +3,7 @@
 import { join } from "node:path";
 import { crc32 } from "node:zlib";
 import type { NodeId } from "../base/ids.ts";
-import { readAt, synced, written, type Disk } from "../log/disk.ts";
+import { readIfReadable, synced, written, type Disk } from "../log/disk.ts";
 
 const FILE = "node.json";
 const FORMAT = 2;
@@ -124,12 +124,13 @@ export async function writeNodeMeta(disk: Disk, directory: string, meta: NodeMet
   await disk.syncDirectory(directory);
 }
 
-/** Null when there is no such file. */
+/** Null when there is no such file; "" when it cannot be read. */
 async function readText(disk: Disk, path: string): Promise<string | null> {
   try {
     const file = await disk.open(path, { create: false });
     try {
-      return Buffer.from(await readAt(file, 0, await file.size())).toString("utf8");
+      const bytes = await readIfReadable(file, 0, await file.size());
+      return bytes === null ? "" : Buffer.from(bytes).toString("utf8");
     } finally {
       await file.close();
     }
