@@ -12,6 +12,11 @@ const CACHE_BYTES = 1024 * 1024;
 export class LevelKv implements Kv {
   private readonly directory: string;
   private readonly level: Level<Uint8Array, Uint8Array>;
+  /**
+   * The first write that failed. It may have left half a record in LevelDB's log, behind which nothing would be found again at the
+   * next start, however well it was written: so nothing more is written until then.
+   */
+  private failure: Error | null = null;
 
   private constructor(directory: string, level: Level<Uint8Array, Uint8Array>) {
     this.directory = directory;
@@ -48,7 +53,13 @@ export class LevelKv implements Kv {
       if ("put" in operation) batch.put(operation.put[0], sealed(operation.put[1]));
       else batch.del(operation.remove);
     }
-    await told(batch.write(options as object));
+    if (this.failure !== null) throw this.failure;
+    try {
+      await told(batch.write(options as object));
+    } catch (error) {
+      this.failure ??= error as Error;
+      throw error;
+    }
   }
 
   /** Reads the files that LevelDB does not check; rejects with StoreDamagedError when one is damaged. */
