@@ -341,9 +341,9 @@ export class PeerLinks implements PeerTransport {
     peer.heardBytes = connection.receivedBytes;
     peer.silentRounds = 0;
     this.components.handler.onUp(peer.id, hello);
-    // The bulk connection follows; or it is there, if it was on its way when the last main connection was lost.
-    if (peer.bulk === null) this.reach(peer);
-    else this.components.handler.onBulkUp(peer.id);
+    // The bulk connection follows, unless it came first: it was on its way when the main one was lost.
+    if (peer.bulk !== null) this.components.handler.onBulkUp(peer.id);
+    this.reach(peer);
   }
 
   private frame(peer: Peer, connection: Connection, type: number, body: Uint8Array): void {

@@ -1,0 +1,104 @@
+// Directed scenarios from peers' bugs: bits that flip, and what is made of them.
+
+import { expect, test } from "vitest";
+import { CATALOG_GROUP } from "../../../src/base/ids.ts";
+import { findSpot, flip } from "../damage.ts";
+import { DATA_DIR } from "../sim-node.ts";
+import { Cluster } from "./cluster.ts";
+
+// NATS #7549: a flipped bit in message blocks of two of five nodes, and kills: 20,350 messages gone from the middle.
+test("D8: entries on two of five nodes are damaged, with kills: all is there, byte for byte", { timeout: 120_000 }, async () => {
+  const cluster = await Cluster.start({ nodes: 5, groups: 8, recordBytesMax: 2_000, scrubPauseMs: 500 });
+  cluster.load();
+  await cluster.run(3_000);
+  for (let round = 0; round < 4; round++) {
+    const [a, b] = [1 + (round % 5), 1 + ((round + 2) % 5)];
+    await cluster.whole();
+    for (const [at, node] of [a, b].entries())
+      for (let roll = 1; !cluster.fault("bitrot", { node, roll: roll + 100 * round + 10 * at }) && roll < 10; roll++)
+        await cluster.run(100);
+    cluster.crash("kill", 1 + ((round + 1) % 5));
+    await cluster.run(500);
+    cluster.startNodes();
+    await cluster.run(2_000);
+  }
+  expect(cluster.nemesis.counts.get("bitrot") ?? 0).toBeGreaterThan(3);
+  await cluster.verify();
+});
+
+// NATS #7556: a snapshot of the metadata was damaged on two of five nodes; they took every stream that it did not name for an orphan,
+// and deleted its data. Here only a committed command that names the group deletes anything.
+test("D9: the catalog's saved states are damaged on two of five nodes: nothing is taken for an orphan", { timeout: 60_000 }, async () => {
+  const cluster = await Cluster.start({ nodes: 5, groups: 8 });
+  cluster.load();
+  await cluster.run(3_000);
+  // Restarts save the catalog's state.
+  for (const id of [4, 5]) {
+    cluster.crash("kill", id);
+    cluster.startNodes(id);
+    await cluster.whole();
+  }
+  const held = new Map([4, 5].map((id) => [id, [...cluster.node(id).host!.heldGroups()]]));
+  for (const id of [4, 5]) {
+    cluster.crash("power", id);
+    const store = cluster.node(id).disk.stores.get(`${DATA_DIR}/store`)!;
+    // "c" and the number of the group: the heads of its checkpoints.
+    const keys = [...store.rows.keys()].filter((key) => key.startsWith(`c\0\0\0${String.fromCharCode(CATALOG_GROUP)}`));
+    expect(keys.length).toBeGreaterThan(0);
+    for (const key of keys) store.rotten.add(key);
+  }
+  cluster.startNodes();
+  await cluster.whole();
+  for (const id of [4, 5]) expect([...cluster.node(id).host!.heldGroups()]).toEqual(expect.arrayContaining(held.get(id)!));
+  await cluster.verify();
+});
+
+// Beyond every promise: the same entries are damaged on a majority. Nobody can bring them back; what must not happen is that they
+// are served as something else, or that the group goes on as if they had never been there.
+test("hopeless: entries are damaged on a majority: the group refuses, the others go on", { timeout: 60_000 }, async () => {
+  const cluster = await Cluster.start({ recordBytesMax: 2_000 });
+  cluster.load();
+  await cluster.run(3_000);
+  const group = cluster.groupOf(0);
+  for (const id of [1, 2]) {
+    let flipped = 0;
+    await cluster.until(`entries on node ${id} are damaged`, () => {
+      const machine = cluster.node(id);
+      const spot = findSpot(machine, cluster.world.random, ({ scope, isTail }) => !isTail && scope !== "all" && scope[0] === group);
+      if (spot === null) return false;
+      flip(spot, cluster.world.random);
+      flipped += 1;
+      return flipped === 8;
+    });
+  }
+  cluster.crash("power", 1, 2, 3);
+  cluster.startNodes();
+  await cluster.until("both damaged replicas are out of service", () => cluster.said("damaged and out of service").length >= 2);
+  await cluster.run(20_000);
+  expect(cluster.leaders(group)).toEqual([]);
+  for (let partition = 1; partition < cluster.options.groups; partition++)
+    expect(cluster.leaders(cluster.groupOf(partition))).toHaveLength(1);
+});
+
+test(
+  "hopeless: a majority gets empty disks: no second cluster is founded beside what is left of the first",
+  { timeout: 60_000 },
+  async () => {
+    const cluster = await Cluster.start();
+    cluster.load();
+    await cluster.run(2_000);
+    for (const id of [1, 2]) {
+      cluster.crash("power", id);
+      cluster.node(id).disk.wipe();
+    }
+    // Alone with each other they know nothing of what was.
+    cluster.crash("kill", 3);
+    cluster.startNodes(1, 2);
+    await cluster.run(10_000);
+    const acked = cluster.acked;
+    cluster.startNodes(3);
+    await cluster.run(20_000);
+    expect(cluster.acked).toBe(acked);
+    expect(cluster.leaders(CATALOG_GROUP)).toEqual([]);
+  },
+);
