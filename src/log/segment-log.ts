@@ -73,6 +73,8 @@ export class SegmentLog implements SharedLog {
   /** Groups whose hard state or cut goes into the next batch, beyond those that the batch names. */
   private readonly pendingStates = new Map<GroupId, typeof RECORD_STATE | typeof RECORD_RESET>();
   private readonly pendingDestroys = new Set<GroupId>();
+  /** Groups whose log began anew while an append waited for its file, and what of their writes no longer belongs there. */
+  private readonly overtaken = new Map<GroupId, "entries" | "all">();
   /** Who is to be told of cuts that go into the next batch, and of those that were written and wait for a sync. */
   private trimsPending: (() => void)[] = [];
   private trimsWritten: (() => void)[] = [];
@@ -155,6 +157,7 @@ export class SegmentLog implements SharedLog {
       return;
     }
     this.busy = true;
+    this.overtaken.clear();
     const moves = this.compactor.take();
     const active = this.segments[this.segments.length - 1];
     const size = this.sizeOf(writes, moves);
@@ -225,11 +228,13 @@ export class SegmentLog implements SharedLog {
     this.table.destroyed.delete(group);
     this.pendingDestroys.delete(group);
     this.pendingStates.set(group, RECORD_RESET);
+    this.overtaken.set(group, "all");
     this.mayFree = true;
   }
 
   reset(group: GroupId, index: number, term: number): void {
     this.table.groupOf(group).reset(index, term);
+    if (!this.overtaken.has(group)) this.overtaken.set(group, "entries");
     this.pendingStates.set(group, RECORD_RESET);
     this.mayFree = true;
   }
@@ -238,6 +243,7 @@ export class SegmentLog implements SharedLog {
     if (!this.table.groups.has(group)) return;
     this.pendingStates.delete(group);
     this.pendingDestroys.add(group);
+    this.overtaken.set(group, "all");
     // Dead from now on; older files may hold its records until the deletion is on disk.
     this.table.destroy(group, this.segments[this.segments.length - 1]?.number ?? 0);
     this.mayFree = true;
@@ -378,13 +384,15 @@ export class SegmentLog implements SharedLog {
     for (const group of this.pendingDestroys) buffer.destroy(group);
     this.pendingDestroys.clear();
     for (const { group, hardState, entries } of writes) {
+      const overtaken = this.overtaken.get(group);
+      if (overtaken === "all") continue;
       const state = table.groupOf(group);
       const pending = this.pendingStates.get(group);
       if (hardState !== null || pending !== undefined) {
         this.pendingStates.delete(group);
         this.writeState(group, hardState ?? state.hardState, pending ?? RECORD_STATE);
       }
-      if (entries.length === 0) continue;
+      if (entries.length === 0 || overtaken === "entries") continue;
       const first = entries[0]!.index;
       assert(first > state.trimmed.index && first <= state.lastIndex + 1, "entries follow the log without a gap");
       for (const entry of entries) buffer.entry(group, entry);

@@ -59,7 +59,14 @@ const PINGS_PER_TIMEOUT = 5;
 /** The same complaint is written down once in so long. */
 const COMPLAINT_MS = 60_000;
 
-type Established = { readonly connection: Connection; readonly hello: Hello };
+type Established = {
+  readonly connection: Connection;
+  readonly hello: Hello;
+  heardBytes: number;
+  /** Rounds of pings that this node made since it last heard of the other side: what it slept through does not count. */
+  silentRounds: number;
+  sentFrames: number;
+};
 type Peer = {
   readonly id: NodeId;
   host: string;
@@ -70,10 +77,6 @@ type Peer = {
   /** A connection of ours is on its way, by channel. */
   readonly dialing: Set<Channel>;
   failures: number;
-  heardBytes: number;
-  /** Rounds of pings that this node made since it last heard of the peer: what it slept through does not count. */
-  silentRounds: number;
-  sentFrames: number;
 };
 
 export class PeerLinks implements PeerTransport {
@@ -325,7 +328,7 @@ export class PeerLinks implements PeerTransport {
     peer.failures = 0;
     if (channel === CHANNEL_BULK) {
       const old = peer.bulk;
-      peer.bulk = { connection, hello };
+      peer.bulk = newEstablished(connection, hello);
       old?.connection.close("replaced by a newer connection");
       if (peer.main !== null) this.components.handler.onBulkUp(peer.id);
       return;
@@ -337,9 +340,7 @@ export class PeerLinks implements PeerTransport {
       old.connection.close("replaced by a newer connection");
       this.components.handler.onDown(peer.id, "the peer connected again");
     }
-    peer.main = { connection, hello };
-    peer.heardBytes = connection.receivedBytes;
-    peer.silentRounds = 0;
+    peer.main = newEstablished(connection, hello);
     this.components.handler.onUp(peer.id, hello);
     // The bulk connection follows, unless it came first: it was on its way when the main one was lost.
     if (peer.bulk !== null) this.components.handler.onBulkUp(peer.id);
@@ -378,21 +379,28 @@ export class PeerLinks implements PeerTransport {
     });
   }
 
-  /** After a stall of our own, however long, one round: the peers may have been as silent because they stalled with us. */
+  /**
+   * After a stall of our own, however long, one round: the peers may have been as silent because they stalled with us. The bulk
+   * connection is judged by itself: it may go dead alone, and nobody else would notice.
+   */
   private pingAll(): void {
-    for (const peer of this.peers.values()) {
-      const connection = peer.main?.connection;
-      if (connection === undefined) continue;
-      if (connection.receivedBytes !== peer.heardBytes) {
-        peer.heardBytes = connection.receivedBytes;
-        peer.silentRounds = 0;
-      } else if (++peer.silentRounds >= PINGS_PER_TIMEOUT) {
-        connection.close(`nothing was heard for ${this.settings.livenessTimeoutMs} ms`);
-        continue;
-      }
-      if (connection.sentFrames === peer.sentFrames) connection.send(TYPE_PING, []);
-      peer.sentFrames = connection.sentFrames;
+    for (const { main, bulk } of this.peers.values()) {
+      if (main !== null) this.ping(main);
+      if (bulk !== null) this.ping(bulk);
     }
+  }
+
+  private ping(established: Established): void {
+    const { connection } = established;
+    if (connection.receivedBytes !== established.heardBytes) {
+      established.heardBytes = connection.receivedBytes;
+      established.silentRounds = 0;
+    } else if (++established.silentRounds >= PINGS_PER_TIMEOUT) {
+      connection.close(`nothing was heard for ${this.settings.livenessTimeoutMs} ms`);
+      return;
+    }
+    if (connection.sentFrames === established.sentFrames) connection.send(TYPE_PING, []);
+    established.sentFrames = connection.sentFrames;
   }
 
   private complain(from: string, refusal: Refusal): void {
@@ -416,8 +424,9 @@ function newPeer(id: NodeId, host: string, port: number): Peer {
     retry: null,
     dialing: new Set(),
     failures: 0,
-    heardBytes: 0,
-    silentRounds: 0,
-    sentFrames: 0,
   };
+}
+
+function newEstablished(connection: Connection, hello: Hello): Established {
+  return { connection, hello, heardBytes: connection.receivedBytes, silentRounds: 0, sentFrames: 0 };
 }

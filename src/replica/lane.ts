@@ -78,6 +78,7 @@ export class Lane {
   add(replica: Replica, ready: Ready): void {
     const voteChanged = replica.takeVoteChange(ready.hardState);
     const writes = ready.entries.length > 0 || ready.mustSync;
+    if (ready.snapshot !== null) this.supersede(replica);
     if (!writes && replica.outstandingWrites === 0) {
       // Nothing to write, or a commit index alone: that rides along with the next write.
       for (const message of ready.messagesAfterPersist) this.components.send(replica, message);
@@ -100,6 +101,12 @@ export class Lane {
     }
     replica.outstandingWrites += 1;
     this.batch.afters.push({ replica, sequence: ready.writeSequence, messages: ready.messagesAfterPersist });
+  }
+
+  /** A snapshot took the place of the replica's log: what was to be written of that does not follow it any more. */
+  private supersede(replica: Replica): void {
+    const { writers, writes } = this.batch;
+    for (let at = 0; at < writers.length; at++) if (writers[at] === replica) writes[at] = { ...writes[at]!, entries: [] };
   }
 
   /** Starts the next write if none is under way. */

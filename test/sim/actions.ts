@@ -68,7 +68,7 @@ const KINDS: Readonly<Record<Fault, Kind>> = {
   badsector: {},
   // KiB that are left.
   enospc: { ms: [500, 8_000], amount: [0, 600] },
-  clock: { how: ["minutes", "minutes", "days", "strobe"], ms: [500, 5_000] },
+  clock: { how: ["minutes", "minutes", "hours", "strobe"], ms: [500, 5_000] },
   wipe: {},
   bitrot: {},
   misdirect: { how: ["elsewhere", "nowhere", "copy"] },

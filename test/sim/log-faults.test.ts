@@ -131,3 +131,20 @@ test("log: a sector of the newest file that cannot be read is damage of the log,
   unreadable.add(2);
   await expect(bench.run(bench.open())).rejects.toThrow("the file cannot be read");
 });
+
+test("log: what waits for a file while a snapshot takes the log's place, or another life begins, does not reach the log", async () => {
+  for (const overtake of ["reset", "begin", "destroy"] as const) {
+    const bench = await begun(1);
+    await bench.run(bench.append(A, 1, 40_000));
+    // Too much for the file: it waits for the next one.
+    const waits = bench.append(A, 2, 40_000);
+    if (overtake === "reset") bench.log.reset(A, 10, 3);
+    else if (overtake === "begin") bench.log.begin(A, replicaId(1 as NodeId, 1), 0, 0);
+    else bench.log.destroy(A);
+    await bench.run(waits);
+    const expected = { reset: 10, begin: 0, destroy: undefined }[overtake];
+    expect(bench.log.groups().get(A)?.lastIndex, overtake).toBe(expected);
+    await bench.run(bench.append(B, 1, 10));
+    expect((await bench.run(bench.open())).groups().get(A)?.lastIndex, overtake).toBe(expected);
+  }
+});

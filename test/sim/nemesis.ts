@@ -26,7 +26,9 @@ export type Struck = { readonly atUs: number; readonly action: Action };
 
 const FLAP_MS = 300;
 const STROBE_MS = 50;
-const DAY_MS = 86_400_000;
+const MINUTES_MS = 30 * 60_000;
+/** Less than producers are remembered for without a batch: a clock that is a day ahead makes a leader forget them, by its own log's time. */
+const HOURS_MS = 11 * 3_600_000;
 
 export class Nemesis {
   /** How often each fault struck, and what of them was felt. */
@@ -192,7 +194,7 @@ export class Nemesis {
   }
 
   private strikeClock(machine: SimMachine, how: string, ms: number, random: Random): void {
-    const rangeMs = how === "days" ? 49 * DAY_MS : DAY_MS / 48;
+    const rangeMs = how === "hours" ? HOURS_MS : MINUTES_MS;
     const offsetMs = random.below(2 * rangeMs) - rangeMs;
     machine.wallOffsetMs = offsetMs;
     if (how !== "strobe") return;

@@ -61,3 +61,26 @@ test("D18: a follower was away until it needs a snapshot, and the leader dies wh
     await cluster.verify();
   }
 });
+
+// Not of a peer: the connection for bulk goes dead while the one for consensus lives, so that nobody misses the node.
+test("a follower needs a snapshot, and only the bulk connections to it are dead: that is noticed", { timeout: 60_000 }, async () => {
+  const cluster = await Cluster.start({ ...CUTTING, thinkMs: 2 });
+  const group = cluster.groupOf(0);
+  cluster.load();
+  await cluster.run(6_000);
+  const leader = await cluster.leader(group);
+  const follower = cluster.others(leader).at(-1)!;
+  for (const id of cluster.others(follower)) {
+    // Of each pair the main connection is the first.
+    const [, bulk] = cluster.net.between(cluster.node(id).name, cluster.node(follower).name);
+    bulk!.isHalfOpen = true;
+    bulk!.other!.isHalfOpen = true;
+  }
+  cluster.node(follower).disk.mood.stalledUntilUs = cluster.world.nowUs + 5_000_000;
+  await cluster.until("it needs what is no longer in memory", () =>
+    cluster.machines.some(({ host }) => (host?.get(group)?.snapshotsSending.size ?? 0) > 0),
+  );
+  await cluster.run(6_000);
+  await cluster.verify();
+  expect(cluster.nemesis.counts.get("felt: stream half-open")).toBeGreaterThan(0);
+});
