@@ -74,6 +74,11 @@ export class Compactor {
     }
   }
 
+  /** There is something to prepare. Cheap: asked with every tick. */
+  get isWanted(): boolean {
+    return !this.reading && !this.hasMoves && this.victim() !== undefined;
+  }
+
   /** Reads what is next to be moved, if anything is worth it. */
   async prepare(): Promise<void> {
     if (this.reading || this.hasMoves) return;

@@ -282,7 +282,7 @@ export class SegmentLog implements SharedLog {
 
   compact(): Promise<void> {
     // One step waits at a time, however long the work before it takes.
-    if (!this.isClosed && this.failure === null && !this.isCompacting) {
+    if (!this.isClosed && this.failure === null && !this.isCompacting && this.compactor.isWanted) {
       this.isCompacting = true;
       this.later(async () => {
         this.isCompacting = false;

@@ -18,6 +18,7 @@ import { ApplyQueue } from "./apply-queue.ts";
 import { CatchUps } from "./catch-up.ts";
 import { Comparisons } from "./comparisons.ts";
 import { Checkpointer } from "./checkpointer.ts";
+import { DirtyList } from "./dirty-list.ts";
 import { Elections } from "./elections.ts";
 import { Lane } from "./lane.ts";
 import { LinkEvents } from "./link-events.ts";
@@ -98,7 +99,7 @@ export class ReplicaHost {
   takesRecords: (replica: Replica) => boolean = () => true;
   /** Whether some leader still brings the node up to date: until then it gets no leaders. */
   isBehind: (node: NodeId) => boolean = () => false;
-  private dirty: Replica[] = [];
+  private readonly dirty = new DirtyList();
   private turnScheduled = false;
   /** Terms that groups entered here since the start, and with a leader known: elections, as this node saw them. */
   termsBegun = 0;
@@ -123,6 +124,7 @@ export class ReplicaHost {
         commits: this.commits,
         send: (replica, message) => this.messages.dispatch(replica, message),
         touched,
+        touchedForTurn: (replica) => this.heard(replica, true),
         turn: () => this.turn(),
         fatal: (error) => events.fatal(error),
       });
@@ -162,6 +164,7 @@ export class ReplicaHost {
       comparisons: () => this.comparisons,
       replicaOf: (group) => this.replicas.get(group),
       touched,
+      heard: (replica) => this.heard(replica),
       wake: (replica) => this.wake(replica),
       news: (replica) => this.note(replica),
       sleep: (replica) => this.pulse.sleep(replica),
@@ -453,16 +456,20 @@ export class ReplicaHost {
     this.wake(replica);
   }
 
+  /** Something happens in the group, and there is nothing to collect; with `beforeTurn` there is, and a turn is about to do so. */
+  private heard(replica: Replica, beforeTurn = false): void {
+    replica.idleTicks = 0;
+    this.pulse.wake(replica);
+    if (beforeTurn) this.dirty.add(replica);
+  }
+
   private wake(replica: Replica): void {
     this.pulse.wake(replica);
     this.note(replica);
   }
 
   private note(replica: Replica): void {
-    if (!replica.dirty) {
-      replica.dirty = true;
-      this.dirty.push(replica);
-    }
+    this.dirty.add(replica);
     this.requestTurn();
   }
 
@@ -485,7 +492,7 @@ export class ReplicaHost {
     if (this.tickDue && inputsRead) this.tick();
     const deadlineMs = this.components.clock.monotonicMs() + SLICE_MS;
     // Applying may give a core more to say (a single voter commits its own entries): a few rounds, then the next turn.
-    for (let round = 0; round < 4 && (this.dirty.length > 0 || round === 0); round++) {
+    for (let round = 0; round < 4 && (!this.dirty.isEmpty || round === 0); round++) {
       this.collectAll();
       this.messages.flush(false);
       this.catalogLane.start();
@@ -496,7 +503,7 @@ export class ReplicaHost {
     // Who published hears of a commit before the followers do.
     this.messages.flush(true);
     this.inTurn = false;
-    if (this.dirty.length > 0 || !this.applyQueue.isEmpty || this.tickDue) this.requestTurn();
+    if (!this.dirty.isEmpty || !this.applyQueue.isEmpty || this.tickDue) this.requestTurn();
   }
 
   private tick(): void {
@@ -509,11 +516,9 @@ export class ReplicaHost {
   }
 
   private collectAll(): void {
-    const dirty = this.dirty;
-    this.dirty = [];
     const beganMs = this.components.clock.monotonicMs();
     const nowMs = this.components.clock.wallMs();
-    for (const replica of dirty) {
+    for (const replica of this.dirty.take()) {
       replica.dirty = false;
       if (replica.closed) continue;
       if (this.laneOf(replica).isFull) {

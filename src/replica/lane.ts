@@ -31,6 +31,8 @@ export type LaneComponents = {
   readonly send: (replica: Replica, message: Message) => void;
   /** The core of `replica` has news to collect. */
   readonly touched: (replica: Replica) => void;
+  /** The same, and the turn that collects them follows at once. */
+  readonly touchedForTurn: (replica: Replica) => void;
   /** A write ended: run a turn now. */
   readonly turn: () => void;
   readonly fatal: (error: Error) => void;
@@ -208,7 +210,7 @@ export class Lane {
       if (replica.closed) continue;
       if (after.sequence !== 0) replica.raft.persisted(after.sequence);
       for (const message of after.messages) this.components.send(replica, message);
-      this.components.touched(replica);
+      this.components.touchedForTurn(replica);
     }
     this.components.turn();
   }

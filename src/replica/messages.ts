@@ -32,6 +32,8 @@ export type MessagesComponents = {
   readonly replicaOf: (group: GroupId) => Replica | undefined;
   /** Something happens in the group. */
   readonly touched: (replica: Replica) => void;
+  /** The same, but the core has nothing to collect: no turn is needed. */
+  readonly heard: (replica: Replica) => void;
   /** The group is awake, and its core has news; but nothing happens in it. */
   readonly wake: (replica: Replica) => void;
   /** The core has news to collect. */
@@ -80,7 +82,7 @@ export class Messages {
   }
 
   private receive(from: NodeId, group: GroupId, message: Message): void {
-    const { replicaOf, clock, sleep, touched, wake } = this.components;
+    const { replicaOf, clock, sleep, touched, heard, wake } = this.components;
     const replica = replicaOf(group);
     // Of a group that is not here (deleted, or not yet created here), or meant for another life of this replica.
     if (replica === undefined || message.to !== replica.descriptor.self || nodeOfReplica(message.from as ReplicaId) !== from) return;
@@ -94,9 +96,14 @@ export class Messages {
       return;
     }
     replica.raft.step(message);
-    if (message.kind !== MSG_HEARTBEAT_RESPONSE) touched(replica);
+    const hasNews = replica.raft.hasReady();
     // That a follower is there is no work: it neither wakes a group at rest nor keeps one from it.
-    else if (replica.raft.hasReady()) wake(replica);
+    if (message.kind === MSG_HEARTBEAT_RESPONSE) {
+      if (hasNews) wake(replica);
+    } else if (message.kind === MSG_APPEND_RESPONSE && !hasNews) {
+      // The last of the followers to have an entry, or one that knows of the commit now: most answers are such.
+      heard(replica);
+    } else touched(replica);
     const isAnswer = message.kind === MSG_APPEND_RESPONSE && replica.catchUps.size > 0;
     const catchUp = isAnswer ? replica.catchUps.get(message.from) : undefined;
     if (catchUp === undefined) return;

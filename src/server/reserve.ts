@@ -17,6 +17,8 @@ export class Reserve {
   private readonly path: string;
   private readonly bytes: number;
   private readonly components: ReserveComponents;
+  /** It was seen to be there as a whole; nobody but this process takes it away. */
+  private isThere = false;
 
   constructor(directory: string, bytes: number, components: ReserveComponents) {
     this.path = join(directory, FILE);
@@ -26,13 +28,16 @@ export class Reserve {
 
   /** Makes it if it is not there and there is room for it. */
   async fill(freeBytes: number): Promise<void> {
-    if (this.bytes === 0 || freeBytes < ROOM * this.bytes || (await this.size()) >= this.bytes) return;
+    if (this.bytes === 0 || this.isThere || freeBytes < ROOM * this.bytes) return;
+    this.isThere = (await this.size()) >= this.bytes;
+    if (this.isThere) return;
     const file = await this.components.disk.open(this.path, { create: true });
     try {
       // Written, not only made long: a file of holes keeps nothing back.
       const chunk = new Uint8Array(Math.min(CHUNK_BYTES, this.bytes));
       for (let at = 0; at < this.bytes; at += chunk.length) await written(file, chunk.subarray(0, this.bytes - at), at);
       await synced(file);
+      this.isThere = true;
     } finally {
       await file.close();
     }
@@ -51,6 +56,7 @@ export class Reserve {
 
   /** Gives its space back; false when there was nothing to give. */
   private async release(): Promise<boolean> {
+    this.isThere = false;
     if ((await this.size()) < 0) return false;
     const { disk, logger } = this.components;
     logger.warn({ bytes: this.bytes }, "the disk is full: the reserve is given up");

@@ -39,6 +39,7 @@ function linksOf(id: number, storeId: string, known: Readonly<Record<number, str
   };
   return makeLinks(settingsSchema.parse({ nodeId: id, clusterId: "test", peerPort: ports[id - 1] }), meta, {
     network: tcpNetwork(),
+    rulesVersion: RULES_VERSION,
     clock: systemClock,
     random: new Prng(id),
     logger: silentLogger,
