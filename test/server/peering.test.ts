@@ -10,6 +10,7 @@ import { Prng } from "../../src/base/prng.ts";
 import { settingsSchema } from "../../src/config/settings.ts";
 import { CatalogMachine } from "../../src/machine/catalog/catalog.ts";
 import { encodeRegisterNode } from "../../src/machine/catalog/commands.ts";
+import { RULES_VERSION } from "../../src/machine/versions.ts";
 import type { PeerLinks } from "../../src/peer/links.ts";
 import { tcpNetwork } from "../../src/peer/network.ts";
 import type { ReplicaHost } from "../../src/replica/host.ts";

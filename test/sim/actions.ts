@@ -20,6 +20,9 @@ export type Action = {
   readonly roll: number;
 };
 
+/** When it struck, or is to strike: virtual microseconds since the first storm began. */
+export type Struck = { readonly atUs: number; readonly action: Action };
+
 type Range = readonly [low: number, high: number];
 type Kind = { readonly how?: readonly string[]; readonly ms?: Range; readonly amount?: Range };
 

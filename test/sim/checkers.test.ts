@@ -125,9 +125,9 @@ test("R2: more is applied than is committed", () => {
 
 test("R4: two states at one index", () => {
   const checks = new ReplicaChecks();
-  checks.look("a", [replica({})]);
-  checks.look("b", [replica({})]);
-  expect(() => checks.look("c", [replica({ state: "other" })])).toThrow("R4");
+  checks.look("a", [replica({ applied: 4 })]);
+  checks.look("b", [replica({ applied: 4 })]);
+  expect(() => checks.look("c", [replica({ applied: 4, state: "other" })])).toThrow("R4");
 });
 
 test("R4 and L6: a replica goes back", () => {

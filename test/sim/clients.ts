@@ -20,8 +20,14 @@ export type ClientParts = {
   /** Whose events those of clients are. */
   readonly owner: Owner;
   readonly random: Random;
+  /** What all clients do at the time: in a calm only the steady ones go on. */
+  readonly pace?: Pace;
   readonly note: (who: string, what: string, fields: object) => void;
 };
+
+export type Pace = { isCalm: boolean };
+/** Least mean pause, in ms, of a steady client in a calm. */
+const CALM_MS = 1_000;
 
 /** Calls `done` once: with the answer, or with an error; one without a code is a lost answer. */
 export function ask<T>(
@@ -81,6 +87,8 @@ function check(error: Error, what: string): void {
 export class Producer {
   readonly id: number;
   readonly partition: number;
+  private readonly isSteady: boolean;
+  private isResting = false;
   private readonly parts: ClientParts;
   private readonly thinkMs: number;
   private readonly bytesMax: number;
@@ -91,9 +99,15 @@ export class Producer {
   /** Why the last try failed. */
   lastFailure = "";
 
-  constructor(id: number, partition: number, parts: ClientParts, knobs: { thinkMs: number; bytesMax: number }) {
+  constructor(
+    id: number,
+    partition: number,
+    parts: ClientParts,
+    knobs: { readonly thinkMs: number; readonly bytesMax: number; readonly isSteady?: boolean },
+  ) {
     this.id = id;
     this.partition = partition;
+    this.isSteady = knobs.isSteady ?? true;
     this.parts = parts;
     this.thinkMs = knobs.thinkMs;
     this.bytesMax = knobs.bytesMax;
@@ -107,6 +121,13 @@ export class Producer {
     this.later(between(this.parts.random, 0, this.thinkMs * 2), () => this.next());
   }
 
+  /** The calm is over. */
+  resume(): void {
+    if (!this.isResting) return;
+    this.isResting = false;
+    this.start();
+  }
+
   /** What is under way is brought to its end, nothing new begun. */
   stop(): void {
     this.isStopping = true;
@@ -118,7 +139,9 @@ export class Producer {
 
   private next(): void {
     if (this.isStopping) return;
-    const { random, history } = this.parts;
+    const { random, history, pace } = this.parts;
+    this.isResting = pace?.isCalm === true && !this.isSteady;
+    if (this.isResting) return;
     const count = between(random, 1, 4);
     this.records = recordBatch(random, { id: this.id, partition: this.partition, sequence: this.sequence, count, bytesMax: this.bytesMax });
     this.batch = history.sending(
@@ -129,7 +152,7 @@ export class Producer {
   }
 
   private send(batch: SentBatch): void {
-    const { machines, random, history, world } = this.parts;
+    const { machines, random, history, world, pace } = this.parts;
     const { records } = this;
     ask(
       this.parts,
@@ -167,7 +190,8 @@ export class Producer {
         history.acknowledged(batch, answer!.offset, answer!.isDuplicate);
         this.batch = null;
         this.sequence += batch.count;
-        this.later(between(random, 0, this.thinkMs * 2), () => this.next());
+        const thinkMs = pace?.isCalm === true ? Math.max(CALM_MS, this.thinkMs) : this.thinkMs;
+        this.later(between(random, 0, thinkMs * 2), () => this.next());
       },
     );
   }
@@ -191,13 +215,16 @@ export class Reader {
   private readonly name: string;
   private readonly parts: ClientParts;
   private readonly commits: boolean;
+  private readonly isSteady: boolean;
+  private isResting = false;
   private isStopped = false;
 
-  constructor(id: number, partition: number, parts: ClientParts, commits: boolean) {
+  constructor(id: number, partition: number, parts: ClientParts, commits: boolean, isSteady = true) {
     this.name = `s${id}`;
     this.partition = partition;
     this.parts = parts;
     this.commits = commits;
+    this.isSteady = isSteady;
   }
 
   start(): void {
@@ -208,12 +235,21 @@ export class Reader {
     this.isStopped = true;
   }
 
+  /** The calm is over. */
+  resume(): void {
+    if (!this.isResting) return;
+    this.isResting = false;
+    this.start();
+  }
+
   private later(delayMs: number): void {
     if (!this.isStopped) this.parts.world.after(delayMs * 1_000, this.parts.owner, "reader", () => this.next());
   }
 
   private next(): void {
-    const { random } = this.parts;
+    const { random, pace } = this.parts;
+    this.isResting = pace?.isCalm === true && !this.isSteady;
+    if (this.isResting || this.isStopped) return;
     const what = random.below(10);
     if (what < 7 || !this.commits) this.fetch();
     else if (what < 9) this.commit();
@@ -252,7 +288,7 @@ export class Reader {
         history.fetched({ topic: TOPIC, partition: this.partition, offset }, part);
         for (const batch of part.batches) this.seen.add(batch.baseOffset);
         this.position = Math.max(this.position, part.nextOffset);
-        this.later(part.batches.length > 0 ? 5 : 100);
+        this.later(part.batches.length > 0 ? 5 : this.parts.pace?.isCalm === true ? CALM_MS : 100);
       },
     );
   }

@@ -45,7 +45,7 @@ export class History {
   private readonly partitions = new Map<string, PartitionLog>();
   /** Committed offsets: what was confirmed, and the highest that was ever asked for. */
   private readonly commits = new Map<string, { confirmed: number; highest: number }>();
-  readonly counts = { sent: 0, acked: 0, duplicates: 0, read: 0, unknown: 0, commits: 0 };
+  readonly counts = { sent: 0, acked: 0, records: 0, duplicates: 0, read: 0, unknown: 0, commits: 0 };
 
   /** A producer is about to send this for the first time. */
   sending(batch: Omit<SentBatch, "crc" | "offset" | "isAcked">, records: Uint8Array): SentBatch {
@@ -61,6 +61,7 @@ export class History {
   acknowledged(batch: SentBatch, offset: number, isDuplicate: boolean): void {
     const log = this.log(batch.topic, batch.partition);
     this.counts.acked += 1;
+    this.counts.records += batch.count;
     if (isDuplicate) this.counts.duplicates += 1;
     batch.isAcked = true;
     const last = log.ackedOf.get(batch.producer);

@@ -1,13 +1,28 @@
-// npm run sim: seeds of the simulator, one after the other.
+// npm run sim: seeds of the simulator, over all cores.
 
+import { execFileSync } from "node:child_process";
+import { readFileSync, writeFileSync } from "node:fs";
+import { availableParallelism } from "node:os";
 import { Command, InvalidArgumentError } from "commander";
-import { describeOptions, FAULTS, optionsOf, type Fault, type GivenOptions } from "./options.ts";
+import { FAULTS, type Fault, type GivenOptions } from "./options.ts";
 import { PLANTED } from "./planted.ts";
-import { Simulation, type SimResult } from "./simulation.ts";
+import { searchPlanted } from "./planted-search.ts";
+import { describeFailure, Tally } from "./report.ts";
+import { runScript, shrinkSeed } from "./run-script.ts";
+import { seedFailure, type Outcome, type Task } from "./run-seed.ts";
+import { parseScript, printScript } from "./script.ts";
+import { runSwarm, seedOfCommit } from "./swarm.ts";
+
+/** One of so many seeds is run twice. */
+const TWICE_ONE_IN = 20;
 
 type Flags = {
   seed?: number;
   seeds: [number, number];
+  commitSeeds?: number;
+  swarm?: number;
+  commit?: string;
+  jobs: number;
   seconds?: number;
   nodes?: number;
   groups?: number;
@@ -15,13 +30,22 @@ type Flags = {
   hopeless: boolean;
   twice: boolean;
   planted?: string;
+  shrink?: string;
+  replay?: string;
   verbose: boolean;
-  keepGoing: boolean;
+  failures: number;
+  json?: string;
 };
 
 const count = (text: string): number => {
   const value = Number(text);
   if (!Number.isSafeInteger(value) || value < 0) throw new InvalidArgumentError("must be a whole number of at least 0");
+  return value;
+};
+
+const minutes = (text: string): number => {
+  const value = Number(text);
+  if (!(value > 0)) throw new InvalidArgumentError("must be a number of minutes above 0");
   return value;
 };
 
@@ -44,27 +68,32 @@ const program = new Command("sim")
   .description("Runs whole clusters in virtual time, with faults drawn from a seed, and checks what they do.")
   .option("--seed <n>", "one seed", count)
   .option("--seeds <range>", "seeds A..B, or N for 1..N", range, [1, 50] as [number, number])
-  .option("--seconds <n>", "virtual seconds of faults", count)
+  .option("--commit-seeds <n>", "so many seeds that follow from the commit alone: new ones with each commit", count)
+  .option("--swarm <minutes>", "seeds that follow from the commit, for so long", minutes)
+  .option("--commit <hash>", "the commit whose seeds to run; otherwise what is checked out")
+  .option("--jobs <n>", "processes; otherwise one per core", count, availableParallelism())
+  .option("--seconds <n>", "one storm of so many virtual seconds, and no calm", count)
   .option("--nodes <n>", "nodes (otherwise drawn from the seed)", count)
   .option("--groups <n>", "partitions of the topic", count)
   .option("--faults <list>", "these classes instead of those drawn from the seed", faultList)
   .option("--hopeless", "damage strikes a majority: the cluster may refuse, and must not be wrong", false)
-  .option("--twice", "each seed two times; their traces must be the same", false)
+  .option("--twice", `each seed two times, not only one in ${TWICE_ONE_IN}; their traces must be the same`, false)
   .option(
     "--planted <name>",
     `a bug planted on purpose, or all: in how many seeds is it found? ${PLANTED.map(({ name }) => name).join(", ")}`,
   )
-  .option("--verbose", "one line per seed", false)
-  .option("--keep-going", "go on after a failure", false);
+  .option("--shrink <file>", "with --seed, and --planted if it takes one: writes down the smallest run that fails in the same way")
+  .option("--replay <file>", "runs what was written down")
+  .option("--failures <n>", "seeds that may fail before no new one is begun", count, 20)
+  .option("--json <file>", "writes the figures and the failures there")
+  .option("--verbose", "one line per seed", false);
 
 function write(text: string): void {
   process.stdout.write(`${text}\n`);
 }
 
-function given(flags: Flags, seed: number): GivenOptions {
-  const { nodes, groups, seconds, faults, hopeless } = flags;
+function givenIn({ nodes, groups, seconds, faults, hopeless }: Flags): Omit<GivenOptions, "seed"> {
   return {
-    seed,
     ...(nodes === undefined ? {} : { nodes }),
     ...(groups === undefined ? {} : { groups }),
     ...(seconds === undefined ? {} : { seconds }),
@@ -81,95 +110,108 @@ function replayOf(flags: Flags, seed: number): string {
   return parts.join(" ");
 }
 
-function report(flags: Flags, result: SimResult): void {
-  write(`seed ${result.seed} failed: ${result.failure!.message}`);
-  write(`options: ${describeOptions(optionsOf(given(flags, result.seed)))}`);
-  write(`--- the newest of what nodes and faults said\n${result.notes.join("\n")}`);
-  write(`--- the last events\n${result.trace.join("\n")}`);
-  write(`seed ${result.seed} failed: ${result.failure!.stack ?? result.failure!.message}`);
-  write(`replay: ${replayOf(flags, result.seed)}`);
+/** What is checked out; a tree that differs from it is told apart. */
+function currentCommit(): string {
+  try {
+    const git = (...words: string[]): string =>
+      execFileSync("git", words, { encoding: "utf8", stdio: ["ignore", "pipe", "ignore"] }).trim();
+    return git("rev-parse", "HEAD") + (git("status", "--porcelain", "--untracked-files=no") === "" ? "" : "+changes");
+  } catch {
+    return "unknown";
+  }
+}
+
+/** The seeds in their order, and how many there are. */
+function seedsOf(flags: Flags, commit: string): { readonly seedAt: (at: number) => number; readonly count: number } {
+  if (flags.seed !== undefined) return { seedAt: () => flags.seed!, count: 1 };
+  if (flags.commitSeeds !== undefined || flags.swarm !== undefined) {
+    const name = commit.split("+")[0]!;
+    return { seedAt: (at) => seedOfCommit(name, at), count: flags.commitSeeds ?? Number.POSITIVE_INFINITY };
+  }
+  const [first, last] = flags.seeds;
+  return { seedAt: (at) => first + at, count: last - first + 1 };
+}
+
+function lineOf(outcome: Outcome): string {
+  const { seed, hash, nodes, events, virtualMs, realMs, healedMs, counts } = outcome;
+  return (
+    `seed ${seed}: ${seedFailure(outcome)} ${hash} ${nodes} nodes, ${events} events, ${(virtualMs / 1_000).toFixed(1)} virtual s in ` +
+    `${realMs.toFixed(0)} ms, healed in ${(healedMs / 1_000).toFixed(1)} s, ${JSON.stringify(counts)}`
+  );
+}
+
+async function runSeeds(flags: Flags): Promise<number> {
+  const commit = flags.commit ?? currentCommit();
+  const { seedAt, count: seeds } = seedsOf(flags, commit);
+  const endMs = flags.swarm === undefined ? Number.POSITIVE_INFINITY : performance.now() + flags.swarm * 60_000;
+  const tally = new Tally({ commit, seeds, endMs });
+  const given = givenIn(flags);
+  let at = 0;
+  const next = (): Task | null => {
+    if (at >= seeds || tally.failed.length >= flags.failures || performance.now() >= endMs) return null;
+    const twice = flags.twice || at % TWICE_ONE_IN === TWICE_ONE_IN - 1;
+    return { given: { ...given, seed: seedAt(at++) }, twice, planted: "" };
+  };
+  await runSwarm(Math.min(flags.jobs, seeds), {
+    next,
+    done: (_task, outcome) => {
+      tally.add(outcome);
+      if (flags.verbose) write(lineOf(outcome));
+      if (outcome.failure !== null) write(describeFailure(outcome, commit, replayOf(flags, outcome.seed)));
+      const { isTTY } = process.stderr;
+      const progress = tally.progress(isTTY);
+      if (progress !== null) process.stderr.write(isTTY ? `\r\u001b[2K${progress}` : `${progress}\n`);
+    },
+  });
+  if (process.stderr.isTTY) process.stderr.write("\r\u001b[2K");
+  for (const line of tally.summary()) write(line);
+  if (flags.json !== undefined) writeFileSync(flags.json, `${JSON.stringify(tally.toJson(), null, 2)}\n`);
+  return tally.failed.length === 0 ? 0 : 1;
 }
 
 /** Exit code 0: every planted bug was found within the seeds. */
-async function findPlanted(flags: Flags, name: string, [first, last]: readonly [number, number]): Promise<number> {
-  const chosen = PLANTED.filter((one) => name === "all" || one.name === name);
-  if (chosen.length === 0) throw new InvalidArgumentError(`there is no planted bug ${name}`);
-  let found = 0;
-  for (const { name: bug, what, plant } of chosen) {
-    const undo = plant();
-    let failure: Error | null = null;
-    let seed = first;
-    for (; seed <= last && failure === null; seed++) failure = (await new Simulation(optionsOf(given(flags, seed))).run()).failure;
-    undo();
-    if (failure !== null) found += 1;
-    write(
-      `${bug.padEnd(22)} ${failure === null ? `not found in ${seed - first}` : `seed ${seed - first}: ${failure.message.split("\n")[0]!.slice(0, 100)}`}  (${what})`,
-    );
-  }
-  write(`${found} of ${chosen.length} planted bugs found`);
-  return found === chosen.length ? 0 : 1;
+async function findPlanted(flags: Flags, name: string): Promise<number> {
+  const bugs = PLANTED.filter((one) => name === "all" || one.name === name);
+  if (bugs.length === 0) throw new InvalidArgumentError(`there is no planted bug ${name}`);
+  const seeds: [number, number] = flags.seed === undefined ? flags.seeds : [flags.seed, flags.seed];
+  const found = await searchPlanted({ bugs, seeds, given: givenIn(flags), jobs: flags.jobs }, write);
+  write(`${found} of ${bugs.length} planted bugs found`);
+  return found === bugs.length ? 0 : 1;
 }
 
-async function main(): Promise<number> {
-  const flags = program.parse().opts<Flags>();
-  const [first, last] = flags.seed === undefined ? flags.seeds : [flags.seed, flags.seed];
-  if (flags.planted !== undefined) return findPlanted(flags, flags.planted, [first, last]);
-  const beganMs = performance.now();
-  const total = { seeds: 0, virtualMs: 0, events: 0, failed: [] as number[], slowestHealMs: 0 };
-  const counts: Record<string, number> = {};
-  const faults = new Map<string, number>();
-  for (let seed = first; seed <= last; seed++) {
-    const options = optionsOf(given(flags, seed));
-    const seedBeganMs = performance.now();
-    const result = await new Simulation(options).run();
-    const tookMs = performance.now() - seedBeganMs;
-    total.seeds += 1;
-    total.virtualMs += result.virtualMs;
-    total.events += result.events;
-    total.slowestHealMs = Math.max(total.slowestHealMs, result.healedMs);
-    for (const [name, value] of Object.entries(result.counts)) counts[name] = (counts[name] ?? 0) + value;
-    for (const [name, value] of result.faults) faults.set(name, (faults.get(name) ?? 0) + value);
-    if (flags.verbose)
-      write(
-        `seed ${seed}: ${result.failure === null ? "ok" : result.failure.message.split("\n")[0]} ${result.hash} ${result.nodes} nodes, ${result.events} events, ` +
-          `${(result.virtualMs / 1_000).toFixed(1)} virtual s in ${tookMs.toFixed(0)} ms, healed in ${(result.healedMs / 1_000).toFixed(1)} s, ${JSON.stringify(result.counts)}`,
-      );
-    if (result.failure !== null) {
-      total.failed.push(seed);
-      if (!flags.keepGoing) {
-        report(flags, result);
-        break;
-      }
-    }
-    if (flags.twice) {
-      const again = await new Simulation(options).run();
-      if (again.hash !== result.hash) {
-        write(`seed ${seed}: two runs differ: ${result.hash} and ${again.hash}`);
-        total.failed.push(seed);
-        break;
-      }
-    }
+/** Exit code 0: the seed failed, and a smaller run that fails is in the file. */
+async function shrinkTo(flags: Flags, file: string): Promise<number> {
+  const { seed, planted = "", commit = currentCommit() } = flags;
+  if (seed === undefined) throw new InvalidArgumentError("--shrink needs a --seed");
+  const script = await shrinkSeed({ given: { ...givenIn(flags), seed }, planted, commit }, write);
+  if (script === null) {
+    write(`seed ${seed} does not fail`);
+    return 1;
   }
-  const seconds = (performance.now() - beganMs) / 1_000;
-  write(
-    `faults: ${
-      [...faults]
-        .sort(([a], [b]) => (a < b ? -1 : 1))
-        .map(([name, times]) => `${name} ${times}`)
-        .join(", ") || "none"
-    }`,
-  );
-  write(
-    `counts: ${Object.entries(counts)
-      .map(([name, value]) => `${name} ${value}`)
-      .join(", ")}`,
-  );
-  write(
-    `${total.seeds} seeds, ${total.failed.length} failed${total.failed.length === 0 ? "" : ` (${total.failed.join(", ")})`}; ` +
-      `${(total.virtualMs / 3_600_000).toFixed(2)} cluster-hours in ${seconds.toFixed(1)} s: ${(total.virtualMs / 1_000 / seconds).toFixed(0)} times real time, ` +
-      `${(total.seeds / seconds).toFixed(2)} seeds/s, ${(total.events / seconds).toFixed(0)} events/s; slowest to heal ${(total.slowestHealMs / 1_000).toFixed(1)} virtual s`,
-  );
-  return total.failed.length === 0 ? 0 : 1;
+  writeFileSync(file, printScript(script));
+  write(`${script.schedule.length} faults are left; run it with: npm run sim -- --replay ${file}`);
+  return 0;
 }
 
-process.exitCode = await main();
+/** Exit code 0: nothing is violated, without the bug that it may name. */
+async function replay(file: string): Promise<number> {
+  const script = parseScript(readFileSync(file, "utf8"));
+  for (const planted of new Set([script.planted, ""])) {
+    const { failure, notes, trace } = await runScript(script, planted);
+    if (planted !== "") write(`with ${planted} planted: ${failure?.message ?? "nothing is violated"}`);
+    else if (failure === null) write("nothing is violated");
+    else {
+      write([...notes, "---", ...trace, "---", failure.stack ?? failure.message].join("\n"));
+      return 1;
+    }
+  }
+  return 0;
+}
+
+function run(flags: Flags): Promise<number> {
+  if (flags.replay !== undefined) return replay(flags.replay);
+  if (flags.shrink !== undefined) return shrinkTo(flags, flags.shrink);
+  return flags.planted === undefined ? runSeeds(flags) : findPlanted(flags, flags.planted);
+}
+
+process.exitCode = await run(program.parse().opts<Flags>());

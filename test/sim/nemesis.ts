@@ -3,7 +3,7 @@
 
 import { Prng, type Random } from "../../src/base/prng.ts";
 import type { GroupId } from "../../src/base/ids.ts";
-import { drawAction, type Action } from "./actions.ts";
+import { drawAction, type Action, type Struck } from "./actions.ts";
 import type { ClientParts } from "./clients.ts";
 import { cutsOf } from "./cuts.ts";
 import { Damage } from "./damage.ts";
@@ -13,16 +13,15 @@ import { ruin } from "./ruin.ts";
 import { GOOD_MOOD } from "./sim-disk.ts";
 import type { SimMachine } from "./sim-node.ts";
 import type { SimNet } from "./sim-net.ts";
-import { between, chance, pick, type World } from "./world.ts";
+import { between, chance, pick, type SimEvent, type World } from "./world.ts";
 
 export type NemesisParts = {
   readonly options: SimOptions;
   readonly clients: ClientParts;
   readonly net: SimNet;
+  /** What to do instead of what would be drawn. */
+  readonly schedule?: readonly Struck[] | null;
 };
-
-/** An action that was carried out. */
-export type Struck = { readonly atUs: number; readonly action: Action };
 
 const FLAP_MS = 300;
 const STROBE_MS = 50;
@@ -33,7 +32,8 @@ const HOURS_MS = 11 * 3_600_000;
 export class Nemesis {
   /** How often each fault struck, and what of them was felt. */
   readonly counts = new Map<string, number>();
-  readonly struck: Struck[] = [];
+  /** All that was tried, whether it could strike or not. */
+  readonly tried: Struck[] = [];
   readonly damage: Damage;
   /** In the hopeless mode: a majority is damaged. */
   isRuined = false;
@@ -44,6 +44,9 @@ export class Nemesis {
   private readonly enabled: readonly Fault[];
   private readonly operator: Operator;
   private isOver = false;
+  private next: SimEvent | null = null;
+  /** When the first storm began; -1 before. */
+  private beganUs = -1;
 
   constructor(parts: NemesisParts) {
     this.parts = parts;
@@ -63,14 +66,25 @@ export class Nemesis {
     }
   }
 
+  /** Strikes again and again from now on. */
   start(): void {
-    if (this.enabled.length > 0) this.later();
-    if (this.parts.options.hopeless) this.ruinSoon();
+    const { options, schedule = null } = this.parts;
+    if (this.beganUs < 0) this.beganUs = this.world.nowUs;
+    if (schedule !== null) this.laterOf(schedule);
+    else if (this.enabled.length > 0) this.later();
+    if (schedule === null && options.hopeless && !this.isRuined) this.ruinSoon();
+  }
+
+  /** Strikes no more for now; what it has done takes its course. */
+  rest(): void {
+    this.next?.cancel();
+    this.next = null;
   }
 
   /** No more faults; what is broken is repaired, except what the nodes have to heal themselves. */
   stop(): void {
     this.isOver = true;
+    this.rest();
     this.parts.net.heal();
     this.operator.stop();
     for (const machine of this.machines) {
@@ -86,7 +100,6 @@ export class Nemesis {
   strike(action: Action): boolean {
     if (!this.carryOut(action)) return false;
     const { fault, node, how, amount } = action;
-    this.struck.push({ atUs: this.world.nowUs, action });
     this.count(fault);
     this.world.trace.note(this.world.nowUs, "nemesis", `${fault} ${how}`, node, amount);
     this.parts.clients.note("nemesis", fault, action);
@@ -95,18 +108,32 @@ export class Nemesis {
 
   private later(): void {
     const everyUs = this.parts.options.faultEveryMs * 1_000;
-    this.world.after(between(this.random, everyUs >> 2, 2 * everyUs), this.parts.clients.owner, "nemesis", () => {
-      if (this.isOver) return;
-      this.strike(drawAction(this.random, pick(this.random, this.enabled), this.machines.length));
+    this.next = this.world.after(between(this.random, everyUs >> 2, 2 * everyUs), this.parts.clients.owner, "nemesis", () => {
+      this.try(drawAction(this.random, pick(this.random, this.enabled), this.machines.length));
       this.later();
     });
+  }
+
+  /** Takes the same events as drawing does, so that the schedule of a run makes the same run. */
+  private laterOf(schedule: readonly Struck[]): void {
+    const next = schedule[this.tried.length];
+    if (next === undefined) return;
+    this.next = this.world.after(this.beganUs + next.atUs - this.world.nowUs, this.parts.clients.owner, "nemesis", () => {
+      this.try(next.action);
+      this.laterOf(schedule);
+    });
+  }
+
+  private try(action: Action): boolean {
+    this.tried.push({ atUs: this.world.nowUs - this.beganUs, action });
+    return this.strike(action);
   }
 
   /** Some time in the first half, so that there is enough to damage, and enough time to see what comes of it. */
   private ruinSoon(): void {
     const everyUs = Math.max(1, this.parts.options.seconds >> 2) * 1_000_000;
     this.world.after(between(this.random, everyUs, 2 * everyUs), this.parts.clients.owner, "nemesis", () => {
-      if (!this.isOver && !this.strike(drawAction(this.random, "ruin", this.machines.length))) this.ruinSoon();
+      if (!this.isOver && !this.try(drawAction(this.random, "ruin", this.machines.length))) this.ruinSoon();
     });
   }
 

@@ -52,8 +52,13 @@ export type SimOptions = {
   readonly seed: number;
   readonly nodes: number;
   readonly groups: number;
-  /** Virtual seconds of faults; what comes after is to heal. */
+  /** Times that faults and the whole load set in, and virtual seconds that each lasts. */
+  readonly storms: number;
   readonly seconds: number;
+  /** Virtual seconds after each without new faults, and with little load or none: what is broken is to heal, groups come to rest. */
+  readonly calmSeconds: number;
+  /** Producers, and readers, per hundred that go on through a calm. */
+  readonly steadyPercent: number;
   readonly faults: ReadonlySet<Fault>;
   /**
    * Damage strikes a majority, once: from then on the cluster may refuse whatever it wants, and nothing that it serves or
@@ -77,6 +82,7 @@ export type SimOptions = {
   readonly electionTimeoutMs: number;
 };
 
+/** `seconds`: one storm, of so many virtual seconds, and no calm. */
 export type GivenOptions = {
   readonly seed: number;
   readonly nodes?: number;
@@ -97,7 +103,7 @@ export function optionsOf(given: GivenOptions): SimOptions {
     seed: given.seed,
     nodes: given.nodes ?? pick(random, [3, 3, 3, 4, 5]),
     groups: given.groups ?? 8,
-    seconds: given.seconds ?? 30,
+    ...phasesOf(given),
     faults: new Set(given.faults ?? on),
     hopeless: given.hopeless ?? (given.faults === undefined && isHopeless),
     faultEveryMs: pick(random, [400, 1_000, 2_000, 4_000]),
@@ -107,13 +113,25 @@ export function optionsOf(given: GivenOptions): SimOptions {
     recordBytesMax: pick(random, [20, 200, 200, 4_000]),
     segmentBytes: pick(random, [64, 64, 128, 1_024]) * 1024,
     retentionBytes: pick(random, [0, 0, 20_000, 200_000]),
-    scrubPauseMs: pick(random, [500, 2_000, 10_000]),
+    scrubPauseMs: pick(random, [2_000, 10_000, 30_000]),
     latencyUs: pick(random, [50, 200, 2_000]),
     jitterUs: pick(random, [10, 500, 5_000]),
     splitPercent: pick(random, [0, 5, 30]),
     tickMs: 50,
     electionTimeoutMs,
   };
+}
+
+/** Drawn apart, so that a seed's other options stay what they were. */
+function phasesOf({ seed, seconds }: GivenOptions): Pick<SimOptions, "storms" | "seconds" | "calmSeconds" | "steadyPercent"> {
+  const random = new Prng(seed ^ 0xca1b);
+  const phases = {
+    storms: between(random, 2, 3),
+    seconds: between(random, 15, 25),
+    calmSeconds: between(random, 40, 70),
+    steadyPercent: pick(random, [0, 0, 10, 25]),
+  };
+  return seconds === undefined ? phases : { ...phases, storms: 1, seconds, calmSeconds: 0 };
 }
 
 export function describeOptions(options: SimOptions): string {

@@ -65,5 +65,5 @@ test.each([
   [109, "a node whose disk was emptied was refused by peers whose catalog lagged, and gave up its data again and again"],
   [129, "two leaders in one term of a group that was deleted"],
 ])("seed %d: %s", { timeout: 60_000 }, async (seed) => {
-  expect((await new Simulation(optionsOf({ seed })).run()).failure).toBeNull();
+  expect((await new Simulation(optionsOf({ seed, seconds: 30 })).run()).failure).toBeNull();
 });

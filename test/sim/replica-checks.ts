@@ -13,10 +13,13 @@ export type ReplicaView = {
   readonly raft: { readonly term: number; readonly commitIndex: number; readonly lastIndex: number };
 };
 
+/** Indexes between two whose state is compared: what differs once goes on to differ, and a saved state is costly to make. */
+const DIGEST_EVERY = 4;
 /** Digests kept of one group: a replica that lags by more is not compared any more. */
 const DIGESTS_MAX = 20_000;
 
-type Seen = { commit: number; applied: number; term: number };
+/** `ledTerm`: the newest term in which it was seen to lead; -1 = none. */
+type Seen = { commit: number; applied: number; term: number; ledTerm: number };
 
 export class ReplicaChecks {
   /** Leaders by group and term. */
@@ -29,8 +32,9 @@ export class ReplicaChecks {
   look(node: string, replicas: Iterable<ReplicaView>): void {
     for (const replica of replicas) {
       const { raft, group, applied } = replica;
-      if (replica.isLeader) this.leads(node, group, raft.term);
       const known = this.seen.get(replica);
+      const { isLeader } = replica;
+      if (isLeader && known?.ledTerm !== raft.term) this.leads(node, group, raft.term);
       if (known !== undefined) {
         if (raft.commitIndex < known.commit)
           throw new Violation("L6", `group ${group} on ${node}: the commit index fell from ${known.commit} to ${raft.commitIndex}`);
@@ -41,12 +45,14 @@ export class ReplicaChecks {
       }
       if (applied > raft.commitIndex)
         throw new Violation("R2", `group ${group} on ${node}: ${applied} is applied, only ${raft.commitIndex} is committed`);
-      if (known === undefined) this.seen.set(replica, { commit: raft.commitIndex, applied, term: raft.term });
+      if (known === undefined)
+        this.seen.set(replica, { commit: raft.commitIndex, applied, term: raft.term, ledTerm: isLeader ? raft.term : -1 });
       else {
         known.commit = raft.commitIndex;
         known.term = raft.term;
+        if (isLeader) known.ledTerm = raft.term;
       }
-      if (known === undefined || applied !== known.applied) this.appliedTo(node, replica);
+      if ((known === undefined || applied !== known.applied) && applied % DIGEST_EVERY === 0) this.appliedTo(node, replica);
       if (known !== undefined) known.applied = applied;
     }
   }

@@ -149,7 +149,7 @@ export class Inode {
     this.unreadable.delete(number);
     if (!this.unsynced.has(number)) this.unsynced.set(number, this.durableOf(number, page));
     else if (page !== undefined) return page;
-    const copy = page === undefined ? new Uint8Array(PAGE_BYTES) : Uint8Array.from(page);
+    const copy = page === undefined ? new Uint8Array(PAGE_BYTES) : page.slice();
     this.pages.set(number, copy);
     return copy;
   }

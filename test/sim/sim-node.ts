@@ -21,6 +21,8 @@ import { between, type Owner, type World } from "./world.ts";
 const WALL_START_MS = 1_767_225_600_000;
 const PEER_PORT = 7441;
 export const DATA_DIR = "/data";
+/** There is little to read, and a small read counts for more than it has: this is some ten reads a second. */
+const SCRUB_BYTES_PER_SECOND = 1024 * 1024;
 
 export type Death = "kill" | "power";
 /** The end of a life at an effect: the `left`-th one of the kind from now on ("" = of any), before it happens or right after. */
@@ -157,6 +159,7 @@ export class SimLife implements Owner {
       electionTimeoutMs: options.electionTimeoutMs,
       segmentBytes: options.segmentBytes,
       scrubPauseMs: options.scrubPauseMs,
+      scrubBytesPerSecond: SCRUB_BYTES_PER_SECOND,
       diskWatermarkBytes: 512 * 1024,
       diskReserveBytes: 128 * 1024,
     });

@@ -1,14 +1,15 @@
 // One seed, from the first start of a cluster to the last check.
 
-import { ask, Producer, Reader, TOPIC, type ClientParts } from "./clients.ts";
+import type { Struck } from "./actions.ts";
+import { ask, Producer, Reader, TOPIC, type ClientParts, type Pace } from "./clients.ts";
 import { History, Violation } from "./history.ts";
 import { Nemesis } from "./nemesis.ts";
 import type { SimOptions } from "./options.ts";
 import { ReplicaChecks } from "./replica-checks.ts";
-import { describe, SimMachine } from "./sim-node.ts";
+import { describe, SimLife, SimMachine } from "./sim-node.ts";
 import { SimNet } from "./sim-net.ts";
 import { lackOf } from "./whole.ts";
-import { between, type Owner, World } from "./world.ts";
+import { between, chance, type Owner, World } from "./world.ts";
 
 /** Virtual time after which a cluster without faults must have done everything. */
 const LIVENESS_MS = 60_000;
@@ -23,9 +24,14 @@ export type SimResult = {
   readonly hash: string;
   readonly events: number;
   readonly virtualMs: number;
+  /** Real milliseconds that it took; and of both what went by in storms: the most costly part. */
+  readonly realMs: number;
+  readonly storms: { readonly virtualMs: number; readonly realMs: number };
   readonly nodes: number;
   readonly counts: Readonly<Record<string, number>>;
   readonly faults: ReadonlyMap<string, number>;
+  /** All that was tried, for a run that does the same instead of drawing. */
+  readonly schedule: readonly Struck[];
   /** How long the cluster took to be whole after the last fault, in virtual ms. */
   readonly healedMs: number;
   /** The newest of what nodes and faults said, and of what happened. */
@@ -45,12 +51,15 @@ export class Simulation {
   private readonly notes: { atMs: number; who: string; what: string; fields: object }[] = [];
   private readonly nemesis: Nemesis;
   private readonly clients: ClientParts;
+  private readonly pace: Pace = { isCalm: false };
+  private readonly storms = { virtualMs: 0, realMs: 0 };
   private failure: Error | null = null;
   private healedMs = -1;
   /** What the cluster still lacks; for the message when it never gets it. */
   private lacking = "";
 
-  constructor(options: SimOptions) {
+  /** `schedule`: the faults of another run, instead of those that the seed would draw. */
+  constructor(options: SimOptions, schedule: readonly Struck[] | null = null) {
     this.options = options;
     const world = new World(options.seed);
     this.world = world;
@@ -62,12 +71,13 @@ export class Simulation {
     };
     for (let id = 1; id <= options.nodes; id++)
       this.machines.push(new SimMachine(id, { world, net, options, events, random: world.fork() }));
-    this.clients = { world, machines: this.machines, history: this.history, owner, random: world.fork(), note: this.note };
-    this.nemesis = new Nemesis({ options, clients: this.clients, net });
+    this.clients = { world, machines: this.machines, history: this.history, owner, random: world.fork(), pace: this.pace, note: this.note };
+    this.nemesis = new Nemesis({ options, clients: this.clients, net, schedule });
     world.afterEvent = (ran) => this.look(ran);
   }
 
   async run(): Promise<SimResult> {
+    const beganMs = performance.now();
     try {
       await this.phases();
     } catch (error) {
@@ -80,6 +90,8 @@ export class Simulation {
       hash: world.trace.hash,
       events: world.events,
       virtualMs: world.nowMs,
+      realMs: performance.now() - beganMs,
+      storms: this.storms,
       nodes: options.nodes,
       counts: {
         ...history.counts,
@@ -87,6 +99,7 @@ export class Simulation {
         restarts: this.machines.reduce((sum, { lives }) => sum + lives - 1, 0),
       },
       faults: this.nemesis.counts,
+      schedule: this.nemesis.tried,
       healedMs: this.healedMs,
       notes: this.notes.map(
         ({ atMs, who, what, fields }) => `${atMs.toFixed(3).padStart(12)} ms  ${who.padEnd(8)} ${what} ${JSON.stringify(fields)}`,
@@ -96,13 +109,12 @@ export class Simulation {
   }
 
   private async phases(): Promise<void> {
-    const { world, options, machines, clients } = this;
+    const { world, machines, clients } = this;
     for (const machine of machines) world.after(between(world.random, 1, 200_000), clients.owner, "power on", () => machine.start());
     await this.until("the cluster is ready", () => machines.every(({ broker }) => broker?.ready === true));
     await this.createTopic();
     this.startLoad();
-    this.nemesis.start();
-    await world.run(world.nowUs + options.seconds * 1_000_000, () => this.failure !== null);
+    await this.weather();
     this.nemesis.stop();
     for (const producer of this.producers) producer.stop();
     if (this.nemesis.isRuined) {
@@ -120,6 +132,26 @@ export class Simulation {
     });
     this.healedMs = world.nowMs - sinceMs;
     await this.readBack();
+  }
+
+  /** Storms with faults and all of the load, and a calm after each. */
+  private async weather(): Promise<void> {
+    const { world, options, nemesis, pace } = this;
+    const isOver = (): boolean => this.failure !== null;
+    for (let storm = 0; storm < options.storms && !isOver(); storm++) {
+      const [sinceMs, beganMs] = [world.nowMs, performance.now()];
+      pace.isCalm = false;
+      for (const client of [...this.producers, ...this.readers]) client.resume();
+      nemesis.start();
+      await world.run(world.nowUs + options.seconds * 1_000_000, isOver);
+      this.storms.virtualMs += world.nowMs - sinceMs;
+      this.storms.realMs += performance.now() - beganMs;
+      if (options.calmSeconds === 0) continue;
+      pace.isCalm = true;
+      nemesis.rest();
+      await world.run(world.nowUs + options.calmSeconds * 1_000_000, isOver);
+    }
+    pace.isCalm = false;
   }
 
   /** Runs until the condition holds; a failure when it does not within the time for liveness. */
@@ -161,11 +193,13 @@ export class Simulation {
 
   private startLoad(): void {
     const { options, clients } = this;
-    const knobs = { thinkMs: options.thinkMs, bytesMax: options.recordBytesMax };
-    for (let id = 1; id <= options.producers; id++)
-      for (let partition = 0; partition < options.groups; partition++) this.producers.push(new Producer(id, partition, clients, knobs));
-    for (let id = 1; id <= options.readers; id++)
-      for (let partition = 0; partition < options.groups; partition++) this.readers.push(new Reader(id, partition, clients, true));
+    const isSteady = (): boolean => chance(clients.random, options.steadyPercent);
+    const { thinkMs, recordBytesMax: bytesMax } = options;
+    for (let partition = 0; partition < options.groups; partition++) {
+      for (let id = 1; id <= options.producers; id++)
+        this.producers.push(new Producer(id, partition, clients, { thinkMs, bytesMax, isSteady: isSteady() }));
+      for (let id = 1; id <= options.readers; id++) this.readers.push(new Reader(id, partition, clients, true, isSteady()));
+    }
     for (const client of [...this.producers, ...this.readers]) client.start();
   }
 
@@ -199,12 +233,11 @@ export class Simulation {
   /** After each event: the replicas of the node that it belonged to, and nodes whose process is gone. */
   private look(owner: Owner): void {
     if (this.failure !== null) return;
-    const machine = this.machines.find(({ life }) => life === owner);
     try {
-      const host = machine?.host ?? null;
-      if (host !== null) this.checks.look(machine!.name, host.groups());
+      if (!(owner instanceof SimLife) || owner.machine.life !== owner || owner.host === null) return;
+      this.checks.look(owner.name, owner.host.groups());
       // Machines that differ are found by the checks: what the product finds beyond is no difference, or one that they do not see.
-      if (host !== null && host.comparisons.mismatches > 0) throw new Violation("R4", `${machine!.name} found replicas that differ`);
+      if (owner.host.comparisons.mismatches > 0) throw new Violation("R4", `${owner.name} found replicas that differ`);
     } catch (error) {
       this.fail(error as Error);
     }

@@ -2,12 +2,12 @@
 
 const KEPT = 200;
 
-type Line = { readonly atUs: number; readonly who: string; readonly kind: string; readonly a: number; readonly b: number };
+type Line = { atUs: number; who: string; kind: string; a: number; b: number };
 
 export class Trace {
   private low = 0x811c_9dc5;
   private high = 0x1234_5678;
-  private readonly lines: Line[] = [];
+  private readonly lines: readonly Line[] = Array.from({ length: KEPT }, () => ({ atUs: 0, who: "", kind: "", a: 0, b: 0 }));
   private readonly names = new Map<string, number>();
   private at = 0;
 
@@ -18,7 +18,12 @@ export class Trace {
     this.mix(this.hashOf(kind));
     this.mix(a >>> 0);
     this.mix(b >>> 0);
-    this.lines[this.at] = { atUs, who, kind, a, b };
+    const line = this.lines[this.at]!;
+    line.atUs = atUs;
+    line.who = who;
+    line.kind = kind;
+    line.a = a;
+    line.b = b;
     this.at = (this.at + 1) % KEPT;
   }
 
@@ -29,10 +34,12 @@ export class Trace {
   /** The newest events, oldest first. */
   newest(): string[] {
     const ordered = [...this.lines.slice(this.at), ...this.lines.slice(0, this.at)];
-    return ordered.map(
-      ({ atUs, who, kind, a, b }) =>
-        `${(atUs / 1_000).toFixed(3).padStart(12)} ms  ${who.padEnd(10)} ${kind}${a === 0 && b === 0 ? "" : ` ${a} ${b}`}`,
-    );
+    return ordered
+      .filter(({ who }) => who !== "")
+      .map(
+        ({ atUs, who, kind, a, b }) =>
+          `${(atUs / 1_000).toFixed(3).padStart(12)} ms  ${who.padEnd(10)} ${kind}${a === 0 && b === 0 ? "" : ` ${a} ${b}`}`,
+      );
   }
 
   private mix(value: number): void {

@@ -2,6 +2,7 @@
 // all promises that one event settles have run before the next one begins.
 
 import { Prng, type Random } from "../../src/base/prng.ts";
+import { allowStrays, forbidStrays, realImmediate } from "./strays.ts";
 import { Trace } from "./trace.ts";
 
 /** Whose event it is: those of a dead owner are dropped, those of a paused one wait. */
@@ -10,12 +11,14 @@ export interface Owner {
   readonly isDead: boolean;
   /** Virtual microseconds until which nothing of this owner runs (a stopped process). */
   readonly pausedUntilUs: number;
-  /** An event of its own threw, or a promise of its own was rejected and nobody cared. */
+  /** An event of its own threw, or a promise of its own was rejected and nobody cared, or it asked the real machine for something. */
   failed(error: Error): void;
 }
 
 /** More waiting events than this mean that something grows without bound. */
 const EVENTS_WAITING_MAX = 200_000;
+/** Events in one turn of Node's loop. */
+const EVENTS_PER_TURN = 256;
 
 export class SimEvent {
   atUs: number;
@@ -76,34 +79,78 @@ export class World {
     process.on("unhandledRejection", onRejection);
     try {
       // What was asked for before may have yet to come to its first event.
-      await new Promise<void>(drained);
-      while (this.heap.length > 0 && this.heap[0]!.atUs <= untilUs && !isOver()) {
-        const event = this.pop();
-        const { callback, owner } = event;
-        if (callback === null || owner.isDead) continue;
-        if (owner.pausedUntilUs > event.atUs) {
-          event.atUs = owner.pausedUntilUs;
-          this.push(event);
-          continue;
-        }
-        this.nowUs = event.atUs;
-        this.events += 1;
-        this.trace.note(this.nowUs, owner.name, event.kind, 0, 0);
-        this.current = owner;
-        try {
-          callback();
-        } catch (error) {
-          owner.failed(error as Error);
-        }
-        // Everything that a promise can still do here happens before the next phase of Node's own loop.
-        await new Promise<void>(drained);
-        this.afterEvent(owner);
-        this.current = null;
-      }
+      await drained();
+      await this.runEvents(untilUs, isOver);
       if (!isOver()) this.nowUs = Math.max(this.nowUs, untilUs);
     } finally {
       process.off("unhandledRejection", onRejection);
     }
+  }
+
+  /**
+   * Each event runs in an immediate of its own. Node runs those of one turn of its loop one after the other, and between two
+   * of them everything that promises can still do; so many are lined up at once, as a turn of the loop costs more than an event.
+   */
+  private runEvents(untilUs: number, isOver: () => boolean): Promise<void> {
+    return new Promise((resolve, reject) => {
+      let isDone = false;
+      const end = (how: () => void): void => {
+        isDone = true;
+        how();
+      };
+      const step = (): void => {
+        if (isDone) return;
+        try {
+          this.finishEvent();
+          if (isOver() || !this.beginEvent(untilUs)) end(resolve);
+        } catch (error) {
+          end(() => reject(error as Error));
+        }
+      };
+      const lineUp = (): void => {
+        if (isDone) return;
+        // Nothing of the simulation runs while Node's loop does whatever else it has to do.
+        this.finishEvent();
+        for (let count = 0; count < EVENTS_PER_TURN; count++) realImmediate(step);
+        realImmediate(lineUp);
+      };
+      lineUp();
+    });
+  }
+
+  /** Runs the next event up to its first promise; false when there is none until `untilUs`. */
+  private beginEvent(untilUs: number): boolean {
+    for (;;) {
+      if (this.heap.length === 0 || this.heap[0]!.atUs > untilUs) return false;
+      const event = this.pop();
+      const { callback, owner } = event;
+      if (callback === null || owner.isDead) continue;
+      if (owner.pausedUntilUs > event.atUs) {
+        event.atUs = owner.pausedUntilUs;
+        this.push(event);
+        continue;
+      }
+      this.nowUs = event.atUs;
+      this.events += 1;
+      this.trace.note(this.nowUs, owner.name, event.kind, 0, 0);
+      this.current = owner;
+      forbidStrays(owner);
+      try {
+        callback();
+      } catch (error) {
+        owner.failed(error as Error);
+      }
+      return true;
+    }
+  }
+
+  /** All that the event's promises could do is done. */
+  private finishEvent(): void {
+    const owner = this.current;
+    if (owner === null) return;
+    allowStrays();
+    this.afterEvent(owner);
+    this.current = null;
   }
 
   private push(event: SimEvent): void {
@@ -139,7 +186,10 @@ export class World {
   }
 }
 
-const drained = (resolve: () => void): void => void setImmediate(resolve);
+/** Everything that a promise can still do here happens before the next phase of Node's own loop. */
+function drained(): Promise<void> {
+  return new Promise((resolve) => void realImmediate(resolve));
+}
 
 function isBefore(a: SimEvent, b: SimEvent): boolean {
   return a.atUs < b.atUs || (a.atUs === b.atUs && a.sequence < b.sequence);
