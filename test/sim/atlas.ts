@@ -34,6 +34,8 @@ type Mark = {
 export class Atlas {
   private readonly machines: readonly SimMachine[];
   private marks: Mark[] = [];
+  /** Nodes that were ever damaged. */
+  readonly struck = new Set<SimMachine>();
 
   constructor(machines: readonly SimMachine[]) {
     this.machines = machines;
@@ -55,6 +57,7 @@ export class Atlas {
 
   /** `isThere` false, for good: what was damaged was overwritten or is gone. */
   note(machine: SimMachine, scope: Scope, isThere: () => boolean): void {
+    this.struck.add(machine);
     const replicas = new Map<GroupId, ReplicaId>();
     for (const group of this.groupsIn(machine, scope)) {
       const voter = this.viewOf(group)?.voters.find((one) => nodeOfReplica(one) === machine.id);

@@ -1,8 +1,17 @@
 // Each checker on a history that must fail.
 
 import { expect, test } from "vitest";
+import type { GroupId } from "../../src/base/ids.ts";
+import { RECORD_STATE } from "../../src/log/segment-format.ts";
+import { WriteBuffer } from "../../src/log/write-buffer.ts";
+import { Message, MSG_APPEND_RESPONSE, MSG_VOTE_RESPONSE, type Configuration } from "../../src/raft/types.ts";
+import { checkpointKey } from "../../src/store/keys.ts";
+import { DurableLog, DurableReplicas } from "./durable-log.ts";
 import { History, type SentBatch } from "./history.ts";
+import { check } from "./memory-checks.ts";
+import { PromiseChecks, type Promising } from "./promise-checks.ts";
 import { ReplicaChecks, type ReplicaView } from "./replica-checks.ts";
+import { KvStorage } from "./sim-kv.ts";
 
 const WHERE = { topic: "t", partition: 0 };
 const bytes = (text: string): Uint8Array => Buffer.from(text);
@@ -143,4 +152,132 @@ test("R4 and L6: a replica goes back", () => {
     Object.assign(one, replica(back));
     expect(() => checks.look("a", [one]), field).toThrow(name);
   }
+});
+
+test("L0: retention that takes too much, and a stream without it that begins later", () => {
+  const history = acked("a", "b");
+  history.fetched({ ...WHERE, offset: 1 }, { batches: [], startOffset: 1, endOffset: 2, nextOffset: 1 });
+  expect(() => history.retained("t", 0, 0)).toThrow("L0");
+  expect(() => history.retained("t", 0, 10_000)).toThrow("L0");
+  history.retained("t", 0, 10);
+});
+
+test("L2: a retry of the newest batch that is not told where it is", () => {
+  const history = new History();
+  const batch = sent(history, 0, "a");
+  expect(() => history.acknowledged(batch, -1, true)).toThrow("L2");
+});
+
+const GROUP = 7;
+
+/** A node with one replica, of which entries 1..`lastIndex` of term 1 are on disk; and the checks. */
+function promised(lastIndex: number): { checks: PromiseChecks; replicas: DurableReplicas; replica: Promising } {
+  const replicas = new DurableReplicas();
+  const checks = new PromiseChecks(replicas);
+  const replica = { group: GROUP, self: 1, term: 1, vote: 1, commitIndex: 0, firstIndex: 1, lastIndex, termAt: (): number => 1 };
+  replicas.put(GROUP, checks.opened("a", replica, Number.POSITIVE_INFINITY));
+  return { checks, replicas, replica };
+}
+
+function answer(kind: 2 | 4, term: number, index: number): Message {
+  const message = new Message(kind, 1, 2, term);
+  message.index = index;
+  return message;
+}
+
+test("R3: an answer that leaves before what it promises is on disk", () => {
+  const { checks } = promised(5);
+  checks.sent("a", GROUP, answer(MSG_APPEND_RESPONSE, 1, 5), true);
+  expect(() => checks.sent("a", GROUP, answer(MSG_APPEND_RESPONSE, 1, 6), true)).toThrow("R3");
+  expect(() => checks.sent("a", GROUP, answer(MSG_VOTE_RESPONSE, 2, 0), true)).toThrow("R3");
+  expect(() => checks.sent("a", GROUP, answer(MSG_VOTE_RESPONSE, 1, 0), true)).toThrow("R3");
+});
+
+test("R3: a restart that knows less than was promised, unless damage passes for torn", () => {
+  const { checks, replica } = promised(5);
+  checks.sent("a", GROUP, answer(MSG_APPEND_RESPONSE, 1, 5), true);
+  expect(() => checks.opened("a", { ...replica, lastIndex: 4 }, Number.POSITIVE_INFINITY)).toThrow("R3");
+  expect(() => checks.opened("a", { ...replica, term: 0 }, Number.POSITIVE_INFINITY)).toThrow("R3");
+  checks.opened("a", { ...replica, lastIndex: 4 }, 5);
+});
+
+const members = (voters: number[], votersOutgoing: number[] = []): Configuration => ({
+  voters,
+  votersOutgoing,
+  learners: [],
+  learnersNext: [],
+  autoLeave: false,
+});
+
+test("L6 and R2: a leader commits what no majority has on disk, or what is of another term", () => {
+  const { checks, replicas, replica } = promised(5);
+  const leads = { ...replica, commitIndex: 5 };
+  expect(() => checks.committed("a", leads, [members([1, 2, 3])])).toThrow("L6");
+  replicas.put(GROUP, { ...replicas.of(GROUP, 1)!, replica: 2 });
+  checks.committed("a", leads, [members([1, 2, 3])]);
+  expect(() => checks.committed("a", leads, [members([1, 2, 3], [1, 4, 5])])).toThrow("L6");
+  expect(() => checks.committed("a", { ...leads, term: 2 }, [members([1, 2, 3])])).toThrow("R2");
+});
+
+test("R6: memberships whose majorities do not meet, that differ at one index, and two changes at one time", () => {
+  const { checks } = promised(5);
+  checks.changed("a", GROUP, 3, members([1, 2, 3]), members([1, 2, 4], [1, 2, 3]));
+  checks.changed("a", GROUP, 4, members([1, 2, 4], [1, 2, 3]), members([1, 2, 4]));
+  expect(() => checks.changed("a", GROUP, 5, members([1, 2, 4]), members([1, 5, 6]))).toThrow("R6");
+  expect(() => checks.changed("b", GROUP, 4, members([1, 2, 4], [1, 2, 3]), members([1, 2, 3]))).toThrow("R6");
+  expect(() => checks.pendingChanges("a", GROUP, 2)).toThrow("R6");
+});
+
+test("R7: an older life that comes back, a message for another life, a group's number that is given out again", () => {
+  const { checks, replica } = promised(5);
+  checks.opened("a", { ...replica, self: 1 + 1024 }, Number.POSITIVE_INFINITY);
+  expect(() => checks.opened("a", replica, Number.POSITIVE_INFINITY)).toThrow("R7");
+  expect(() => checks.received("a", GROUP, 1 + 1024, new Message(1, 2, 1, 1))).toThrow("R7");
+  checks.named(GROUP, "partition 0 of t of yesterday");
+  expect(() => checks.named(GROUP, "partition 0 of t of today")).toThrow("R7");
+});
+
+test("R8: a state that goes while the log begins at it, and a cut before its state is durable", () => {
+  const failures: string[] = [];
+  const store = new KvStorage();
+  const key = (index: number): string => Buffer.from(checkpointKey(GROUP as GroupId, index)).toString("latin1");
+  const log = new DurableLog("a", {
+    replicas: new DurableReplicas(),
+    failed: (error) => void failures.push(error.message.slice(0, 2)),
+    store: () => store,
+  });
+  const cutAt = (index: number): void => {
+    const buffer = new WriteBuffer();
+    buffer.begin({ salt: 1, position: 0, header: null, sinks: [] });
+    buffer.state({
+      type: RECORD_STATE,
+      group: GROUP,
+      replica: 1,
+      term: 1,
+      vote: 1,
+      commit: 9,
+      trimIndex: index,
+      trimTerm: 1,
+      lastIndex: 9,
+    });
+    buffer.end(1);
+    const file = {};
+    log.wrote(file, buffer.parts());
+    log.syncing(file)();
+  };
+  store.write([[key(5), bytes("state")]], true);
+  cutAt(5);
+  expect(failures).toEqual([]);
+  store.write([[key(8), bytes("state")]], false);
+  cutAt(8);
+  expect(failures).toEqual(["R8"]);
+  store.write([[key(9), bytes("state")]], true);
+  store.write([[key(8), null]], false);
+  log.stored([key(8)], store);
+  expect(failures).toEqual(["R8", "R8"]);
+});
+
+test("S1: more waits than is allowed", () => {
+  check("group 7 on a", { what: "proposals", held: 10, most: 10 });
+  expect(() => check("group 7 on a", { what: "proposals", held: 11, most: 10 })).toThrow("S1");
 });

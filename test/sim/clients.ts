@@ -96,6 +96,9 @@ export class Producer {
   private batch: SentBatch | null = null;
   private records: Uint8Array = new Uint8Array(0);
   private isStopping = false;
+  /** One batch is all. */
+  readonly once: boolean;
+  acked = 0;
   /** Why the last try failed. */
   lastFailure = "";
 
@@ -103,11 +106,12 @@ export class Producer {
     id: number,
     partition: number,
     parts: ClientParts,
-    knobs: { readonly thinkMs: number; readonly bytesMax: number; readonly isSteady?: boolean },
+    knobs: { readonly thinkMs: number; readonly bytesMax: number; readonly isSteady?: boolean; readonly once?: boolean },
   ) {
     this.id = id;
     this.partition = partition;
     this.isSteady = knobs.isSteady ?? true;
+    this.once = knobs.once ?? false;
     this.parts = parts;
     this.thinkMs = knobs.thinkMs;
     this.bytesMax = knobs.bytesMax;
@@ -189,6 +193,8 @@ export class Producer {
         world.trace.note(world.nowUs, "client", "acked", answer!.offset, this.partition);
         history.acknowledged(batch, answer!.offset, answer!.isDuplicate);
         this.batch = null;
+        this.acked += 1;
+        if (this.once) this.isStopping = true;
         this.sequence += batch.count;
         const thinkMs = pace?.isCalm === true ? Math.max(CALM_MS, this.thinkMs) : this.thinkMs;
         this.later(between(random, 0, thinkMs * 2), () => this.next());

@@ -2,6 +2,7 @@
 // against it at once; what a client was not told (a timeout, a lost leader) may or may not have happened.
 
 import { crc32 } from "node:zlib";
+import { RECORDS_HEADER_BYTES } from "../../src/machine/stream/records-codec.ts";
 
 /** A violated invariant, under the name that the research gave it. */
 export class Violation extends Error {
@@ -22,6 +23,7 @@ export type SentBatch = {
   readonly sequence: number;
   readonly count: number;
   readonly crc: number;
+  readonly bytes: number;
   /** Where it was stored, once an acknowledgement or a reader said so; -1 before. */
   offset: number;
   isAcked: boolean;
@@ -48,27 +50,27 @@ export class History {
   readonly counts = { sent: 0, acked: 0, records: 0, duplicates: 0, read: 0, unknown: 0, commits: 0 };
 
   /** A producer is about to send this for the first time. */
-  sending(batch: Omit<SentBatch, "crc" | "offset" | "isAcked">, records: Uint8Array): SentBatch {
+  sending(batch: Omit<SentBatch, "crc" | "bytes" | "offset" | "isAcked">, records: Uint8Array): SentBatch {
     const log = this.log(batch.topic, batch.partition);
-    const sent: SentBatch = { ...batch, crc: crc32(records), offset: -1, isAcked: false };
+    const sent: SentBatch = { ...batch, crc: crc32(records), bytes: records.length, offset: -1, isAcked: false };
     if (log.sent.has(sent.crc)) throw new Error("two batches of a history have the same bytes");
     log.sent.set(sent.crc, sent);
     this.counts.sent += 1;
     return sent;
   }
 
-  /** `offset` -1: a duplicate of something stored too long ago. */
+  /** `offset` -1: a duplicate of something stored too long ago, which the newest batch of a producer is not. */
   acknowledged(batch: SentBatch, offset: number, isDuplicate: boolean): void {
     const log = this.log(batch.topic, batch.partition);
+    if (offset < 0) throw new Violation("L2", `${nameOf(batch)} is its producer's newest, and a retry is not told where it is`);
     this.counts.acked += 1;
     this.counts.records += batch.count;
     if (isDuplicate) this.counts.duplicates += 1;
     batch.isAcked = true;
     const last = log.ackedOf.get(batch.producer);
-    if (last !== undefined && last.offset >= 0 && offset >= 0 && offset < last.offset + last.count)
+    if (last !== undefined && last.offset >= 0 && offset < last.offset + last.count)
       throw new Violation("L3", `${nameOf(batch)} was stored at ${offset}, behind which is ${nameOf(last)} at ${last.offset}`);
     log.ackedOf.set(batch.producer, batch);
-    if (offset < 0) return;
     this.place(log, batch, offset);
     log.endOffset = Math.max(log.endOffset, offset + batch.count);
   }
@@ -162,6 +164,19 @@ export class History {
       if (batch.sequence <= last) throw new Violation("L3", `${nameOf(batch)} lies behind sequence ${last} of its producer`);
       bySequence.set(batch.producer, batch.sequence);
     }
+  }
+
+  /** L0: what retention by size took leaves so much at least; without it nothing goes. To be asked once all was read. */
+  retained(topic: string, partition: number, retentionBytes: number): void {
+    const log = this.log(topic, partition);
+    if (log.startOffset === 0) return;
+    let bytes = 0;
+    for (const [offset, batch] of log.at) if (offset + batch.count > log.startOffset) bytes += batch.bytes + RECORDS_HEADER_BYTES;
+    if (retentionBytes === 0 || bytes < retentionBytes)
+      throw new Violation(
+        "L0",
+        `${topic}/${partition} begins at ${log.startOffset} with ${bytes} bytes, to be kept are ${retentionBytes || "all"}`,
+      );
   }
 
   /** Acknowledged batches that must be held still and that no reader from the start has met. */

@@ -1,31 +1,49 @@
-// In how many seeds is each planted bug found? All jobs search for one bug, then for the next.
+// Is each planted bug found within the seeds that are stated for it? All jobs search for one bug, then for the next.
 
-import { seedFailure, type Outcome, type Task } from "./run-seed.ts";
 import type { GivenOptions } from "./options.ts";
-import type { PLANTED } from "./planted.ts";
-import { runSwarm } from "./swarm.ts";
+import { PLANTED } from "./planted.ts";
+import type { Planted } from "./planted/swap.ts";
+import { seedFailure, type Outcome, type Task } from "./run-seed.ts";
+import { runSwarm, seedOfCommit } from "./swarm.ts";
 
-type Planted = (typeof PLANTED)[number];
-type Search = { readonly bug: Planted; begun: number; ended: number; found: Outcome | null };
+type Search = { readonly bug: Planted; readonly seeds: number; begun: number; ended: number; found: Outcome | null };
 
 export type SearchSettings = {
   readonly bugs: readonly Planted[];
-  readonly seeds: readonly [first: number, last: number];
+  /** The first seed, and how many at most; null: as many as are stated for each bug. */
+  readonly first: number;
+  readonly seeds: number | null;
   readonly given: Omit<GivenOptions, "seed">;
   readonly jobs: number;
 };
 
+/** `all`, one name or several with commas, or `rotating:K`: K that the commit chooses. Empty when a name is not known. */
+export function plantedOf(text: string, commit: string): readonly Planted[] {
+  if (text === "all") return PLANTED;
+  const rotating = /^rotating:(\d+)$/.exec(text);
+  if (rotating === null) {
+    const names = text.split(",");
+    const bugs = PLANTED.filter(({ name }) => names.includes(name));
+    return bugs.length === names.length ? bugs : [];
+  }
+  const left = [...PLANTED];
+  const chosen: Planted[] = [];
+  for (let at = 0; at < Number(rotating[1]) && left.length > 0; at++)
+    chosen.push(...left.splice(seedOfCommit(commit, at) % left.length, 1));
+  return chosen;
+}
+
 /** Tells of each bug once it is decided; resolves with how many were found. */
-export async function searchPlanted({ bugs, seeds, given, jobs }: SearchSettings, tell: (line: string) => void): Promise<number> {
-  const [first, last] = seeds;
-  const searches: Search[] = bugs.map((bug) => ({ bug, begun: 0, ended: 0, found: null }));
-  const isOpen = ({ begun, found }: Search): boolean => found === null && first + begun <= last;
+export async function searchPlanted({ bugs, first, seeds, given, jobs }: SearchSettings, tell: (line: string) => void): Promise<number> {
+  const searches: Search[] = bugs.map((bug) => ({ bug, seeds: seeds ?? bug.within, begun: 0, ended: 0, found: null }));
+  const isOpen = ({ begun, found, seeds: most }: Search): boolean => found === null && begun < most;
   const next = (): Task | null => {
     const search = searches.find(isOpen);
     if (search === undefined) return null;
     search.begun += 1;
     return { given: { ...given, seed: first + search.begun - 1 }, twice: false, planted: search.bug.name };
   };
+  tell(`${"bug".padEnd(24)} ${"within".padStart(6)} ${"found".padStart(6)} ${"check".padEnd(6)} the first line of the failure`);
   await runSwarm(jobs, {
     next,
     done: ({ planted }, outcome) => {
@@ -39,7 +57,10 @@ export async function searchPlanted({ bugs, seeds, given, jobs }: SearchSettings
   return searches.filter(({ found }) => found !== null).length;
 }
 
-function verdictOf({ bug, begun, found }: Search, first: number): string {
-  const verdict = found === null ? `not found in ${begun}` : `seed ${found.seed - first + 1}: ${seedFailure(found)}`;
-  return `${bug.name.padEnd(22)} ${verdict}  (${bug.what})`;
+function verdictOf({ bug, begun, seeds, found }: Search, first: number): string {
+  const start = `${bug.name.padEnd(24)} ${String(seeds).padStart(6)}`;
+  if (found === null) return `${start} ${"-".padStart(6)} ${"-".padEnd(6)} not found in ${begun}: ${bug.what}`;
+  const message = seedFailure(found);
+  const check = /^([A-Za-z]+\d?): /.exec(message)?.[1] ?? "other";
+  return `${start} ${String(found.seed - first + 1).padStart(6)} ${check.padEnd(6)} ${message.slice(message.indexOf(": ") + 2)}`;
 }

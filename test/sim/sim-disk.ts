@@ -9,6 +9,7 @@ import type { Disk, DiskCallback, DiskFile } from "../../src/log/disk.ts";
 import type { Random } from "../../src/base/prng.ts";
 import type { KvStorage } from "./sim-kv.ts";
 import { Inode, PAGE_BYTES } from "./sim-inode.ts";
+import type { DurableLog } from "./durable-log.ts";
 import { between, chance, type Owner, type World } from "./world.ts";
 
 export class SimIoError extends Error {
@@ -58,6 +59,8 @@ export class DiskContents {
   /** Stores by their folders. */
   readonly stores = new Map<string, KvStorage>();
   readonly mood: DiskMood = { ...GOOD_MOOD };
+  /** Hears of what becomes durable. */
+  watcher: DurableLog | null = null;
   /** In the order in which they were asked for. */
   readonly underWay = new Set<UnderWay>();
   /** Told when a fault is felt: a call failed, or found no space. */
@@ -99,6 +102,12 @@ export class DiskContents {
       else later.push(change);
     }
     this.pending = later;
+  }
+
+  /** A power cut leaves the file a name. */
+  isNamed(inode: Inode): boolean {
+    for (const one of this.durableNames.values()) if (one === inode) return true;
+    return false;
   }
 
   /** A folder and all in it under another name, at once and durably. */
@@ -324,6 +333,7 @@ export class SimDisk implements Disk {
       const error = this.contents.failureOf("write") ?? this.contents.shortageOf(bytes);
       if (error === null) {
         put(bytes);
+        this.contents.watcher?.wrote(inode, parts);
         let crc = 0;
         for (const part of parts) crc = crc32(part, crc);
         this.world.trace.note(this.world.nowUs, this.owner.name, "written", crc, bytes);
@@ -344,11 +354,15 @@ export class SimDisk implements Disk {
   private sync(inode: Inode, done: DiskCallback): void {
     const covered = inode.beginSync();
     const { size } = inode;
+    const watched = this.contents.watcher?.syncing(inode);
     const work = { whole: () => inode.synced(covered, size), part: null };
     this.begin("sync", 400, work, () => {
       const error = this.contents.failureOf("sync");
-      if (error === null) inode.synced(covered, size);
-      else inode.syncFailed(covered, this.random);
+      if (error === null) {
+        inode.synced(covered, size);
+        // After a power cut nobody finds what has no name.
+        if (this.contents.isNamed(inode)) watched?.();
+      } else inode.syncFailed(covered, this.random);
       this.told("sync", () => done(error));
     });
   }

@@ -48,6 +48,12 @@ export class KvStorage {
     if (sync) this.settle();
   }
 
+  /** The row would be there after a power cut. */
+  isDurable(key: string): boolean {
+    if (!this.rows.has(key)) return false;
+    return !this.unsynced.some((batch) => batch.some(([name]) => name === key));
+  }
+
   writeFailed(): void {
     this.isTorn = true;
   }
@@ -167,8 +173,13 @@ export class SimKv implements NodeStore {
     }
     const write = (): Error | null => {
       const failure = this.disk.contents.shortageOf(bytes);
-      if (failure === null) this.storage.write(batch, sync);
-      else this.storage.writeFailed();
+      if (failure === null) {
+        this.storage.write(batch, sync);
+        this.disk.contents.watcher?.stored(
+          batch.flatMap(([key, value]) => (value === null ? [key] : [])),
+          this.storage,
+        );
+      } else this.storage.writeFailed();
       return failure;
     };
     try {

@@ -2,9 +2,12 @@
 
 import type { Struck } from "./actions.ts";
 import { ask, Producer, Reader, TOPIC, type ClientParts, type Pace } from "./clients.ts";
+import { floodOf } from "./flood.ts";
 import { History, Violation } from "./history.ts";
+import { freeze, spared } from "./liveness.ts";
 import { Nemesis } from "./nemesis.ts";
 import type { SimOptions } from "./options.ts";
+import { Observer } from "./observer.ts";
 import { ReplicaChecks } from "./replica-checks.ts";
 import { describe, SimLife, SimMachine } from "./sim-node.ts";
 import { SimNet } from "./sim-net.ts";
@@ -44,6 +47,7 @@ export class Simulation {
   private readonly world: World;
   private readonly history = new History();
   private readonly checks = new ReplicaChecks();
+  private readonly observer: Observer;
   readonly machines: SimMachine[] = [];
   private readonly restarting = new Set<SimMachine>();
   private readonly producers: Producer[] = [];
@@ -67,12 +71,18 @@ export class Simulation {
     const net = new SimNet(world, world.fork(), options, this.eternal("net"));
     const events = {
       note: this.note,
-      bug: (who: string, error: Error) => this.fail(new Violation("bug", `${who} ended: ${describe(error)}`)),
+      bug: (who: string, error: Error) =>
+        this.fail(error instanceof Violation ? error : new Violation("bug", `${who} ended: ${describe(error)}`)),
     };
     for (let id = 1; id <= options.nodes; id++)
       this.machines.push(new SimMachine(id, { world, net, options, events, random: world.fork() }));
     this.clients = { world, machines: this.machines, history: this.history, owner, random: world.fork(), pace: this.pace, note: this.note };
     this.nemesis = new Nemesis({ options, clients: this.clients, net, schedule });
+    this.observer = new Observer(
+      this.machines,
+      (error) => this.fail(error),
+      (machine) => this.nemesis.damage.atlas.struck.has(machine),
+    );
     world.afterEvent = (ran) => this.look(ran);
   }
 
@@ -116,6 +126,7 @@ export class Simulation {
     this.startLoad();
     await this.weather();
     this.nemesis.stop();
+    if (!this.nemesis.isRuined) await this.withoutOne();
     for (const producer of this.producers) producer.stop();
     if (this.nemesis.isRuined) {
       await this.refuse();
@@ -152,6 +163,24 @@ export class Simulation {
       await world.run(world.nowUs + options.calmSeconds * 1_000_000, isOver);
     }
     pace.isCalm = false;
+  }
+
+  /** One node stays as it is or worse, the others are healed: everybody who wants to publish must get through to them. */
+  private async withoutOne(): Promise<void> {
+    const { world, machines, clients, producers, pace } = this;
+    const machine = spared(machines, this.nemesis.damage.atlas.damaged, clients.random);
+    if (machine === null) return;
+    pace.isCalm = false;
+    for (const client of [...producers, ...this.readers]) client.resume();
+    const thaw = freeze(machine, { world, owner: clients.owner, random: clients.random });
+    this.note("end", "one node stays away", { node: machine.id });
+    const before = producers.map(({ acked }) => acked);
+    await this.until(`every producer is served while ${machine.name} is away`, () => {
+      const waiting = producers.find(({ once, acked }, at) => !once && acked === before[at]);
+      this.lacking = waiting === undefined ? "" : `partition ${waiting.partition}: ${waiting.lastFailure}`;
+      return this.lacking === "";
+    });
+    thaw();
   }
 
   /** Runs until the condition holds; a failure when it does not within the time for liveness. */
@@ -201,6 +230,12 @@ export class Simulation {
       for (let id = 1; id <= options.readers; id++) this.readers.push(new Reader(id, partition, clients, true, isSteady()));
     }
     for (const client of [...this.producers, ...this.readers]) client.start();
+    const flood = floodOf(options.seed, options.groups, clients);
+    this.producers.push(...flood.producers);
+    if (flood.producers.length === 0) return;
+    this.world.after(flood.atMs * 1_000, clients.owner, "flood", () => {
+      for (const producer of flood.producers) producer.start();
+    });
   }
 
   /** A majority is damaged: nothing need be served, and whatever is must be right. New readers ask for all of it, everywhere. */
@@ -224,6 +259,7 @@ export class Simulation {
     for (const reader of fresh) {
       reader.stop();
       history.complete(TOPIC, reader.partition, reader.position);
+      history.retained(TOPIC, reader.partition, options.retentionBytes);
       const [lost] = history.missing(TOPIC, reader.partition, reader.seen);
       if (lost !== undefined)
         throw new Violation("L0", `the acknowledged batch at ${lost.offset} of ${TOPIC}/${reader.partition} is not there`);
@@ -236,6 +272,7 @@ export class Simulation {
     try {
       if (!(owner instanceof SimLife) || owner.machine.life !== owner || owner.host === null) return;
       this.checks.look(owner.name, owner.host.groups());
+      this.observer.look(owner.machine, owner.host);
       // Machines that differ are found by the checks: what the product finds beyond is no difference, or one that they do not see.
       if (owner.host.comparisons.mismatches > 0) throw new Violation("R4", `${owner.name} found replicas that differ`);
     } catch (error) {

@@ -1,0 +1,239 @@
+// What is durable of every replica, seen from below: the records that went to the segment files and were covered by a sync
+// that succeeded, and the rows of the stores. Nothing of the product's own bookkeeping is believed, only its formats.
+
+import { CATALOG_GROUP, type GroupId } from "../../src/base/ids.ts";
+import {
+  BATCH_HEADER_BYTES,
+  FILE_HEADER_BYTES,
+  RECORD_DESTROY,
+  RECORD_ENTRY,
+  RECORD_HEADER_BYTES,
+  RECORD_RESET,
+  RECORD_STATE,
+} from "../../src/log/segment-format.ts";
+import { checkpointKey, checkpointsOf } from "../../src/store/keys.ts";
+import { Violation } from "./history.ts";
+import type { KvStorage } from "./sim-kv.ts";
+
+/** "FLSG", "FLBA": how a file and a batch begin. */
+const MAGIC_FILE = 0x47534c46;
+const MAGIC_BATCH = 0x41424c46;
+/** The state after the founding of a group can be made again: nobody needs it saved. */
+const FOUNDING_INDEX = 1;
+
+/** One replica. What it promised is in `promised…`: never more than what is durable. */
+export type View = {
+  readonly replica: number;
+  term: number;
+  vote: number;
+  /** The log begins after it. */
+  trim: number;
+  lastIndex: number;
+  readonly terms: Map<number, number>;
+  promisedTerm: number;
+  promisedVote: number;
+  acked: number;
+};
+
+type Change = {
+  readonly type: number;
+  readonly group: number;
+  readonly index: number;
+  readonly term: number;
+  readonly stamp: number;
+  readonly replica: number;
+  readonly trim: number;
+  readonly lastIndex: number;
+};
+
+export function emptyView(replica: number): View {
+  return {
+    replica,
+    term: 0,
+    vote: 0,
+    trim: 0,
+    lastIndex: 0,
+    terms: new Map(),
+    promisedTerm: 0,
+    promisedVote: 0,
+    acked: 0,
+  };
+}
+
+/** True when the entry is on the disk of this replica, or was and is cut. */
+export function holds(view: View | undefined, index: number, term: number): boolean {
+  return view !== undefined && (index <= view.trim || view.terms.get(index) === term);
+}
+
+/** All replicas of a cluster. A replica whose disk was lost stays known: what it promised was durable then. */
+export class DurableReplicas {
+  private readonly views = new Map<number, Map<number, View>>();
+
+  of(group: number, replica: number): View | undefined {
+    return this.views.get(group)?.get(replica);
+  }
+
+  put(group: number, view: View): void {
+    let views = this.views.get(group);
+    if (views === undefined) this.views.set(group, (views = new Map()));
+    views.set(view.replica, view);
+  }
+}
+
+/** The disk of one machine. */
+export class DurableLog {
+  private readonly replicas: DurableReplicas;
+  private readonly name: string;
+  private readonly failed: (error: Error) => void;
+  /** The store beside the log; null in tests of the log alone. */
+  private readonly store: (() => KvStorage | undefined) | null;
+  /** Written to a file and not covered by a sync yet. */
+  private written = new WeakMap<object, Change[]>();
+  /** Which replica of each group the newest records are of. */
+  private readonly current = new Map<number, View>();
+  /** The first entry of each group in the newest write to its log: the only ones whose damage may pass for a torn end. */
+  private readonly newest: [catalog: Map<number, number>, data: Map<number, number>] = [new Map(), new Map()];
+
+  constructor(
+    name: string,
+    parts: { replicas: DurableReplicas; failed: (error: Error) => void; store: (() => KvStorage | undefined) | null },
+  ) {
+    this.name = name;
+    this.replicas = parts.replicas;
+    this.failed = parts.failed;
+    this.store = parts.store;
+  }
+
+  /** The replica was opened: all that was found is durable by now. */
+  opened(group: number, view: View): void {
+    this.current.set(group, view);
+    this.replicas.put(group, view);
+  }
+
+  /** The process ended: what its successor finds of this is durable by then, and nothing else counts. */
+  ended(): void {
+    this.written = new WeakMap();
+    this.current.clear();
+  }
+
+  /** The first entry of the group whose damage may pass for a write that a crash tore; infinity: none. */
+  mayBeTornFrom(group: number): number {
+    return this.newest[group === CATALOG_GROUP ? 0 : 1].get(group) ?? Number.POSITIVE_INFINITY;
+  }
+
+  wrote(file: object, parts: readonly Uint8Array[]): void {
+    const changes = changesIn(parts.length === 1 ? Buffer.from(parts[0]!) : Buffer.concat(parts));
+    if (changes.length === 0) return;
+    const known = this.written.get(file);
+    if (known === undefined) this.written.set(file, changes);
+    else known.push(...changes);
+    const newest = this.newest[changes[0]!.group === CATALOG_GROUP ? 0 : 1];
+    newest.clear();
+    for (const { type, group, index } of changes) {
+      if (type === RECORD_ENTRY && !newest.has(group)) newest.set(group, index);
+      const view = this.current.get(group);
+      // Another leader's entries take their place: what was promised of them is void.
+      if (view !== undefined && type === RECORD_ENTRY && index <= view.acked) view.acked = index - 1;
+    }
+  }
+
+  /** A sync begins; to be called when it has succeeded, if the file can be found again after a power cut. */
+  syncing(file: object): () => void {
+    const covered = this.written.get(file) ?? [];
+    this.written.delete(file);
+    return () => {
+      for (const change of covered) this.apply(change);
+    };
+  }
+
+  /** R8: the state at which a log begins is not given up before the log begins later. Deleting all states of a group is no cut. */
+  stored(keys: readonly string[], store: KvStorage): void {
+    for (const [group, { trim }] of this.current) {
+      if (trim <= FOUNDING_INDEX || !keys.includes(textOf(checkpointKey(group as GroupId, trim)))) continue;
+      const prefix = textOf(checkpointsOf(group as GroupId));
+      for (const key of store.rows.keys())
+        if (key.startsWith(prefix)) {
+          this.failed(new Violation("R8", `group ${group} on ${this.name}: the state at ${trim} is deleted, and its log begins there`));
+          return;
+        }
+    }
+  }
+
+  /** R8: a log that begins later than its group needs the state from which it goes on, and that one is on disk before the cut is. */
+  private cut(group: number, trim: number): void {
+    if (trim <= FOUNDING_INDEX || this.store === null) return;
+    if (!this.store()?.isDurable(textOf(checkpointKey(group as GroupId, trim))))
+      this.failed(
+        new Violation("R8", `group ${group} on ${this.name}: its log begins after ${trim} for good, and the state there is not durable`),
+      );
+  }
+
+  private apply({ type, group, index, term, stamp, replica, trim, lastIndex }: Change): void {
+    const view = this.current.get(group);
+    switch (type) {
+      case RECORD_ENTRY:
+        if (view === undefined) return;
+        for (let at = index + 1; at <= view.lastIndex; at++) view.terms.delete(at);
+        view.terms.set(index, term);
+        view.lastIndex = index;
+        return;
+      case RECORD_STATE:
+      case RECORD_RESET: {
+        const same = view?.replica === replica ? view : (this.replicas.of(group, replica) ?? emptyView(replica));
+        if (same !== view) this.opened(group, same);
+        same.term = term;
+        same.vote = stamp;
+        if (type === RECORD_RESET) {
+          same.terms.clear();
+          same.lastIndex = trim;
+          same.acked = Math.min(same.acked, trim);
+        } else same.lastIndex = Math.min(same.lastIndex, lastIndex);
+        if (trim <= same.trim) return;
+        for (let at = same.trim + 1; at <= trim; at++) same.terms.delete(at);
+        same.trim = trim;
+        this.cut(group, trim);
+        return;
+      }
+      case RECORD_DESTROY:
+        this.current.delete(group);
+        return;
+      default:
+    }
+  }
+}
+
+/** The records of what was written to a file at one time; none when it is no batch of the log. */
+export function changesIn(bytes: Buffer): Change[] {
+  let at = bytes.length >= FILE_HEADER_BYTES && bytes.readUInt32LE(0) === MAGIC_FILE ? FILE_HEADER_BYTES : 0;
+  if (bytes.length < at + BATCH_HEADER_BYTES || bytes.readUInt32LE(at) !== MAGIC_BATCH) return [];
+  const count = bytes.readUInt32LE(at + 4);
+  at += BATCH_HEADER_BYTES;
+  const changes: Change[] = [];
+  for (let left = count; left > 0 && at + RECORD_HEADER_BYTES <= bytes.length; left--) {
+    const type = bytes[at]!;
+    const length = bytes.readUInt32LE(at + 32);
+    const isState = type === RECORD_STATE || type === RECORD_RESET;
+    const payload = at + RECORD_HEADER_BYTES;
+    if (isState || type === RECORD_ENTRY || type === RECORD_DESTROY)
+      changes.push({
+        type,
+        group: bytes.readUInt32LE(at + 4),
+        index: u64(bytes, at + 8),
+        term: u64(bytes, at + 16),
+        stamp: u64(bytes, at + 24),
+        replica: isState ? bytes.readUInt32LE(payload + 16) : 0,
+        trim: isState ? u64(bytes, payload) : 0,
+        lastIndex: isState ? u64(bytes, payload + 20) : 0,
+      });
+    at = payload + length;
+  }
+  return changes;
+}
+
+function u64(bytes: Buffer, at: number): number {
+  return bytes.readUInt32LE(at + 4) * 4_294_967_296 + bytes.readUInt32LE(at);
+}
+
+function textOf(bytes: Uint8Array): string {
+  return Buffer.from(bytes).toString("latin1");
+}
