@@ -168,7 +168,10 @@ export class Simulation {
   /** One node stays as it is or worse, the others are healed: everybody who wants to publish must get through to them. */
   private async withoutOne(): Promise<void> {
     const { world, machines, clients, producers, pace } = this;
-    const machine = spared(machines, this.nemesis.damage.atlas.damaged, clients.random);
+    // Who was damaged before may be on its way back from it, and needs a majority of the others for that.
+    const { damaged, struck } = this.nemesis.damage.atlas;
+    const needy = lackOf(machines) === "" ? damaged : [...new Set([...damaged, ...struck])];
+    const machine = spared(machines, needy, clients.random);
     if (machine === null) return;
     pace.isCalm = false;
     for (const client of [...producers, ...this.readers]) client.resume();
