@@ -14,7 +14,7 @@ import { LANE_FORWARD, type PeerTransport } from "../peer/transport.ts";
 import type { Fitness } from "../replica/fitness.ts";
 import type { ReplicaHost } from "../replica/host.ts";
 import { Admin, infoOf } from "./admin.ts";
-import { ClusterAdmin, groupOf, OP_MOVES, OP_TRANSFER } from "./cluster-admin.ts";
+import { ClusterAdmin, groupOf, OP_MEMBERS, OP_MOVES, OP_TRANSFER } from "./cluster-admin.ts";
 import { Controller, OP_MEMBER, type ActedView } from "./controller.ts";
 import { Cursors, POSITIONS } from "./cursors.ts";
 import { Damages } from "./damages.ts";
@@ -117,6 +117,7 @@ export class NodeBroker implements types.Broker {
         [OP_OFFSETS, this.fetcher.serveOffsets],
         [OP_TRANSFER, (from, body, reply, signal) => this.cluster.serveTransfer(from, body, reply, signal)],
         [OP_JOIN, this.registrar.serveJoin],
+        [OP_MEMBERS, (from, body, reply, signal) => this.cluster.serveMembers(from, body, reply, signal)],
         [OP_MOVES, (from, body, reply, signal) => this.cluster.serveMoves(from, body, reply, signal)],
         [OP_MEMBER, (from, body, reply, signal) => this.controller.serveMember(from, body, reply, signal)],
       ]),

@@ -23,6 +23,7 @@ import type { ClusterInfo, DamagedReplica, NodeInfo, PartitionInfo, ReplicaMove,
 const TRANSFER_RETRY_MS = 600;
 export const OP_TRANSFER = 4;
 export const OP_MOVES = 6;
+export const OP_MEMBERS = 8;
 
 export type ClusterAdminComponents = {
   readonly clusterId: string;
@@ -147,13 +148,64 @@ export class ClusterAdmin {
       if (isNew && !isAlive(row.id)) throw new BrokerError("NOT_ENOUGH_NODES", `node ${node} is down: it cannot take a replica`);
       if (isNew && row.drained) throw new BrokerError("INVALID_ARGUMENT", `node ${node} is drained: it gets no new replicas`);
     }
-    await admin.command(encodePlaceReplicas({ group, expected: replicas, nodes: nodes as readonly NodeId[] }), signal);
+    await this.place(group, replicas, nodes as readonly NodeId[], signal);
     await admin.seen(() => {
       const now = catalog.topic(topic.vhost, topic.name)?.partitions[call.partition]?.replicas.map(nodeOfReplica);
       return now === undefined || (now.length === nodes.length && now.every((node, at) => node === nodes[at]));
     }, signal);
     return this.partitionInfo(admin.existing(call.vhost, call.topic), call.partition);
   }
+
+  /**
+   * A node that the group comes back to gets a replica under a new id and gives up the old one. So none gets it that the group
+   * still counts on, because an earlier move has yet to take it away: moved around fast enough, all voters would be gone.
+   * The placement that the leader is asked about is the one that is replaced: in between nobody becomes a member that it does not name.
+   */
+  private async place(group: GroupId, expected: readonly ReplicaId[], nodes: readonly NodeId[], signal: AbortSignal): Promise<void> {
+    const { admin, catalog, router, nodeId } = this.components;
+    const incoming = nodes.filter((node) => !expected.some((replica) => nodeOfReplica(replica) === node));
+    if (incoming.length > 0) {
+      const view = catalog.viewVersion;
+      const leader = await router.leader(group);
+      const question = new ByteWriter(16).u32(group).u64(view).finish();
+      const members =
+        leader === nodeId
+          ? await this.membersHere(group, view, signal)
+          : decodeNodes(await router.ask(leader, OP_MEMBERS, [question], signal));
+      const still = incoming.find((node) => members.includes(node));
+      if (still !== undefined)
+        throw new BrokerError(
+          "CONFLICT",
+          `node ${still} still has the replica that an earlier move takes away from it: wait until flotilla cluster moves no longer lists the partition, then move it again`,
+        );
+    }
+    await admin.command(encodePlaceReplicas({ group, expected, nodes }), signal);
+  }
+
+  /** The nodes that count in a group which this node leads, once its catalog is as new as `view`. */
+  private async membersHere(group: GroupId, view: number, signal: AbortSignal): Promise<readonly NodeId[]> {
+    const { admin, catalog, host } = this.components;
+    await admin.seen(() => catalog.viewVersion >= view, signal);
+    const isLeader = await new Promise<boolean>((resolve) => host.readBarrier(group, resolve));
+    const replica = host.get(group);
+    if (!isLeader || replica === undefined || !replica.isLeader)
+      throw new BrokerError("NO_LEADER", `this node does not lead group ${group} any more`);
+    if (replica.raft.isChanging)
+      throw new BrokerError("CONFLICT", "the members of the partition are being changed at this moment: try again");
+    const { voters, votersOutgoing, learners, learnersNext } = replica.configuration;
+    return [voters, votersOutgoing, learners, learnersNext].flat().map((peer) => nodeOfReplica(peer as ReplicaId));
+  }
+
+  readonly serveMembers: Serve = (_from, body, reply, signal) => {
+    const reader = new ByteReader(body);
+    this.membersHere(reader.u32() as GroupId, reader.u64(), signal).then(
+      (nodes) => reply(null, [encodeNodes(nodes)]),
+      (error: unknown) => {
+        if (!(error instanceof BrokerError)) throw error;
+        reply(error, []);
+      },
+    );
+  };
 
   /** From every live node what the groups that it leads still lack. */
   async listMoves(signal: AbortSignal): Promise<readonly ReplicaMove[]> {
@@ -184,7 +236,7 @@ export class ClusterAdmin {
       for (const { group, replicas } of topic.partitions) {
         if (!replicas.some((replica) => nodeOfReplica(replica) === row.id)) continue;
         const nodes = replicas.map((replica) => (nodeOfReplica(replica) === row.id ? this.substitute(replicas) : nodeOfReplica(replica)));
-        await admin.command(encodePlaceReplicas({ group, expected: replicas, nodes }), signal);
+        await this.place(group, replicas, nodes, signal);
         moves += 1;
         await admin.seen(() => {
           const now = catalog.group(group);
@@ -267,6 +319,17 @@ export function groupOf(topic: TopicRow, partition: number): GroupId {
   if (row === undefined)
     throw new BrokerError("UNKNOWN_PARTITION", `topic ${topic.name} has partitions 0..${topic.partitions.length - 1}, not ${partition}`);
   return row.group;
+}
+
+function encodeNodes(nodes: readonly NodeId[]): Uint8Array {
+  const writer = new ByteWriter(16).varint(nodes.length);
+  for (const node of nodes) writer.varint(node);
+  return writer.finish();
+}
+
+function decodeNodes(body: Uint8Array): NodeId[] {
+  const reader = new ByteReader(body);
+  return Array.from({ length: reader.varint() }, () => reader.varint() as NodeId);
 }
 
 function encodeUnfinished(list: readonly Unfinished[]): Uint8Array {

@@ -184,12 +184,17 @@ export class RaftNode {
     return PROPOSE_OK;
   }
 
+  /** A membership change was proposed here that has yet to be applied; only a leader knows. */
+  get isChanging(): boolean {
+    return this.core.pendingChangeIndex > this.core.applied;
+  }
+
   /** Proposes a membership change; it takes effect on each replica when the entry is applied there. */
   proposeChange(change: ConfigurationChange, timestampMs: number): ProposeResult {
     const { core } = this;
     if (core.role !== ROLE_LEADER) return PROPOSE_NOT_LEADER;
     // One change at a time, and none before this leader knows that the last one is applied (points 8 and 9).
-    if (core.pendingChangeIndex > core.applied) return PROPOSE_CHANGE_PENDING;
+    if (this.isChanging) return PROPOSE_CHANGE_PENDING;
     if (changed(core.configuration, change).configuration === null) return PROPOSE_CHANGE_PENDING;
     const result = this.append(ENTRY_CONFIGURATION, timestampMs, [changePayload(change)]);
     if (result === PROPOSE_OK) {
