@@ -7,6 +7,7 @@ import { Command, InvalidArgumentError, Option } from "commander";
 import { letHeapGrow } from "../../src/cli/heap.ts";
 import { endAll } from "../processes.ts";
 import { runChaos } from "./chaos.ts";
+import { runFailover } from "./failover.ts";
 import type { FaultKind } from "./fault.ts";
 import { FAMILIES, FAULTS } from "./faults/all.ts";
 import { canIsolate, isIsolated, runIsolated } from "./isolation.ts";
@@ -31,6 +32,9 @@ type Flags = {
   scale: number;
   recoverySeconds: number;
   roundMinutes: number;
+  failover?: number;
+  kinds?: string[];
+  against: string[];
   json?: string;
   html?: string;
   directory: string;
@@ -74,11 +78,11 @@ const range = (text: string): [number, number] => {
   if (match === null) throw new InvalidArgumentError("must be N or A..B");
   return [Number(match[1]), Number(match[2] ?? match[1])];
 };
-const endpointList = (text: string): string[] =>
+const nameList = (text: string): string[] =>
   text
     .split(",")
-    .map((endpoint) => endpoint.trim())
-    .filter((endpoint) => endpoint !== "");
+    .map((name) => name.trim())
+    .filter((name) => name !== "");
 const collect = (text: string, before: string[]): string[] => [...before, text];
 
 function describeFaults(): string {
@@ -93,12 +97,15 @@ const program = new Command("chaos")
   .option("--seed <n>", "draws the faults; the same seed draws the same ones", whole(0, 0xffff_ffff), Math.floor(Math.random() * 1_000_000))
   .addOption(new Option("--nodes <n>", "of the cluster that is started").choices(["3", "5"]).default("3"))
   .option("--faults <list>", "kinds or families, comma-separated; -name leaves one out", faultList, [...FAULTS])
+  .option("--failover <runs>", "instead: so many faults of each kind, and the time without service of each partition", whole(1, 100_000))
+  .option("--kinds <list>", "of --failover: kill,stop,cut,mute,deaf,term,many", nameList)
+  .option("--against <list>", "of --failover: the same on rabbitmq,nats, if they are installed", nameList, [])
   .option("--json <file>", "write the report there")
   .option("--html <file>", "write it there as one page with a timeline")
   .option(
     "--endpoints <list>",
     "instead: host:port of nodes of your own cluster, which must not hold other topics of these names",
-    endpointList,
+    nameList,
     [],
   )
   .option(
@@ -134,6 +141,7 @@ Examples:
   chaos --minutes 10 --html chaos.html
   chaos --minutes 3 --seed 7 --faults power,pause,isolate
   chaos --minutes 5 --faults links,-packet-loss --nodes 5
+  chaos --failover 60 --against rabbitmq,nats --html failover.html
   chaos --minutes 20 --endpoints a:7440,b:7440,c:7440 --fault-command 'kubectl delete pod flotilla-{index}'
   chaos --minutes 5 --endpoints a:7440 --fault-command 'ssh {host} systemctl stop flotilla' --heal-command 'ssh {host} systemctl start flotilla'`,
   );
@@ -143,9 +151,21 @@ process.exit(await main());
 
 async function main(): Promise<number> {
   const flags = program.parse().opts<Flags>();
+  if (flags.failover !== undefined) return failover(flags, flags.failover);
   if (flags.endpoints.length === 0 && !isIsolated() && canIsolate()) return runIsolated();
   letHeapGrow();
   return torment({ ...flags, nodes: Number(flags.nodes) });
+}
+
+async function failover({ directory: parent, kinds, against, json, html, seed }: Flags, runs: number): Promise<number> {
+  const directory = mkdtempSync(join(parent, "flotilla-failover-"));
+  const progress = (text: string): void => void process.stderr.write(`${text}\n`);
+  process.on("exit", () => rmSync(directory, { recursive: true, force: true, maxRetries: 5 }));
+  try {
+    return await runFailover(directory, { runs, ...(kinds === undefined ? {} : { kinds }), against, json, html, seed, progress });
+  } finally {
+    await endAll();
+  }
 }
 
 async function torment(flags: Flags): Promise<number> {
