@@ -108,6 +108,8 @@ export class ReplicaHost {
   private ticks = 0;
   private tickTimer: Timer | null = null;
   private stopping = false;
+  /** Replicas that are being opened. */
+  private readonly opening = new Set<Promise<Replica>>();
 
   constructor(settings: HostSettings, components: HostComponents) {
     this.settings = settings;
@@ -257,15 +259,20 @@ export class ReplicaHost {
   async open(descriptor: GroupDescriptor): Promise<boolean> {
     const { group, self } = descriptor;
     assert(!this.replicas.has(group), `group ${group} is open already`);
+    if (this.stopping) return false;
+    const opening = openReplica(descriptor, { ...this.components, log: this.logFor(group), shared: this.shared });
+    this.opening.add(opening);
     let replica: Replica;
     try {
-      replica = await openReplica(descriptor, { ...this.components, log: this.logFor(group), shared: this.shared });
+      replica = await opening;
     } catch (error) {
       if (error instanceof ReplicaAheadError) return false;
       if (!(error instanceof ReplicaDamagedError)) throw error;
       this.quarantine.note(group, self, error.message);
       this.components.events.damaged(group, error.message);
       return false;
+    } finally {
+      this.opening.delete(opening);
     }
     if (this.stopping || this.replicas.has(group)) return false;
     this.quarantine.forget(group);
@@ -436,6 +443,8 @@ export class ReplicaHost {
     this.stopping = true;
     this.tickTimer?.cancel();
     this.recovery.stop();
+    // They read a store that is about to be closed.
+    await Promise.allSettled(this.opening);
     const replicas = [...this.replicas.values()];
     for (const replica of replicas) replica.leadershipLost(HOST_STOPPING);
     // Saves of one time share their writes to the store.

@@ -103,12 +103,15 @@ export class SimLife implements Owner {
   readonly effects = new Map<string, number>();
   diesAt: DeathAtEffect | null = null;
   readonly machine: SimMachine;
+  /** Another one may be installed while it runs. */
+  private readonly release: ReleaseName;
   private readonly parts: SimMachine["parts"];
   private node!: FlotillaNode;
 
   constructor(machine: SimMachine, parts: SimMachine["parts"]) {
     this.machine = machine;
     this.name = machine.name;
+    this.release = machine.release;
     this.parts = parts;
   }
 
@@ -129,7 +132,7 @@ export class SimLife implements Owner {
     const { events } = this.parts;
     events.note(this.name, "the process ends", { error: describe(error) });
     this.machine.crash("kill");
-    if (error instanceof ReleaseTooOldError && this.machine.release === "old") {
+    if (error instanceof ReleaseTooOldError && this.release === "old") {
       // It says what to do.
       this.machine.felt("release too old");
       this.machine.release = "next";
@@ -170,7 +173,7 @@ export class SimLife implements Owner {
     const disk = new SimDisk(this.machine.disk, { world, owner: this, random, effect: this.effect });
     const nothing = { [Symbol.asyncDispose]: async (): Promise<void> => {} };
     return {
-      release: this.machine.release === "old" ? OLD_RELEASE : NEXT_RELEASE,
+      release: this.release === "old" ? OLD_RELEASE : NEXT_RELEASE,
       clock: this.clock(),
       disk,
       seed: () => random.below(2 ** 32),
