@@ -103,6 +103,8 @@ export const TRANSFERS_MAX = 256;
 export const DAMAGES_TOLD_MAX = 64;
 /** Groups of one notice about who leads them. */
 export const NOTICE_GROUPS_MAX = 65_536;
+/** Checkpoints kept of one group; at the bound every second one between the oldest and the newest goes. */
+export const CHECKPOINTS_PER_GROUP_MAX = 32;
 /** Bytes of checkpoints that one write to the store carries. */
 export const CHECKPOINT_WRITE_BYTES_MAX = 4 * 1024 * 1024;
 /** Topics of a cluster. */

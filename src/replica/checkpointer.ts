@@ -3,13 +3,11 @@
 
 import type { Clock } from "../base/clock.ts";
 import type { GroupId } from "../base/ids.ts";
+import { CHECKPOINTS_PER_GROUP_MAX } from "../base/limits.ts";
 import type { Logger } from "../base/logger.ts";
 import type { SharedLog } from "../log/types.ts";
 import type { Replica } from "./replica.ts";
 import type { CheckpointStore } from "./types.ts";
-
-/** Checkpoints kept per group; at the bound every second one between the oldest and the newest goes. */
-const CHECKPOINTS_MAX = 32;
 
 /** What looking at a saved state counts for at least: thousands of small ones must not keep an idle node busy. */
 const SCRUB_COST_BYTES = 256 * 1024;
@@ -115,6 +113,7 @@ export class Checkpointer {
     if (replica.closed) return;
     replica.checkpointIndexes.push(index);
     this.cut(replica);
+    this.thin(replica);
   }
 
   /**
@@ -154,10 +153,21 @@ export class Checkpointer {
       });
       this.logger.debug({ group: replica.group, index: base }, "log cut at a checkpoint");
     }
-    if (replica.checkpointIndexes.length > CHECKPOINTS_MAX) {
-      // The rows in between cost space in the store only; they are forgotten with the next cut.
-      replica.checkpointIndexes = replica.checkpointIndexes.filter((_, at, all) => at === 0 || at === all.length - 1 || at % 2 === 0);
-    }
+  }
+
+  /**
+   * Of too many saved states every second one between the oldest and the newest goes, here and in the store: a log that is
+   * never cut would fill it, and a restart would bring all of them back. One that a crash has left goes at the next start.
+   */
+  thin(replica: Replica): void {
+    const held = replica.checkpointIndexes;
+    let kept = held;
+    while (kept.length > CHECKPOINTS_PER_GROUP_MAX) kept = kept.filter((_, at, all) => at === 0 || at === all.length - 1 || at % 2 === 0);
+    if (kept === held) return;
+    replica.checkpointIndexes = kept;
+    const gone = new Set(held);
+    for (const index of kept) gone.delete(index);
+    this.deleted(replica, this.store.delete(replica.group, gone));
   }
 
   private pinned(replica: Replica): number {
@@ -169,10 +179,12 @@ export class Checkpointer {
   private forget(replica: Replica, below: number): void {
     // Another life of the group may have begun here since, with states of its own.
     if (replica.closed) return;
-    void this.tracked(
-      this.store.deleteBelow(replica.group, below).catch((error: unknown) => {
-        this.failed(new Error(`old checkpoints of group ${replica.group} cannot be deleted`, { cause: error }));
-      }),
-    );
+    this.deleted(replica, this.store.deleteBelow(replica.group, below));
+  }
+
+  private deleted({ group }: Replica, work: Promise<void>): void {
+    const failed = (error: unknown): void =>
+      this.failed(new Error(`old checkpoints of group ${group} cannot be deleted`, { cause: error }));
+    void this.tracked(work.catch(failed));
   }
 }

@@ -277,6 +277,7 @@ export class ReplicaHost {
     if (this.stopping || this.replicas.has(group)) return false;
     this.quarantine.forget(group);
     this.replicas.set(group, replica);
+    this.checkpointer.thin(replica);
     this.touch(replica);
     this.elections.opened(replica);
     return true;

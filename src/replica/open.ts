@@ -97,7 +97,9 @@ export async function openReplica(descriptor: GroupDescriptor, components: OpenC
     hardState,
     digest: new Digest(checkpoint.index, checkpoint.digest),
   });
-  replica.checkpointIndexes = checkpoint.index === 0 || saved.includes(checkpoint.index) ? saved : [checkpoint.index, ...saved];
+  // Those beyond were passed over: they are written again, and nothing may be cut at them meanwhile.
+  const usable = saved.filter((index) => index <= checkpoint.index);
+  replica.checkpointIndexes = checkpoint.index === 0 || usable.includes(checkpoint.index) ? usable : [checkpoint.index, ...usable];
   if (state.trimmed.index > 0 && replica.checkpointIndexes[0] !== state.trimmed.index)
     throw new ReplicaDamagedError(group, `the checkpoint at ${state.trimmed.index}, where the log begins, is missing`);
   return replica;

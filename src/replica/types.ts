@@ -64,6 +64,8 @@ export interface CheckpointStore {
   /** Undefined when it is missing or damaged. */
   read(group: GroupId, index: number): Promise<Checkpoint | undefined>;
   deleteBelow(group: GroupId, index: number): Promise<void>;
+  /** Those at these indexes. */
+  delete(group: GroupId, indexes: ReadonlySet<number>): Promise<void>;
   deleteGroups(groups: readonly GroupId[]): Promise<void>;
 }
 

@@ -110,6 +110,10 @@ export class Checkpoints {
     await this.kv.batch(await this.removals(group, (at) => at < index), { sync: false });
   }
 
+  async delete(group: GroupId, indexes: ReadonlySet<number>): Promise<void> {
+    await this.kv.batch(await this.removals(group, (at) => indexes.has(at)), { sync: false });
+  }
+
   async deleteGroups(groups: readonly GroupId[]): Promise<void> {
     for (let at = 0; at < groups.length; at += DELETES_PER_WRITE) {
       const removals: KvOperation[] = [];

@@ -1,6 +1,7 @@
 import { expect, test } from "vitest";
+import { CHECKPOINTS_PER_GROUP_MAX } from "../../src/base/limits.ts";
 import { encodeTrim } from "../../src/machine/stream/commands.ts";
-import { HOST_STOPPING } from "../../src/replica/types.ts";
+import { HOST_STOPPING, type Checkpoint } from "../../src/replica/types.ts";
 import { eventually, GROUP, HostCluster } from "../support/host-cluster.ts";
 
 const BODY = Buffer.alloc(200, "x");
@@ -57,4 +58,49 @@ test("stop: a log that the last save has cut begins where there is a checkpoint"
   await cluster.start(host);
   expect(host.host.has(GROUP)).toBe(true);
   expect(host.stream.endOffset).toBe(20);
+});
+
+test("stop: of a log that is never cut no more checkpoints are kept than may be, and no more come back", { timeout: 20_000 }, async () => {
+  await using cluster = await HostCluster.start(1, { checkpointEntries: 1 });
+  const host = await cluster.leader();
+  const { checkpoints } = host;
+  const save = checkpoints.save.bind(checkpoints);
+  const saved: Checkpoint[] = [];
+  checkpoints.save = (group, checkpoint) => {
+    saved.push(checkpoint);
+    return save(group, checkpoint);
+  };
+  while (saved.length < 3 * CHECKPOINTS_PER_GROUP_MAX) await host.publish(1, BODY);
+  await cluster.stop(host);
+  await cluster.start(host);
+  const held = [...host.host.get(GROUP)!.checkpointIndexes];
+  expect(await host.checkpoints.list(GROUP)).toEqual(held);
+  expect(held.length).toBeLessThanOrEqual(CHECKPOINTS_PER_GROUP_MAX);
+  expect(held.at(-1)).toBe(saved.at(-1)!.index);
+
+  // As a release that kept all of them has left it.
+  for (const checkpoint of saved) await host.checkpoints.save(GROUP, checkpoint);
+  await cluster.stop(host);
+  await cluster.start(host);
+  const { checkpointIndexes } = host.host.get(GROUP)!;
+  expect(checkpointIndexes.length).toBeLessThanOrEqual(CHECKPOINTS_PER_GROUP_MAX);
+  expect(checkpointIndexes[0]).toBe(held[0]);
+  await cluster.stop(host);
+  await cluster.start(host);
+  expect(await host.checkpoints.list(GROUP)).toEqual(host.host.get(GROUP)!.checkpointIndexes);
+});
+
+test("stop: a saved state that a start has passed over is none at which the log may be cut", async () => {
+  await using cluster = await HostCluster.start(1);
+  const host = await cluster.leader();
+  for (let entries = 0; entries < 20; entries++) await host.publish(1, BODY);
+  await cluster.stop(host);
+  await cluster.start(host);
+  const { checkpointIndexes } = host.host.get(GROUP)!;
+  const newest = await host.checkpoints.read(GROUP, checkpointIndexes.at(-1)!);
+  // As one that came from a leader and was to replace the log.
+  await host.checkpoints.save(GROUP, { ...newest!, term: newest!.term + 1 });
+  await cluster.kill(host);
+  await cluster.start(host);
+  expect(host.host.get(GROUP)!.checkpointIndexes).toEqual(checkpointIndexes.slice(0, -1));
 });

@@ -2,6 +2,7 @@
 
 import {
   BATCH_BYTES_MAX,
+  CHECKPOINTS_PER_GROUP_MAX,
   INFLIGHT_MESSAGES_MAX,
   PRODUCERS_PER_STREAM_MAX,
   TAIL_CACHE_BYTES_MAX,
@@ -22,8 +23,6 @@ type HostParts = { readonly tailBudget: { readonly bytes: number }; readonly rep
 
 /** Events of a node between two looks at what changes slowly. */
 const SELDOM = 64;
-/** A checkpoint goes when there is one more than these (replica/checkpointer.ts). */
-const CHECKPOINTS_MAX = 33;
 /** Read barriers of one group (replica/replica.ts). */
 const READS_MAX = 10_000;
 /** One more batch is let in while nothing else waits, and what frames it. */
@@ -69,7 +68,7 @@ function boundsOf(replica: Replica): readonly Bounded[] {
   return [
     { what: "appends under way to one member", held: inflight, most: INFLIGHT_MESSAGES_MAX },
     { what: "reads that wait", held: readWaits.size, most: READS_MAX },
-    { what: "saved states", held: replica.checkpointIndexes.length, most: CHECKPOINTS_MAX },
+    { what: "saved states", held: replica.checkpointIndexes.length, most: CHECKPOINTS_PER_GROUP_MAX },
     { what: "producers", held: (replica.machine as MachineParts).producers?.size ?? 0, most: PRODUCERS_PER_STREAM_MAX },
   ];
 }
