@@ -6,7 +6,14 @@ import type { Planted } from "./planted/swap.ts";
 import { seedFailure, type Outcome, type Task } from "./run-seed.ts";
 import { runSwarm, seedOfCommit } from "./swarm.ts";
 
-type Search = { readonly bug: Planted; readonly seeds: number; begun: number; ended: number; found: Outcome | null };
+type Search = {
+  readonly bug: Planted;
+  readonly seeds: number;
+  begun: number;
+  ended: number;
+  readonly failed: Outcome[];
+  isTold: boolean;
+};
 
 export type SearchSettings = {
   readonly bugs: readonly Planted[];
@@ -16,6 +23,9 @@ export type SearchSettings = {
   readonly given: Omit<GivenOptions, "seed">;
   readonly jobs: number;
 };
+
+/** How many bugs are promised to be found, and of how many that is not yet so; how many of each were. */
+export type Found = { readonly promised: number; readonly found: number; readonly open: number; readonly openFound: number };
 
 /** `all`, one name or several with commas, or `rotating:K`: K that the commit chooses. Empty when a name is not known. */
 export function plantedOf(text: string, commit: string): readonly Planted[] {
@@ -33,34 +43,99 @@ export function plantedOf(text: string, commit: string): readonly Planted[] {
   return chosen;
 }
 
-/** Tells of each bug once it is decided; resolves with how many were found. */
-export async function searchPlanted({ bugs, first, seeds, given, jobs }: SearchSettings, tell: (line: string) => void): Promise<number> {
-  const searches: Search[] = bugs.map((bug) => ({ bug, seeds: seeds ?? bug.within, begun: 0, ended: 0, found: null }));
-  const isOpen = ({ begun, found, seeds: most }: Search): boolean => found === null && begun < most;
-  const next = (): Task | null => {
-    const search = searches.find(isOpen);
+/** Tells of each bug once it is decided. */
+export async function searchPlanted(settings: SearchSettings, tell: (line: string) => void): Promise<Found> {
+  const search = new PlantedSearch(settings, tell);
+  tell(`${"bug".padEnd(24)} ${"within".padStart(6)} ${"found".padStart(6)} ${"check".padEnd(6)} the first line of the failure`);
+  await runSwarm(settings.jobs, search);
+  return search.end();
+}
+
+/** A seed that fails without the bug as well says nothing about it: each that fails is run again as the product is. */
+class PlantedSearch {
+  private readonly settings: SearchSettings;
+  private readonly tell: (line: string) => void;
+  private readonly searches: readonly Search[];
+  /** By seed, without any bug; null: it is to be run, or runs. All bugs share them, as all runs have the same options. */
+  private readonly plainFails = new Map<number, boolean | null>();
+  private readonly plainDue: number[] = [];
+
+  constructor(settings: SearchSettings, tell: (line: string) => void) {
+    this.settings = settings;
+    this.tell = tell;
+    const { bugs, seeds } = settings;
+    this.searches = bugs.map((bug) => ({ bug, seeds: seeds ?? bug.within, begun: 0, ended: 0, failed: [], isTold: false }));
+  }
+
+  readonly next = (): Task | null => {
+    const { given, first } = this.settings;
+    const plain = this.plainDue.shift();
+    if (plain !== undefined) return { given: { ...given, seed: plain }, twice: false, planted: "" };
+    const search = this.searches.find((one) => this.isOpen(one));
     if (search === undefined) return null;
     search.begun += 1;
     return { given: { ...given, seed: first + search.begun - 1 }, twice: false, planted: search.bug.name };
   };
-  tell(`${"bug".padEnd(24)} ${"within".padStart(6)} ${"found".padStart(6)} ${"check".padEnd(6)} the first line of the failure`);
-  await runSwarm(jobs, {
-    next,
-    done: ({ planted }, outcome) => {
-      const search = searches.find(({ bug }) => bug.name === planted)!;
-      // Seeds are begun in their order, not finished in it.
-      if (outcome.failure !== null && (search.found === null || outcome.seed < search.found.seed)) search.found = outcome;
-      search.ended += 1;
-      if (!isOpen(search) && search.ended === search.begun) tell(verdictOf(search, first));
-    },
-  });
-  return searches.filter(({ found }) => found !== null).length;
-}
 
-function verdictOf({ bug, begun, seeds, found }: Search, first: number): string {
-  const start = `${bug.name.padEnd(24)} ${String(seeds).padStart(6)}`;
-  if (found === null) return `${start} ${"-".padStart(6)} ${"-".padEnd(6)} not found in ${begun}: ${bug.what}`;
-  const message = seedFailure(found);
-  const check = /^([A-Za-z]+\d?): /.exec(message)?.[1] ?? "other";
-  return `${start} ${String(found.seed - first + 1).padStart(6)} ${check.padEnd(6)} ${message.slice(message.indexOf(": ") + 2)}`;
+  readonly done = ({ planted }: Task, outcome: Outcome): void => {
+    const { seed, failure } = outcome;
+    const search = this.searches.find(({ bug }) => bug.name === planted);
+    if (search === undefined) this.plainFails.set(seed, failure !== null);
+    else {
+      search.ended += 1;
+      if (failure !== null) search.failed.push(outcome);
+      if (failure !== null && !this.plainFails.has(seed)) {
+        this.plainFails.set(seed, null);
+        this.plainDue.push(seed);
+      }
+    }
+    for (const one of this.searches) this.tellDecided(one);
+  };
+
+  end(): Found {
+    for (const { bug, begun } of this.searches.filter((one) => this.isNotYetFound(one)))
+      this.tell(`not found yet: ${bug.name}, in ${begun} seeds: ${bug.open}`);
+    const isFound = (one: Search): boolean => this.foundOf(one) !== undefined;
+    const promised = this.searches.filter(({ bug }) => bug.open === undefined);
+    const open = this.searches.filter(({ bug }) => bug.open !== undefined);
+    return {
+      promised: promised.length,
+      found: promised.filter(isFound).length,
+      open: open.length,
+      openFound: open.filter(isFound).length,
+    };
+  }
+
+  private isOpen(search: Search): boolean {
+    return search.begun < search.seeds && this.foundOf(search) === undefined;
+  }
+
+  private isNotYetFound(search: Search): boolean {
+    return search.bug.open !== undefined && this.foundOf(search) === undefined;
+  }
+
+  /** Seeds are begun in their order, not finished in it. */
+  private foundOf({ failed }: Search): Outcome | undefined {
+    return failed.filter(({ seed }) => this.plainFails.get(seed) === false).sort((a, b) => a.seed - b.seed)[0];
+  }
+
+  private tellDecided(search: Search): void {
+    const isUnderWay = search.ended < search.begun || search.failed.some(({ seed }) => this.plainFails.get(seed) === null);
+    if (search.isTold || search.begun === 0 || isUnderWay || this.isOpen(search)) return;
+    search.isTold = true;
+    if (!this.isNotYetFound(search)) this.tell(this.verdictOf(search));
+  }
+
+  private verdictOf(search: Search): string {
+    const { bug, begun, seeds } = search;
+    const start = `${bug.name.padEnd(24)} ${String(seeds).padStart(6)}`;
+    const found = this.foundOf(search);
+    const spoiled = search.failed.filter(({ seed }) => this.plainFails.get(seed) === true).length;
+    const besides = spoiled === 0 ? "" : ` (${spoiled} seeds fail without it as well, and do not count)`;
+    if (found === undefined) return `${start} ${"-".padStart(6)} ${"-".padEnd(6)} not found in ${begun}: ${bug.what}${besides}`;
+    const message = seedFailure(found);
+    const check = /^([A-Za-z]+\d?): /.exec(message)?.[1] ?? "other";
+    const at = String(found.seed - this.settings.first + 1).padStart(6);
+    return `${start} ${at} ${check.padEnd(6)} ${message.slice(message.indexOf(": ") + 2)}${besides}`;
+  }
 }

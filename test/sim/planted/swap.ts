@@ -6,6 +6,8 @@ export type Planted = {
   readonly what: string;
   /** It must be found within so many seeds. */
   readonly within: number;
+  /** Set: it is not found so far, and why, as far as that is known. So many seeds are looked at; nothing is promised. */
+  readonly open?: string;
   /** Returns the way back. */
   readonly plant: () => () => void;
 };
