@@ -1,7 +1,8 @@
 import { expect, test } from "vitest";
+import { replicaId, type GroupId } from "../../src/base/ids.ts";
 import { CHECKPOINTS_PER_GROUP_MAX } from "../../src/base/limits.ts";
 import { encodeTrim } from "../../src/machine/stream/commands.ts";
-import { HOST_STOPPING, type Checkpoint } from "../../src/replica/types.ts";
+import { DURABILITY_FSYNC, HOST_STOPPING, type Checkpoint } from "../../src/replica/types.ts";
 import { eventually, GROUP, HostCluster } from "../support/host-cluster.ts";
 
 const BODY = Buffer.alloc(200, "x");
@@ -103,4 +104,34 @@ test("stop: a saved state that a start has passed over is none at which the log 
   await cluster.kill(host);
   await cluster.start(host);
   expect(host.host.get(GROUP)!.checkpointIndexes).toEqual(checkpointIndexes.slice(0, -1));
+});
+
+test("stop: the store is still in use while a replica is being opened", async () => {
+  await using cluster = await HostCluster.start(1);
+  const host = await cluster.leader();
+  const { checkpoints } = host;
+  const save = checkpoints.save.bind(checkpoints);
+  let release: (() => void) | null = null;
+  checkpoints.save = async (...call) => {
+    await new Promise<void>((resolve) => (release = resolve));
+    await save(...call);
+  };
+  const self = replicaId(host.id, 0);
+  const opening = host.host.open({
+    group: (GROUP + 1) as GroupId,
+    kind: "stream",
+    self,
+    members: { voters: [self], votersOutgoing: [], learners: [], learnersNext: [], autoLeave: false },
+    preferred: true,
+    durability: DURABILITY_FSYNC,
+  });
+  await eventually(() => release !== null, "its first state is being saved");
+  checkpoints.save = save;
+  let isStopped = false;
+  const stopping = host.host.stop().then(() => (isStopped = true));
+  for (let turns = 0; turns < 50; turns++) await turn();
+  expect(isStopped).toBe(false);
+  release!();
+  await stopping;
+  expect(await opening).toBe(false);
 });
