@@ -97,7 +97,7 @@ export const PLANTED_FIRST: readonly Planted[] = [
   {
     name: "older-catalog",
     what: "a replica is removed and a restart with an older catalog does not know of it",
-    within: 20,
+    within: 80,
     plant: () => swap<Identity["actOn"]>(Identity, "actOn", () => () => Promise.resolve()),
   },
   {

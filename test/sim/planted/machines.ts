@@ -92,7 +92,7 @@ export const PLANTED_MACHINES: readonly Planted[] = [
   {
     name: "life-again",
     what: "a replica that takes the place of a lost one gets its id",
-    within: 40,
+    within: 20,
     plant: () =>
       swap<NodeTable["takeLife"]>(
         NodeTable,

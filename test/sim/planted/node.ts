@@ -14,7 +14,7 @@ export const PLANTED_NODE: readonly Planted[] = [
   {
     name: "stuck-at-rest",
     what: "a group at rest does not wake when the node of its leader is lost",
-    within: 40,
+    within: 50,
     plant: () =>
       swap<Pulse["wake"]>(
         Pulse,
@@ -29,7 +29,7 @@ export const PLANTED_NODE: readonly Planted[] = [
   {
     name: "no-back-pressure",
     what: "a leader takes in whatever comes, however much waits already",
-    within: 60,
+    within: 20,
     plant: both(
       () =>
         swap<Shared["settingsOf"]>(
@@ -59,7 +59,7 @@ export const PLANTED_NODE: readonly Planted[] = [
   {
     name: "end-before-applied",
     what: "a read is served as soon as it is confirmed, before what was committed then is applied",
-    within: 100,
+    within: 20,
     plant: () =>
       swap<Replica["readsConfirmed"]>(
         Replica,

@@ -104,7 +104,7 @@ export const PLANTED_RAFT: readonly Planted[] = [
   {
     name: "two-changes",
     what: "a change of the members does not wait for the one before it",
-    within: 40,
+    within: 230,
     plant: () =>
       swap<RaftNode["proposeChange"]>(
         RaftNode,
