@@ -47,7 +47,7 @@ export const PLANTED_STORAGE: readonly Planted[] = [
     name: "damage-is-the-end",
     what: "an entry that is damaged in a file passes for the torn end of its group's log",
     within: 100,
-    open: "no run of 112 seeds tells; whether one comes by such a record at a start, and would be caught, is not known",
+    open: "no run of 112 seeds tells, and why is not known",
     plant: () =>
       swap<GroupTable["settle"]>(
         GroupTable,
@@ -123,6 +123,7 @@ export const PLANTED_STORAGE: readonly Planted[] = [
     name: "snapshot-time-lost",
     what: "a snapshot leaves the members as they were before it",
     within: 100,
+    open: "no run of 129 seeds tells, and why is not known",
     plant: () =>
       swap<Snapshots["install"]>(
         Snapshots,
