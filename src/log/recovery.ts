@@ -34,8 +34,13 @@ export type Recovered = {
 
 export type RecoveryComponents = { readonly disk: Disk; readonly rows: SegmentRows; readonly logger: Logger };
 
-export async function recover(directory: string, table: GroupTable, components: RecoveryComponents): Promise<Recovered> {
-  const recovery = new Recovery(directory, table, components);
+/** Files are made with `segmentBytes`. */
+export async function recover(
+  { directory, segmentBytes }: { directory: string; segmentBytes: number },
+  table: GroupTable,
+  components: RecoveryComponents,
+): Promise<Recovered> {
+  const recovery = new Recovery({ directory, segmentBytes }, table, components);
   try {
     return await recovery.run();
   } catch (error) {
@@ -46,6 +51,7 @@ export async function recover(directory: string, table: GroupTable, components: 
 
 class Recovery {
   private readonly directory: string;
+  private readonly segmentBytes: number;
   private readonly table: GroupTable;
   private readonly components: RecoveryComponents;
   private readonly files: DiskFile[] = [];
@@ -53,8 +59,9 @@ class Recovery {
   private readonly gone = new Map<number, string>();
   private readonly indexes = new Map<number, StoredIndex>();
 
-  constructor(directory: string, table: GroupTable, components: RecoveryComponents) {
-    this.directory = directory;
+  constructor(settings: { directory: string; segmentBytes: number }, table: GroupTable, components: RecoveryComponents) {
+    this.directory = settings.directory;
+    this.segmentBytes = settings.segmentBytes;
     this.table = table;
     this.components = components;
   }
@@ -121,6 +128,9 @@ class Recovery {
     // What stands there is not the header of this life of the file.
     if (row === undefined || row.salt === 0) {
       if (header === undefined && head.some((byte) => byte !== 0)) throw new LogCorruptError(path, 0, "the file's header is damaged");
+      // A file gets all of its bytes at once: this one was cut off and written on, and no store is left that knows of it.
+      if (header === undefined && size > 0 && size < this.segmentBytes)
+        throw new LogCorruptError(path, size, `the file has ${size} bytes and no header, files are made with ${this.segmentBytes}`);
       return new Segment(number, path, file, 0);
     }
     const content = await readIfReadable(file, 0, size);

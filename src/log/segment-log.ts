@@ -91,7 +91,7 @@ export class SegmentLog implements SharedLog {
     await disk.makeDirectory(settings.directory);
     const rows = new SegmentRows(components.store, components.keys);
     const table = new GroupTable();
-    const recovered = await recover(settings.directory, table, { disk, rows, logger });
+    const recovered = await recover(settings, table, { disk, rows, logger });
     const pool = new SegmentPool(
       { ...settings, nextNumber: recovered.nextNumber },
       { disk, rows, random: components.random, free: recovered.free },

@@ -5,6 +5,7 @@ import { expect, test } from "vitest";
 import { Prng } from "../../src/base/prng.ts";
 import { replicaId, type GroupId, type NodeId } from "../../src/base/ids.ts";
 import { silentLogger } from "../../src/base/logger.ts";
+import { written } from "../../src/log/disk.ts";
 import { SegmentLog } from "../../src/log/segment-log.ts";
 import { ENTRY_RECORDS, Entry } from "../../src/raft/types.ts";
 import { LOG_DATA, segmentKeys } from "../../src/store/keys.ts";
@@ -55,6 +56,33 @@ test("what a killed process had written and not synced is durable once the next 
     contents.cutPower(world.random);
     expect((await run(open())).groups().get(GROUP)!.lastIndex, `seed ${seed}`).toBe(seen);
   }
+});
+
+test("a file that was cut off and written on is not taken for a new one when the store is lost too", async () => {
+  const world = new World(1);
+  const contents = new DiskContents();
+  const disk = new SimDisk(contents, { world, owner, random: world.random, effect: () => {} });
+  const run = async <T>(work: Promise<T>): Promise<T> => {
+    await world.run(world.nowUs + 60_000_000);
+    return work;
+  };
+  const open = async (folder: string): Promise<SegmentLog> => {
+    const store = await SimKv.open(folder, disk, world, owner);
+    const components = { disk, store, keys: segmentKeys(LOG_DATA), random: new Prng(1), logger: silentLogger };
+    return SegmentLog.open({ directory: "/log", segmentBytes: 64 * 1024 }, components);
+  };
+  const cut = async (): Promise<void> => {
+    const file = await disk.open("/log/0000000001.seg", { create: true });
+    await file.truncate(0);
+    await written(file, Buffer.from("a batch"), 1200);
+  };
+  await run(open("/store"));
+  await run(cut());
+  const outcome = open("/another-store").then(
+    () => "opened",
+    (error: Error) => error.message,
+  );
+  expect(await run(outcome)).toContain("no header");
 });
 
 test.each([
