@@ -71,7 +71,7 @@ export class GrpcApi {
       "grpc-node.max_session_memory": SESSION_MEMORY_MB,
     });
     const protos = loadProtos();
-    // One for each stream and each fetch that waits.
+    // One for each stream.
     setMaxListeners(0, this.stopping.signal);
     const unary = { defaultDeadlineMs: DEADLINE_MS, logger, pacer, worked, stopping: this.stopping.signal };
     const messaging = {
