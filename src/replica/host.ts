@@ -69,6 +69,8 @@ export type HostComponents = {
 const SLICE_MS = 8;
 /** Ticks between two looks through what the tail caches are accounted for. */
 const SWEEP_TICKS = 20;
+/** Groups that the slow round has compared at one time, so that their questions leave in one frame. */
+const COMPARED_AT_ONCE = 32;
 
 export class ReplicaHost {
   readonly settings: HostSettings;
@@ -301,10 +303,14 @@ export class ReplicaHost {
 
   /** Reads the saved states of all replicas, and has those of the groups led here compared with the others'. */
   async scrub(pace: (bytes: number) => Promise<void>): Promise<void> {
-    for (const replica of [...this.replicas.values()]) {
-      const reason = await this.checkpointer.scrub(replica, pace);
-      if (reason !== null) this.damaged(replica, reason);
-      else if (!replica.closed) this.comparisons.ask(replica, true);
+    const all = [...this.replicas.values()];
+    for (let at = 0; at < all.length; at += COMPARED_AT_ONCE) {
+      const some = all.slice(at, at + COMPARED_AT_ONCE);
+      for (const replica of some) {
+        const reason = await this.checkpointer.scrub(replica, pace);
+        if (reason !== null) this.damaged(replica, reason);
+      }
+      for (const replica of some) if (!replica.closed) this.comparisons.ask(replica, true);
     }
   }
 

@@ -5,6 +5,8 @@ import type { Logger } from "../base/logger.ts";
 
 /** What a small read counts for: many groups with little in them must not cost more than a few with much. */
 const READ_COST_BYTES = 64 * 1024;
+/** What was read is slept off once it comes to so much: a timer for each small read costs more than the read. */
+const SLEEP_MS_MIN = 100;
 
 /** Told of bytes that were read; resolves when more may be. */
 export type Pace = (bytes: number) => Promise<void>;
@@ -56,9 +58,14 @@ export class Scrubbing {
       for (;;) {
         await this.sleep(this.settings.pauseMs);
         let bytes = 0;
-        const pace: Pace = (count) => {
+        let owedMs = 0;
+        const pace: Pace = async (count) => {
           bytes += count;
-          return this.sleep((Math.max(count, READ_COST_BYTES) * 1_000) / this.settings.bytesPerSecond);
+          owedMs += (Math.max(count, READ_COST_BYTES) * 1_000) / this.settings.bytesPerSecond;
+          if (owedMs < SLEEP_MS_MIN && !this.stopped) return;
+          const delayMs = owedMs;
+          owedMs = 0;
+          await this.sleep(delayMs);
         };
         for (const task of this.components.tasks) await task(pace);
         this.components.logger.debug({ bytes }, "everything was read once");
