@@ -1,9 +1,8 @@
-// The host of all groups of a node, and the only place where time, disk and network meet consensus. Everything that
-// arrives goes into the cores at once, which only take notes; one turn then collects the notes of every group it
-// touched: messages into one frame per node, entries into one write with one sync, committed entries into the machines.
+// The host of all groups of a node: opens and ends their replicas, puts together the parts that do the work, and is the door
+// to what others want of a group. The turn (turn.ts) is where time, disk and network meet consensus.
 
 import { assert } from "../base/assert.ts";
-import type { Clock, Timer } from "../base/clock.ts";
+import type { Clock } from "../base/clock.ts";
 import type { Histogram } from "../base/histogram.ts";
 import { CATALOG_GROUP, nodeOfReplica, type GroupId, type NodeId, type ReplicaId } from "../base/ids.ts";
 import type { Logger } from "../base/logger.ts";
@@ -18,7 +17,6 @@ import { ApplyQueue } from "./apply-queue.ts";
 import { CatchUps } from "./catch-up.ts";
 import { Comparisons } from "./comparisons.ts";
 import { Checkpointer } from "./checkpointer.ts";
-import { DirtyList } from "./dirty-list.ts";
 import { Elections } from "./elections.ts";
 import { Lane } from "./lane.ts";
 import { LinkEvents } from "./link-events.ts";
@@ -34,6 +32,7 @@ import { Snapshots } from "./snapshots.ts";
 import { TailBudget } from "./tail-budget.ts";
 import { CommitTimer } from "./timings.ts";
 import { Transfers } from "./transfers.ts";
+import { Turn } from "./turn.ts";
 import {
   HOST_DISK_FULL,
   HOST_NO_GROUP,
@@ -65,10 +64,6 @@ export type HostComponents = {
   readonly worked?: Worked;
 };
 
-/** Milliseconds of one turn for applying and saving, of all groups together, before the loop lets sockets and timers in. */
-const SLICE_MS = 8;
-/** Ticks between two looks through what the tail caches are accounted for. */
-const SWEEP_TICKS = 20;
 /** Groups that the slow round has compared at one time, so that their questions leave in one frame. */
 const COMPARED_AT_ONCE = 32;
 
@@ -101,14 +96,7 @@ export class ReplicaHost {
   takesRecords: (replica: Replica) => boolean = () => true;
   /** Whether some leader still brings the node up to date: until then it gets no leaders. */
   isBehind: (node: NodeId) => boolean = () => false;
-  private readonly dirty = new DirtyList();
-  private turnScheduled = false;
-  /** Terms that groups entered here since the start, and with a leader known: elections, as this node saw them. */
-  termsBegun = 0;
-  private inTurn = false;
-  private tickDue = false;
-  private ticks = 0;
-  private tickTimer: Timer | null = null;
+  private readonly turn: Turn;
   private stopping = false;
   /** Replicas that are being opened. */
   private readonly opening = new Set<Promise<Replica>>();
@@ -119,7 +107,7 @@ export class ReplicaHost {
     this.shared = new Shared(settings);
     this.rules = new Rules(settings.nodeId, settings.rulesVersion);
     const { clock, events, logger } = components;
-    const touched = (replica: Replica): void => this.touch(replica);
+    const touched = (replica: Replica): void => this.turn.touch(replica);
     const logOf = (replica: Replica): SharedLog => this.laneOf(replica).log;
     const lane = (log: SharedLog): Lane =>
       new Lane({
@@ -128,8 +116,8 @@ export class ReplicaHost {
         commits: this.commits,
         send: (replica, message) => this.messages.dispatch(replica, message),
         touched,
-        touchedForTurn: (replica) => this.heard(replica, true),
-        turn: () => this.turn(),
+        touchedForTurn: (replica) => this.turn.heard(replica, true),
+        turn: () => this.turn.run(),
         fatal: (error) => events.fatal(error),
       });
     this.catalogLane = lane(components.catalogLog);
@@ -168,11 +156,11 @@ export class ReplicaHost {
       comparisons: () => this.comparisons,
       replicaOf: (group) => this.replicas.get(group),
       touched,
-      heard: (replica) => this.heard(replica),
-      wake: (replica) => this.wake(replica),
-      news: (replica) => this.note(replica),
+      heard: (replica) => this.turn.heard(replica),
+      wake: (replica) => this.turn.wake(replica),
+      news: (replica) => this.turn.note(replica),
       sleep: (replica) => this.pulse.sleep(replica),
-      requestTurn: () => this.requestTurn(),
+      requestTurn: () => this.turn.request(),
     });
     const electionTimeoutMs = settings.electionTicks * settings.tickMs;
     this.elections = new Elections({
@@ -188,7 +176,7 @@ export class ReplicaHost {
       elections: this.elections,
       isUp: (peer) => this.isPeerUp(peer),
       post: (replica, message) => this.messages.post(replica, message),
-      news: (replica) => this.note(replica),
+      news: (replica) => this.turn.note(replica),
       slept: () => this.tailBudget.released(),
       led: (replica) => this.comparisons.ticked(replica),
     });
@@ -243,15 +231,22 @@ export class ReplicaHost {
       isUp: (peer) => this.isPeerUp(peer),
       post: (replica, message) => this.messages.post(replica, message),
     });
+    this.turn = new Turn(settings, {
+      ...components,
+      lanes: [this.catalogLane, this.dataLane],
+      laneOf: (replica) => this.laneOf(replica),
+      messages: this.messages,
+      applyQueue: this.applyQueue,
+      elections: this.elections,
+      pulse: this.pulse,
+      recovery: this.recovery,
+      snapshots: this.snapshots,
+      tailBudget: this.tailBudget,
+    });
   }
 
   start(): void {
-    const tick = (): void => {
-      this.tickDue = true;
-      this.requestTurn();
-      this.tickTimer = this.components.clock.schedule(this.settings.tickMs, tick);
-    };
-    this.tickTimer = this.components.clock.schedule(this.settings.tickMs, tick);
+    this.turn.start();
   }
 
   /**
@@ -280,7 +275,7 @@ export class ReplicaHost {
     this.quarantine.forget(group);
     this.replicas.set(group, replica);
     this.checkpointer.thin(replica);
-    this.touch(replica);
+    this.turn.touch(replica);
     this.elections.opened(replica);
     return true;
   }
@@ -365,6 +360,11 @@ export class ReplicaHost {
     return this.components.dataLog.groups().size;
   }
 
+  /** Terms that groups entered here since the start, and with a leader known: elections, as this node saw them. */
+  get termsBegun(): number {
+    return this.turn.termsBegun;
+  }
+
   get electionCounts(): Elections["counts"] {
     return this.elections.counts;
   }
@@ -400,7 +400,7 @@ export class ReplicaHost {
       done(HOST_DISK_FULL, 0, null);
       return;
     }
-    if (replica.propose(kind, payload, this.components.crc32(payload), done)) this.touch(replica);
+    if (replica.propose(kind, payload, this.components.crc32(payload), done)) this.turn.touch(replica);
   }
 
   /** A linearizable read barrier on this node, which must lead the group. */
@@ -411,7 +411,7 @@ export class ReplicaHost {
       return;
     }
     replica.readBarrier(done);
-    this.touch(replica);
+    this.turn.touch(replica);
   }
 
   /** False when this node does not lead the group, or the other one is not up to date, in this group and all others. */
@@ -432,7 +432,7 @@ export class ReplicaHost {
     const replica = this.replicas.get(group);
     if (replica === undefined || this.stopping) return false;
     const proposed = replica.raft.proposeChange(change, this.components.clock.wallMs()) === PROPOSE_OK;
-    if (proposed) this.touch(replica);
+    if (proposed) this.turn.touch(replica);
     return proposed;
   }
 
@@ -448,7 +448,7 @@ export class ReplicaHost {
   /** Ends all work: what waits is told so, states are saved. The logs and the store are the caller's to close. */
   async stop(): Promise<void> {
     this.stopping = true;
-    this.tickTimer?.cancel();
+    this.turn.stop();
     this.recovery.stop();
     // They read a store that is about to be closed.
     await Promise.allSettled(this.opening);
@@ -462,119 +462,6 @@ export class ReplicaHost {
     // What waited for the write under way belongs to replicas that are closed by now: it ends without being written.
     for (const lane of [this.catalogLane, this.dataLane])
       for (; !lane.isIdle; lane.start()) await new Promise<void>((resolve) => this.components.clock.schedule(1, resolve));
-  }
-
-  // The turn.
-
-  /** Something happens in the group. */
-  private touch(replica: Replica): void {
-    replica.idleTicks = 0;
-    this.wake(replica);
-  }
-
-  /** Something happens in the group, and there is nothing to collect; with `beforeTurn` there is, and a turn is about to do so. */
-  private heard(replica: Replica, beforeTurn = false): void {
-    replica.idleTicks = 0;
-    this.pulse.wake(replica);
-    if (beforeTurn) this.dirty.add(replica);
-  }
-
-  private wake(replica: Replica): void {
-    this.pulse.wake(replica);
-    this.note(replica);
-  }
-
-  private note(replica: Replica): void {
-    this.dirty.add(replica);
-    this.requestTurn();
-  }
-
-  private requestTurn(): void {
-    if (this.turnScheduled || this.inTurn) return;
-    this.turnScheduled = true;
-    this.components.clock.defer(() => {
-      this.turnScheduled = false;
-      this.turn(true);
-    });
-  }
-
-  /**
-   * Only a turn that comes after all that has arrived (`inputsRead`) may tick: after a stall the heartbeats that lie unread go
-   * first, and however long it was, it counts as one tick.
-   */
-  private turn(inputsRead = false): void {
-    if (this.inTurn || this.stopping) return;
-    this.inTurn = true;
-    if (this.tickDue && inputsRead) this.tick();
-    const deadlineMs = this.components.clock.monotonicMs() + SLICE_MS;
-    // Applying may give a core more to say (a single voter commits its own entries): a few rounds, then the next turn.
-    for (let round = 0; round < 4 && (!this.dirty.isEmpty || round === 0); round++) {
-      this.collectAll();
-      this.messages.flush(false);
-      this.catalogLane.start();
-      this.dataLane.start();
-      this.applyQueue.run(deadlineMs);
-    }
-    this.elections.pump();
-    // Who published hears of a commit before the followers do.
-    this.messages.flush(true);
-    this.inTurn = false;
-    if (!this.dirty.isEmpty || !this.applyQueue.isEmpty || this.tickDue) this.requestTurn();
-  }
-
-  private tick(): void {
-    this.tickDue = false;
-    this.pulse.tick();
-    if (++this.ticks % SWEEP_TICKS === 0) this.tailBudget.sweep();
-    for (const lane of [this.catalogLane, this.dataLane]) lane.tick(this.settings.tickMs);
-    this.recovery.tick();
-    this.snapshots.tick();
-  }
-
-  private collectAll(): void {
-    const beganMs = this.components.clock.monotonicMs();
-    const nowMs = this.components.clock.wallMs();
-    for (const replica of this.dirty.take()) {
-      replica.dirty = false;
-      if (replica.closed) continue;
-      if (this.laneOf(replica).isFull) {
-        this.note(replica);
-        continue;
-      }
-      this.collect(replica, nowMs);
-    }
-    this.components.worked?.("collecting what groups have to write and to send", beganMs);
-  }
-
-  private collect(replica: Replica, nowMs: number): void {
-    if (replica.flushProposals(nowMs)) this.note(replica);
-    if (replica.raft.hasReady()) {
-      const ready = replica.raft.ready();
-      if (ready.snapshot !== null) this.snapshots.install(replica, ready.snapshot);
-      if (ready.entries.length > 0) {
-        const bytes = replica.cacheEntries(ready.entries);
-        this.tailBudget.added(replica, ready.entries[ready.entries.length - 1]!.index, bytes);
-        if (replica.isLeader) this.recovery.earned(bytes);
-      }
-      for (const message of ready.messages) this.messages.dispatch(replica, message);
-      this.laneOf(replica).add(replica, ready);
-      if (ready.committedTo > replica.committedTo) replica.committedTo = ready.committedTo;
-      if (ready.reads.length > 0 || ready.readsDropped.length > 0) replica.readsConfirmed(ready.reads, ready.readsDropped);
-    }
-    this.noticeLeader(replica);
-    this.applyQueue.add(replica);
-  }
-
-  private noticeLeader(replica: Replica): void {
-    const leader = replica.leaderNode;
-    const { isLeader } = replica;
-    if (replica.wasLeader && !isLeader) replica.leadershipLost();
-    replica.wasLeader = isLeader;
-    if (leader === replica.knownLeader && replica.raft.term === replica.knownTerm) return;
-    if (replica.raft.term !== replica.knownTerm) this.termsBegun += 1;
-    replica.knownLeader = leader;
-    replica.knownTerm = replica.raft.term;
-    this.components.events.leaderChanged(replica.group, leader, replica.raft.term);
   }
 
   private laneOf(replica: Replica): Lane {

@@ -45,7 +45,7 @@ test("stall: a turn that a finished write begins, before what lies unread, does 
   const turn = lane.turn.bind(lane);
   Object.assign(lane, {
     turn: () => {
-      host.host["tickDue"] = true;
+      host.host["turn"]["tickDue"] = true;
       const before = ticks;
       turn();
       turnsOfWrites.push(ticks - before);
