@@ -47,9 +47,9 @@ export function adminService(broker: Broker, settings: UnarySettings): UntypedSe
   };
 }
 
-function listTopics(broker: Broker, { vhost, pageSize, pageToken }: ListRequest): object {
+async function listTopics(broker: Broker, { vhost, pageSize, pageToken }: ListRequest): Promise<object> {
   const [afterVhost, afterName] = placeOf(pageToken).split("\n");
-  const { topics, hasMore } = broker.listTopics({
+  const { topics, hasMore } = await broker.listTopics({
     vhost: vhost === "" ? null : vhost,
     after: afterName === undefined ? null : { vhost: afterVhost!, name: afterName },
     topicsMax: pageSize === 0 ? TOPICS_PER_PAGE_MAX : Math.min(pageSize, TOPICS_PER_PAGE_MAX),

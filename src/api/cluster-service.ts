@@ -19,7 +19,9 @@ type WatchCall = ServerWritableStream<Decoded<TopicRequest>, object>;
 export function clusterService(broker: Broker, settings: UnarySettings): UntypedServiceImplementation {
   return {
     DescribeCluster: unary(settings, () => clusterMessage(broker.describeCluster())),
-    Resolve: unary(settings, ({ vhost, topic }: TopicRequest) => ({ topology: topologyMessage(broker.resolve(vhost, topic)) })),
+    Resolve: unary(settings, async ({ vhost, topic }: TopicRequest) => ({
+      topology: topologyMessage(await broker.resolve(vhost, topic)),
+    })),
     WatchTopology: (call: WatchCall) => watch(broker, call, settings),
     TransferLeader: unary(settings, async (request: TransferRequest, signal) => ({ leader: await broker.transferLeader(request, signal) })),
     MoveReplicas: unary(settings, async (request: MoveRequest, signal) => ({
@@ -55,13 +57,14 @@ function watch(broker: Broker, call: WatchCall, { pacer, stopping }: UnarySettin
       soon();
       return;
     }
-    tell();
+    await tell();
   };
-  const tell = (): void => {
+  const tell = async (): Promise<void> => {
     timer = null;
     if (isBlocked || isOver) return;
     try {
-      const message = { topology: topologyMessage(broker.resolve(vhost, topic)) };
+      const message = { topology: topologyMessage(await broker.resolve(vhost, topic)) };
+      if (isBlocked || isOver) return;
       const text = JSON.stringify(message);
       if (text === last) return;
       last = text;

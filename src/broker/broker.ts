@@ -28,6 +28,7 @@ import { Publisher } from "./publisher.ts";
 import { OP_JOIN, Registrar } from "./registrar.ts";
 import { OP_PROPOSE, Router } from "./router.ts";
 import { Unfit } from "./unfit.ts";
+import { OP_VIEW, View } from "./view.ts";
 import type * as types from "./types.ts";
 import { waitUntil } from "./wait-until.ts";
 
@@ -70,6 +71,7 @@ export class NodeBroker implements types.Broker {
   private readonly cluster: ClusterAdmin;
   private readonly controller: Controller;
   private readonly cursors: Cursors;
+  private readonly view: View;
   private readonly news: News;
   private readonly registrar: Registrar;
   private readonly watchers = new Set<() => void>();
@@ -120,11 +122,25 @@ export class NodeBroker implements types.Broker {
         [OP_MEMBERS, (from, body, reply, signal) => this.cluster.serveMembers(from, body, reply, signal)],
         [OP_MOVES, (from, body, reply, signal) => this.cluster.serveMoves(from, body, reply, signal)],
         [OP_MEMBER, (from, body, reply, signal) => this.controller.serveMember(from, body, reply, signal)],
+        [OP_VIEW, (from, body, reply, signal) => this.view.serveView(from, body, reply, signal)],
       ]),
       notices: this.news.heard,
     });
     this.router.attach(this.forwarder);
-    this.publisher = new Publisher(this.router, memory, (vhost, name) => this.admin.topicOf(vhost, name));
+    this.view = new View({
+      nodeId: this.nodeId,
+      host,
+      catalog: this.catalog,
+      router: this.router,
+      clock,
+      caughtUp: (condition, signal) => this.caughtUp(condition, signal),
+    });
+    this.publisher = new Publisher({
+      router: this.router,
+      memory,
+      topicOf: (vhost, name) => this.admin.topicOf(vhost, name),
+      viewIsCurrent: () => this.view.current(),
+    });
     this.admin = new Admin({
       router: this.router,
       catalog: this.catalog,
@@ -254,6 +270,7 @@ export class NodeBroker implements types.Broker {
   }
 
   async fetch(call: types.FetchCall, signal: AbortSignal): Promise<readonly types.FetchedPartition[]> {
+    await this.view.sure(call.vhost, call.topic, partitionsOf(call.positions));
     const topic = this.admin.existing(call.vhost, call.topic);
     if (call.positions.length === 0 || call.positions.length > REQUEST_PARTITIONS_MAX) {
       throw new BrokerError(
@@ -266,11 +283,13 @@ export class NodeBroker implements types.Broker {
     return fetched.map((part, at) => ({ partition: call.positions[at]!.partition, ...part }));
   }
 
-  commitOffsets(call: Parameters<types.Broker["commitOffsets"]>[0], signal: AbortSignal): Promise<readonly types.PartitionOutcome[]> {
+  async commitOffsets(call: Parameters<types.Broker["commitOffsets"]>[0], signal: AbortSignal): Promise<readonly types.PartitionOutcome[]> {
+    await this.view.sure(call.vhost, call.topic, partitionsOf(call.offsets));
     return this.cursors.commit(call, signal);
   }
 
-  getOffsets(call: Parameters<types.Broker["getOffsets"]>[0], signal: AbortSignal): Promise<readonly types.PartitionOffsets[]> {
+  async getOffsets(call: Parameters<types.Broker["getOffsets"]>[0], signal: AbortSignal): Promise<readonly types.PartitionOffsets[]> {
+    await this.view.sure(call.vhost, call.topic, partitionsOf(call.partitions.map((partition) => ({ partition }))));
     return this.cursors.get(call, signal);
   }
 
@@ -280,7 +299,8 @@ export class NodeBroker implements types.Broker {
     return this.cluster.describe();
   }
 
-  resolve(vhost: string, name: string): types.Topology {
+  async resolve(vhost: string, name: string): Promise<types.Topology> {
+    await this.view.sure(vhost, name);
     return this.cluster.resolve(vhost, name);
   }
 
@@ -289,11 +309,13 @@ export class NodeBroker implements types.Broker {
     return () => this.watchers.delete(changed);
   }
 
-  transferLeader(call: Parameters<types.Broker["transferLeader"]>[0], signal: AbortSignal): Promise<number> {
+  async transferLeader(call: Parameters<types.Broker["transferLeader"]>[0], signal: AbortSignal): Promise<number> {
+    if (call.topic !== "") await this.view.sure(call.vhost, call.topic, call.partition + 1);
     return this.cluster.transferLeader(call, signal);
   }
 
-  moveReplicas(call: Parameters<types.Broker["moveReplicas"]>[0], signal: AbortSignal): Promise<types.PartitionInfo> {
+  async moveReplicas(call: Parameters<types.Broker["moveReplicas"]>[0], signal: AbortSignal): Promise<types.PartitionInfo> {
+    await this.view.sure(call.vhost, call.topic, call.partition + 1);
     return this.cluster.moveReplicas(call, signal);
   }
 
@@ -315,7 +337,8 @@ export class NodeBroker implements types.Broker {
     return this.admin.create(call, signal);
   }
 
-  listTopics(call: types.ListTopicsCall): types.TopicPage {
+  async listTopics(call: types.ListTopicsCall): Promise<types.TopicPage> {
+    await this.view.current();
     return this.admin.list(call);
   }
 
@@ -324,6 +347,7 @@ export class NodeBroker implements types.Broker {
     name: string,
     signal: AbortSignal,
   ): Promise<{ topic: types.TopicInfo; partitions: readonly types.PartitionDescription[] }> {
+    await this.view.sure(vhost, name);
     const topic = this.admin.existing(vhost, name);
     const groups = topic.partitions.map(({ group }) => group);
     const offsets = await this.fetcher.offsets({ ...POSITIONS, groups }, false, signal);
@@ -337,23 +361,28 @@ export class NodeBroker implements types.Broker {
     return { topic: infoOf(topic), partitions };
   }
 
-  updateTopic(vhost: string, name: string, config: Partial<types.TopicConfig>, signal: AbortSignal): Promise<types.TopicInfo> {
+  async updateTopic(vhost: string, name: string, config: Partial<types.TopicConfig>, signal: AbortSignal): Promise<types.TopicInfo> {
+    await this.view.sure(vhost, name);
     return this.admin.update(vhost, name, config, signal);
   }
 
-  expandTopic(vhost: string, name: string, partitions: number, signal: AbortSignal): Promise<types.TopicInfo> {
+  async expandTopic(vhost: string, name: string, partitions: number, signal: AbortSignal): Promise<types.TopicInfo> {
+    await this.view.sure(vhost, name);
     return this.admin.expand(vhost, name, partitions, signal);
   }
 
-  deleteTopic(vhost: string, name: string, signal: AbortSignal): Promise<void> {
+  async deleteTopic(vhost: string, name: string, signal: AbortSignal): Promise<void> {
+    await this.view.sure(vhost, name);
     return this.admin.delete(vhost, name, signal);
   }
 
-  listSubscriptions(call: types.ListSubscriptionsCall, signal: AbortSignal): Promise<types.SubscriptionPage> {
+  async listSubscriptions(call: types.ListSubscriptionsCall, signal: AbortSignal): Promise<types.SubscriptionPage> {
+    await this.view.sure(call.vhost, call.topic);
     return this.cursors.list(call, signal);
   }
 
-  deleteSubscription(vhost: string, topic: string, name: string, signal: AbortSignal): Promise<void> {
+  async deleteSubscription(vhost: string, topic: string, name: string, signal: AbortSignal): Promise<void> {
+    await this.view.sure(vhost, topic);
     return this.cursors.delete(vhost, topic, name, signal);
   }
 
@@ -404,4 +433,9 @@ export class NodeBroker implements types.Broker {
     };
     return waitUntil(condition, subscribe, signal, "the change is made, but this node has not seen it yet");
   }
+}
+
+/** How many partitions there must be for all of these to exist. */
+function partitionsOf(places: readonly { readonly partition: number }[]): number {
+  return places.reduce((most, { partition }) => Math.max(most, partition + 1), 1);
 }

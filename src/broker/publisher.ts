@@ -2,57 +2,103 @@
 
 import { copyInto } from "../base/copy.ts";
 import { BrokerError } from "../base/errors.ts";
-import { BATCH_BYTES_MAX, BATCH_RECORDS_MAX } from "../base/limits.ts";
+import { BATCH_BYTES_MAX, BATCH_RECORDS_MAX, WAITING_BYTES_MAX, WAITING_MAX } from "../base/limits.ts";
 import type { PayloadMemory } from "../base/payload-memory.ts";
 import type { TopicRow } from "../machine/catalog/catalog.ts";
 import { BATCH_TOO_MANY, RECORDS_HEADER_BYTES, scanRecordBatch, writeRecordsHeader } from "../machine/stream/records-codec.ts";
 import { STREAM_DUPLICATE, STREAM_FENCED, STREAM_OK, STREAM_OUT_OF_SEQUENCE, STREAM_PRODUCER_UNKNOWN } from "../machine/stream/codes.ts";
 import { ENTRY_RECORDS } from "../raft/types.ts";
+import { vhostOf } from "./admin.ts";
 import type { Router } from "./router.ts";
 import type { PublishCall, PublishDone } from "./types.ts";
 
-export class Publisher {
-  private readonly router: Router;
-  private readonly memory: PayloadMemory;
-  private readonly topicOf: (vhost: string, name: string) => TopicRow | BrokerError;
-  private nextPartition = 0;
+export type PublisherComponents = {
+  readonly router: Router;
+  readonly memory: PayloadMemory;
+  readonly topicOf: (vhost: string, name: string) => TopicRow | BrokerError;
+  /** Resolves once what this node knows of topics is as new as the catalog was at the call; rejects with BrokerError. */
+  readonly viewIsCurrent: () => Promise<void>;
+};
+type Held = { readonly call: PublishCall; readonly done: PublishDone };
 
-  constructor(router: Router, memory: PayloadMemory, topicOf: (vhost: string, name: string) => TopicRow | BrokerError) {
-    this.router = router;
-    this.memory = memory;
-    this.topicOf = topicOf;
+export class Publisher {
+  private readonly components: PublisherComponents;
+  private nextPartition = 0;
+  /** By topic: what came for one, or for a partition, that is not known here, and whatever came after it. */
+  private readonly held = new Map<string, Held[]>();
+  private heldCount = 0;
+  private heldBytes = 0;
+
+  constructor(components: PublisherComponents) {
+    this.components = components;
   }
 
+  /** Of the call's bytes nothing is kept without a copy. */
   publish(call: PublishCall, done: PublishDone): void {
-    const topic = this.topicOf(call.vhost, call.topic);
-    if (topic instanceof BrokerError) {
-      done(topic, Math.max(call.partition, 0), -1, 0, false);
+    const waits = this.held.size > 0 && this.held.has(topicKey(call));
+    if (waits || this.tryPublish(call, done) !== null) this.hold(call, done);
+  }
+
+  /** Before it is said that there is no such topic, this node makes sure that it knows. The order of a topic's batches stays. */
+  private hold(call: PublishCall, done: PublishDone): void {
+    const { partitionKey, records } = call;
+    const bytes = records.length + (partitionKey?.length ?? 0);
+    if (this.heldCount >= WAITING_MAX || this.heldBytes + bytes > WAITING_BYTES_MAX) {
+      fail(call, done, new BrokerError("OVERLOADED", "too many requests for topics that this node does not know wait already"));
       return;
     }
+    this.heldCount += 1;
+    this.heldBytes += bytes;
+    const kept = { ...call, records: new Uint8Array(records), partitionKey: partitionKey && new Uint8Array(partitionKey) };
+    const key = topicKey(call);
+    const held = this.held.get(key);
+    if (held !== undefined) {
+      held.push({ call: kept, done });
+      return;
+    }
+    this.held.set(key, [{ call: kept, done }]);
+    this.components.viewIsCurrent().then(
+      () => this.release(key, null),
+      (error: unknown) => {
+        if (!(error instanceof BrokerError)) throw error;
+        this.release(key, error);
+      },
+    );
+  }
+
+  private release(key: string, error: BrokerError | null): void {
+    const held = this.held.get(key)!;
+    this.held.delete(key);
+    for (const { call, done } of held) {
+      this.heldCount -= 1;
+      this.heldBytes -= call.records.length + (call.partitionKey?.length ?? 0);
+      const failure = error ?? this.tryPublish(call, done);
+      if (failure !== null) fail(call, done, failure);
+    }
+  }
+
+  /** What is not known here, if anything is; else `done` is called. */
+  private tryPublish(call: PublishCall, done: PublishDone): BrokerError | null {
+    const { topicOf, memory, router } = this.components;
+    const topic = topicOf(call.vhost, call.topic);
+    if (topic instanceof BrokerError) return topic;
     const partition = call.partition >= 0 ? call.partition : this.choosePartition(call.partitionKey, topic.partitions.length);
     const row = topic.partitions[partition];
-    if (row === undefined) {
-      done(
-        new BrokerError("UNKNOWN_PARTITION", `topic ${topic.name} has partitions 0..${topic.partitions.length - 1}, not ${partition}`),
-        partition,
-        -1,
-        0,
-        false,
-      );
-      return;
-    }
+    if (row === undefined)
+      return new BrokerError("UNKNOWN_PARTITION", `topic ${topic.name} has partitions 0..${topic.partitions.length - 1}, not ${partition}`);
     const count = checkBatch(call);
     if (count instanceof BrokerError) {
       done(count, partition, -1, 0, false);
-      return;
+      return null;
     }
-    const payload = this.memory.take(RECORDS_HEADER_BYTES + call.records.length);
+    const payload = memory.take(RECORDS_HEADER_BYTES + call.records.length);
     writeRecordsHeader(payload, 0, { count, producerId: call.producerId, producerEpoch: call.producerEpoch, sequence: call.sequence });
     copyInto(payload, RECORDS_HEADER_BYTES, call.records);
-    this.router.propose(row.group, ENTRY_RECORDS, payload, call.direct, (error, code, value) => {
+    router.propose(row.group, ENTRY_RECORDS, payload, call.direct, (error, code, value) => {
       if (error !== null) done(error, partition, -1, 0, false);
       else finish(code, value, partition, count, done);
     });
+    return null;
   }
 
   private choosePartition(key: Uint8Array | null, partitions: number): number {
@@ -60,6 +106,14 @@ export class Publisher {
     this.nextPartition = (this.nextPartition + 1) % 0x4000_0000;
     return this.nextPartition % partitions;
   }
+}
+
+function topicKey({ vhost, topic }: PublishCall): string {
+  return `${vhostOf(vhost)}\n${topic}`;
+}
+
+function fail({ partition }: PublishCall, done: PublishDone, error: BrokerError): void {
+  done(error, Math.max(partition, 0), -1, 0, false);
 }
 
 /** The number of records, or why the batch cannot be taken. */

@@ -205,7 +205,7 @@ export interface Broker {
   ): Promise<readonly PartitionOffsets[]>;
 
   describeCluster(): ClusterInfo;
-  resolve(vhost: string, topic: string): Topology;
+  resolve(vhost: string, topic: string): Promise<Topology>;
   /** Calls `changed` whenever `resolve` of some topic may answer differently; returns the way to stop. */
   watch(changed: () => void): () => void;
   /** Resolves with the new leader. `toNode` 0: the best of the other replicas; topic "": the catalog. */
@@ -221,7 +221,7 @@ export interface Broker {
   forgetNode(node: number, signal: AbortSignal): Promise<void>;
 
   createTopic(call: CreateTopicCall, signal: AbortSignal): Promise<{ topic: TopicInfo; created: boolean }>;
-  listTopics(call: ListTopicsCall): TopicPage;
+  listTopics(call: ListTopicsCall): Promise<TopicPage>;
   describeTopic(
     vhost: string,
     name: string,

@@ -79,6 +79,9 @@ export function ask<T>(
 }
 
 function check(error: Error, what: string): void {
+  // The topic of the load is there all the time.
+  if (error instanceof BrokerError && (error.code === "UNKNOWN_TOPIC" || error.code === "UNKNOWN_PARTITION"))
+    throw new Violation("bug", `${what} was told: ${error.message}`);
   if (error instanceof BrokerError ? error.code === "INTERNAL" : error.message !== "no answer")
     throw new Violation("bug", `${what} ended with ${error.stack ?? error.message}`);
 }
