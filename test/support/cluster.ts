@@ -111,8 +111,8 @@ export class TestCluster {
   }
 
   /** Resolves when the node serves calls; rejects with its output when it ended or is too slow. */
-  async ready(node: number): Promise<void> {
-    const deadline = Date.now() + READY_TIMEOUT_MS;
+  async ready(node: number, timeoutMs = READY_TIMEOUT_MS): Promise<void> {
+    const deadline = Date.now() + timeoutMs;
     for (;;) {
       const response = await fetch(`http://127.0.0.1:${this.ports[node - 1]!.http}/readyz`).catch(() => null);
       if (response?.ok === true) return;
