@@ -3,7 +3,10 @@
 import { expect, test } from "vitest";
 import { CATALOG_GROUP } from "../../../src/base/ids.ts";
 import type { CatalogMachine } from "../../../src/machine/catalog/catalog.ts";
+import { PLANTED } from "../planted.ts";
 import { batchOf, Cluster, publishing } from "./cluster.ts";
+
+const PAUSE_MS = 3_000;
 
 // RabbitMQ #15473: an election during a network blip left 40 deliveries per consumer unacknowledged for ever, and the log was never
 // truncated again. Leases come with queues; of streams the same is asked: committed positions are kept (L7, which the readers
@@ -72,27 +75,44 @@ test("D5: one of three nodes is killed in turn: each of 200 partitions has a lea
 });
 
 // etcd #20418: a leader's process was paused for longer than an election takes; when it went on it answered reads from what it had,
-// though another one had led and acknowledged meanwhile.
+// though another one had led and acknowledged meanwhile. Here nothing of that reaches it either, so all it has is its own belief.
 test("D14: a leader is paused, replaced, and goes on: what it is asked it does not answer from the past", { timeout: 60_000 }, async () => {
-  const cluster = await Cluster.start({ groups: 1, thinkMs: 5 });
-  const group = cluster.groupOf(0);
-  cluster.load();
-  await cluster.run(2_000);
-  for (let round = 0; round < 6; round++) {
+  expect(await answersOfThePast(6)).toBe(0);
+});
+
+test("D14: a leader that does not ask whether it still leads does answer from the past", { timeout: 60_000 }, async () => {
+  const unplant = PLANTED.find(({ name }) => name === "read-without-barrier")!.plant();
+  try {
+    expect(await answersOfThePast(1)).toBe(3);
+  } finally {
+    unplant();
+  }
+});
+
+/** In each round the leader stands still behind a partition until another one has acknowledged, and is asked before it is healed. */
+async function answersOfThePast(rounds: number): Promise<number> {
+  const cluster = await Cluster.start({ groups: 1 });
+  await cluster.createTopic("d", 1, 3);
+  const group = cluster.groupOf(0, "d");
+  let answers = 0;
+  for (let round = 0; round < rounds; round++) {
     const leader = await cluster.leader(group);
-    cluster.pause(3_000, leader);
-    const acked = cluster.acked;
-    await cluster.until("another one leads and acknowledges", () => cluster.acked > acked + 20, 10_000);
-    const told = cluster.history.endKnown("t", 0);
+    await cluster.publish(leader, "d", "before");
+    const heal = cluster.isolate(leader);
+    cluster.pause(PAUSE_MS, leader);
+    const other = await cluster.leader(group, cluster.others(leader));
+    const told = 1 + (await cluster.publish(other, "d", "meanwhile"));
     // It reaches the paused process with the first thing that it does again.
-    const question = { vhost: "", topic: "t", subscription: "s", partitions: [0], timeMs: -1, direct: round % 2 === 0 };
+    const question = { vhost: "", topic: "d", subscription: "s", partitions: [0], timeMs: -1, direct: round % 2 === 0 };
     const questions = [0, 1, 2].map(() => cluster.ask(leader, (broker, signal) => broker.getOffsets(question, signal), 10_000));
+    await cluster.run(PAUSE_MS);
+    heal();
     await cluster.until("it answers", () => questions.every(({ isOver }) => isOver));
-    for (const { value } of questions) if (value?.[0]!.error === null) expect(value[0].endOffset).toBeGreaterThanOrEqual(told);
+    for (const { value } of questions) if (value?.[0]!.error === null && value[0].endOffset < told) answers += 1;
     await cluster.whole();
   }
-  await cluster.verify();
-});
+  return answers;
+}
 
 // TigerBeetle (Jepsen): with one node down for good the latency of the rest rose for good. Virtual time has no CPU, so what is
 // compared is the number of round trips and waits.
