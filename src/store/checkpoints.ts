@@ -36,6 +36,8 @@ export class Checkpoints {
   private saves: Save[] = [];
   /** The writes under way; null = none. */
   private saving: Promise<void> | null = null;
+  /** What was begun last with the rows of a group, as long as it is under way; none rejects. */
+  private readonly underWay = new Map<GroupId, Promise<void>>();
 
   constructor(kv: Kv) {
     this.kv = kv;
@@ -46,6 +48,26 @@ export class Checkpoints {
    * many groups at one time cost few syncs.
    */
   save(group: GroupId, checkpoint: StoredCheckpoint): Promise<void> {
+    return this.inTurn([group], () => this.saveNow(group, checkpoint));
+  }
+
+  /**
+   * What is done with a group's rows is done one after the other: a removal first asks which rows there are, and must not take
+   * what a successor of the replica has saved meanwhile. Saves of other groups do not wait.
+   */
+  private inTurn(groups: readonly GroupId[], work: () => Promise<void>): Promise<void> {
+    const before = groups.flatMap((group) => this.underWay.get(group) ?? []);
+    const done = before.length === 0 ? work() : Promise.all(before).then(work);
+    const ended = done
+      .catch(() => {})
+      .then(() => {
+        for (const group of groups) if (this.underWay.get(group) === ended) this.underWay.delete(group);
+      });
+    for (const group of groups) this.underWay.set(group, ended);
+    return done;
+  }
+
+  private saveNow(group: GroupId, checkpoint: StoredCheckpoint): Promise<void> {
     const { snapshot } = checkpoint;
     const operations: KvOperation[] = [];
     for (let chunk = 0; chunk * CHUNK_BYTES < snapshot.length; chunk++) {
@@ -106,25 +128,25 @@ export class Checkpoints {
     }
   }
 
-  async deleteBelow(group: GroupId, index: number): Promise<void> {
-    await this.kv.batch(await this.removals(group, (at) => at < index), { sync: false });
+  deleteBelow(group: GroupId, index: number): Promise<void> {
+    return this.inTurn([group], async () => this.kv.batch(await this.removals(group, (at) => at < index), { sync: false }));
   }
 
-  async delete(group: GroupId, indexes: ReadonlySet<number>): Promise<void> {
-    await this.kv.batch(await this.removals(group, (at) => indexes.has(at)), { sync: false });
+  delete(group: GroupId, indexes: ReadonlySet<number>): Promise<void> {
+    return this.inTurn([group], async () => this.kv.batch(await this.removals(group, (at) => indexes.has(at)), { sync: false }));
   }
 
-  async deleteGroups(groups: readonly GroupId[]): Promise<void> {
-    for (let at = 0; at < groups.length; at += DELETES_PER_WRITE) {
-      const removals: KvOperation[] = [];
-      for (const group of groups.slice(at, at + DELETES_PER_WRITE)) removals.push(...(await this.removals(group, () => true)));
-      await this.kv.batch(removals, { sync: false });
-    }
+  deleteGroups(groups: readonly GroupId[]): Promise<void> {
+    return this.inTurn(groups, async () => {
+      for (let at = 0; at < groups.length; at += DELETES_PER_WRITE) {
+        const removals: KvOperation[] = [];
+        for (const group of groups.slice(at, at + DELETES_PER_WRITE)) removals.push(...(await this.removals(group, () => true)));
+        await this.kv.batch(removals, { sync: false });
+      }
+    });
   }
 
   private async removals(group: GroupId, isDead: (index: number) => boolean): Promise<KvOperation[]> {
-    // What was to be saved before goes as well.
-    if (this.saving !== null) await this.saving;
     const operations: KvOperation[] = [];
     for (const index of await this.list(group)) {
       if (!isDead(index)) continue;

@@ -25,6 +25,9 @@ function checkpoint(index: number, bytes = 40): StoredCheckpoint {
 class WatchedKv implements Kv {
   readonly writes: { operations: number; sync: boolean }[] = [];
   failure: Error | null = null;
+  /** The last write; and what answers to the question for keys wait for. */
+  written: Promise<void> = Promise.resolve();
+  gate: Promise<void> = Promise.resolve();
   private readonly kv: Kv;
 
   constructor(kv: Kv) {
@@ -33,7 +36,8 @@ class WatchedKv implements Kv {
   async batch(operations: readonly KvOperation[], options: { readonly sync: boolean }): Promise<void> {
     this.writes.push({ operations: operations.length, sync: options.sync });
     if (this.failure !== null) throw this.failure;
-    await this.kv.batch(operations, options);
+    this.written = this.kv.batch(operations, options);
+    await this.written;
   }
   get(key: Uint8Array): Promise<Uint8Array | undefined> {
     return this.kv.get(key);
@@ -41,8 +45,10 @@ class WatchedKv implements Kv {
   entries(prefix: Uint8Array): ReturnType<Kv["entries"]> {
     return this.kv.entries(prefix);
   }
-  keys(prefix: Uint8Array): ReturnType<Kv["keys"]> {
-    return this.kv.keys(prefix);
+  async keys(prefix: Uint8Array): ReturnType<Kv["keys"]> {
+    const keys = await this.kv.keys(prefix);
+    await this.gate;
+    return keys;
   }
   close(): Promise<void> {
     return this.kv.close();
@@ -106,6 +112,28 @@ test("checkpoints: of groups that are deleted nothing is left, not even what was
     expect(await kv.keys(new Uint8Array([0x63]))).toHaveLength(2);
     expect(await kv.keys(new Uint8Array([0x64]))).toHaveLength(3);
   });
+});
+
+test("checkpoints: what is saved while older ones are being deleted stays", async () => {
+  const group = 1 as GroupId;
+  const removals: readonly ((checkpoints: Checkpoints) => Promise<void>)[] = [
+    (checkpoints) => checkpoints.deleteGroups([group]),
+    (checkpoints) => checkpoints.deleteBelow(group, 6),
+    (checkpoints) => checkpoints.delete(group, new Set([5])),
+  ];
+  for (const [at, remove] of removals.entries())
+    await withStore(async (checkpoints, kv) => {
+      await checkpoints.save(group, checkpoint(5, 100_000));
+      let open = (): void => {};
+      kv.gate = new Promise((resolve) => (open = resolve));
+      const removed = remove(checkpoints);
+      // A successor of the replica begins with a state at the same place.
+      const saved = checkpoints.save(group, checkpoint(5, 200_000));
+      await kv.written;
+      open();
+      await Promise.all([removed, saved]);
+      expect(await checkpoints.read(group, 5), `removal ${at}`).toEqual(checkpoint(5, 200_000));
+    });
 });
 
 test("checkpoints: of many of one group each is listed, however many rows one look takes", async () => {
