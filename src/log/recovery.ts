@@ -7,7 +7,7 @@ import type { Logger } from "../base/logger.ts";
 import { readIfReadable, synced, written, type Disk, type DiskFile } from "./disk.ts";
 import { LogCorruptError, LogVersionError } from "./errors.ts";
 import type { GroupTable } from "./group-table.ts";
-import { Segment, segmentName, segmentNumber } from "./segment.ts";
+import { markFree, Segment, segmentName, segmentNumber } from "./segment.ts";
 import {
   BATCH_HEADER_BYTES,
   FILE_HEADER_BYTES,
@@ -32,15 +32,24 @@ export type Recovered = {
   readonly nextSequence: number;
 };
 
-export type RecoveryComponents = { readonly disk: Disk; readonly rows: SegmentRows; readonly logger: Logger };
+export type RecoverySettings = {
+  readonly directory: string;
+  /**
+   * Nobody else has what this log holds: where nothing tells how far it went, its end is taken as it is. Otherwise such a log is
+   * refused, as a vote may be missing from it, and the others have what it held.
+   */
+  readonly isOnlyCopy?: boolean;
+};
+export type RecoveryComponents = {
+  readonly disk: Disk;
+  readonly rows: SegmentRows;
+  /** Up to where the file beside the log says that it is durable; undefined: it does not tell. */
+  readonly noted: number | undefined;
+  readonly logger: Logger;
+};
 
-/** Files are made with `segmentBytes`. */
-export async function recover(
-  { directory, segmentBytes }: { directory: string; segmentBytes: number },
-  table: GroupTable,
-  components: RecoveryComponents,
-): Promise<Recovered> {
-  const recovery = new Recovery({ directory, segmentBytes }, table, components);
+export async function recover(settings: RecoverySettings, table: GroupTable, components: RecoveryComponents): Promise<Recovered> {
+  const recovery = new Recovery(settings, table, components);
   try {
     return await recovery.run();
   } catch (error) {
@@ -51,17 +60,19 @@ export async function recover(
 
 class Recovery {
   private readonly directory: string;
-  private readonly segmentBytes: number;
+  private readonly isOnlyCopy: boolean;
   private readonly table: GroupTable;
   private readonly components: RecoveryComponents;
   private readonly files: DiskFile[] = [];
   /** Files whose content is gone, and why: only the store's index tells what was in them. */
   private readonly gone = new Map<number, string>();
   private readonly indexes = new Map<number, StoredIndex>();
+  /** Files without a header that hold nothing, as far as anybody knows. */
+  private readonly unmarked: Segment[] = [];
 
-  constructor(settings: { directory: string; segmentBytes: number }, table: GroupTable, components: RecoveryComponents) {
+  constructor(settings: RecoverySettings, table: GroupTable, components: RecoveryComponents) {
     this.directory = settings.directory;
-    this.segmentBytes = settings.segmentBytes;
+    this.isOnlyCopy = settings.isOnlyCopy ?? false;
     this.table = table;
     this.components = components;
   }
@@ -81,16 +92,21 @@ class Recovery {
       const segment = await this.identify(number, names.includes(segmentName(number)), known.get(number));
       if (segment !== null) (segment.firstSequence === 0 ? free : used).push(segment);
     }
-    const durableTo = await rows.durableTo();
+    const last = used[used.length - 1];
+    // One at a time is made ready, the others have a header, or did have one.
+    const newest = Math.max(0, ...[...used, ...free].filter(({ salt }) => salt !== 0).map(({ number }) => number));
+    const damaged = this.unmarked.find(({ number, salt }) => salt === 0 && number < newest);
+    if (damaged !== undefined) throw new LogCorruptError(damaged.path, 0, "the file's header is gone, and files after it have theirs");
+    const durableTo = await this.durableTo(used.length > 0);
     for (const [at, segment] of used.entries()) {
       await this.load(segment, used[at + 1], durableTo);
       const { firstSequence, lastSequence, isSealed } = segment;
       logger.debug({ segment: segment.number, sequences: [firstSequence, lastSequence], sealed: isSealed }, "segment opened");
     }
-    const last = used[used.length - 1];
     if ((last?.lastSequence ?? 0) < durableTo)
       throw new LogCorruptError(this.directory, 0, `the log ends with batch ${last?.lastSequence ?? 0}, and had reached ${durableTo}`);
     this.table.settle(this.gone);
+    for (const segment of this.unmarked) await markFree(segment, segment.salt);
     const unlisted = new Set(used.filter(({ number, isSealed }) => !known.has(number) || (isSealed && !this.indexes.has(number))));
     return {
       segments: used,
@@ -101,7 +117,16 @@ class Recovery {
     };
   }
 
-  /** Tells a file in use from one that is prepared for use, whose header is empty or of a former life. */
+  /** A batch that is known to have been durable, whoever tells. */
+  private async durableTo(isUsed: boolean): Promise<number> {
+    const { rows, noted } = this.components;
+    const stored = await rows.durableTo();
+    if (isUsed && stored === undefined && noted === undefined && !this.isOnlyCopy)
+      throw new LogCorruptError(this.directory, 0, "neither the store nor the file beside the log tells how far it had gone");
+    return Math.max(stored ?? 0, noted ?? 0);
+  }
+
+  /** Tells a file in use from one that is prepared for use, whose header is empty, of a former life, or says so. */
   private async identify(number: number, exists: boolean, row: SegmentRow | undefined): Promise<Segment | null> {
     const path = join(this.directory, segmentName(number));
     const { disk, rows } = this.components;
@@ -120,23 +145,24 @@ class Recovery {
     const header = decodeFileHeader(head);
     if (header !== undefined && header.version > FORMAT_VERSION) throw new LogVersionError(path, header.version, FORMAT_VERSION);
     if (row?.used === true && size < row.bytes) return this.cutOff(number, path, file, row, index, size);
-    if (header?.number === number && (row === undefined || row.salt === 0 || row.salt === header.salt)) {
+    const isOwn = header?.number === number && (row === undefined || row.salt === 0 || row.salt === header.salt);
+    if (isOwn && header.firstSequence > 0) {
       const segment = new Segment(number, path, file, header.salt);
       segment.firstSequence = header.firstSequence;
       return segment;
     }
-    // What stands there is not the header of this life of the file.
-    if (row === undefined || row.salt === 0) {
-      if (header === undefined && head.some((byte) => byte !== 0)) throw new LogCorruptError(path, 0, "the file's header is damaged");
-      // A file gets all of its bytes at once: this one was cut off and written on, and no store is left that knows of it.
-      if (header === undefined && size > 0 && size < this.segmentBytes)
-        throw new LogCorruptError(path, size, `the file has ${size} bytes and no header, files are made with ${this.segmentBytes}`);
-      return new Segment(number, path, file, 0);
+    // What stands there is not the header of a file in use.
+    const salt = row !== undefined && row.salt !== 0 ? row.salt : isOwn ? header.salt : 0;
+    if (salt === 0 && header === undefined && head.some((byte) => byte !== 0))
+      throw new LogCorruptError(path, 0, "the file's header is damaged");
+    if (salt !== 0) {
+      const content = await readIfReadable(file, 0, size);
+      if (content === null) return this.unreadable(number, path, file, row, index);
+      if (index !== undefined || findBatch(content, 0, salt) >= 0) return this.withoutHeader(number, path, file, salt, index, content);
     }
-    const content = await readIfReadable(file, 0, size);
-    if (content === null) return this.unreadable(number, path, file, row, index);
-    if (index === undefined && findBatch(content, 0, row.salt) < 0) return new Segment(number, path, file, row.salt);
-    return this.withoutHeader(number, path, file, row, index, content);
+    const segment = new Segment(number, path, file, salt);
+    if (header === undefined) this.unmarked.push(segment);
+    return segment;
   }
 
   /** The file is shorter than it was made: what it held beyond is gone. */
@@ -164,12 +190,12 @@ class Recovery {
     number: number,
     path: string,
     file: DiskFile,
-    row: SegmentRow,
+    salt: number,
     index: StoredIndex | undefined,
     content: Uint8Array,
   ): Promise<Segment> {
-    const segment = new Segment(number, path, file, row.salt);
-    const first = readBatchHeader(content, FILE_HEADER_BYTES, row.salt);
+    const segment = new Segment(number, path, file, salt);
+    const first = readBatchHeader(content, FILE_HEADER_BYTES, salt);
     if (first === undefined) {
       if (index === undefined) throw new LogCorruptError(path, 0, "the file's header and its first batch are damaged");
       this.gone.set(number, `${path} does not hold what was written to it`);
@@ -177,7 +203,7 @@ class Recovery {
       return segment;
     }
     segment.firstSequence = first.sequence;
-    const header = encodeFileHeader({ version: FORMAT_VERSION, number, salt: row.salt, firstSequence: first.sequence });
+    const header = encodeFileHeader({ version: FORMAT_VERSION, number, salt, firstSequence: first.sequence });
     this.components.logger.warn({ file: path }, "a damaged file header is written again");
     await written(file, header, 0);
     await synced(file);

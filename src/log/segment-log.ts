@@ -7,8 +7,9 @@ import type { Logger } from "../base/logger.ts";
 import type { Random } from "../base/prng.ts";
 import { synced, written, type Disk } from "./disk.ts";
 import { Compactor, type Move } from "./compactor.ts";
+import { DurableNote, DurableNotes } from "./durable-note.ts";
 import { GroupTable } from "./group-table.ts";
-import { recover } from "./recovery.ts";
+import { recover, type RecoverySettings } from "./recovery.ts";
 import { SegmentPool } from "./segment-pool.ts";
 import { Segment } from "./segment.ts";
 import {
@@ -26,8 +27,7 @@ import { SegmentRows, type RowKeys, type RowStore } from "./segment-rows.ts";
 import type { GroupLogState, GroupWrite, LogStats, LogWatcher, SharedLog } from "./types.ts";
 import { WriteBuffer } from "./write-buffer.ts";
 
-export type SegmentLogSettings = {
-  readonly directory: string;
+export type SegmentLogSettings = RecoverySettings & {
   /** Bytes after which the next file is begun. */ readonly segmentBytes: number;
 };
 export type SegmentLogComponents = {
@@ -65,9 +65,9 @@ export class SegmentLog implements SharedLog {
   private mustRoll = false;
   private failure: Error | null = null;
   private isClosed = false;
-  /** The last batch that is on disk, and up to which the store was told so. */
-  private durableTo = 0;
-  private notedTo = 0;
+  private readonly notes: DurableNotes;
+  /** A batch was written in which a group voted, or came to another term. */
+  private hasVotes = false;
   private bytesAppended = 0;
   private syncs = 0;
   /** Groups whose hard state or cut goes into the next batch, beyond those that the batch names. */
@@ -91,21 +91,19 @@ export class SegmentLog implements SharedLog {
     await disk.makeDirectory(settings.directory);
     const rows = new SegmentRows(components.store, components.keys);
     const table = new GroupTable();
-    const recovered = await recover(settings, table, { disk, rows, logger });
-    const pool = new SegmentPool(
-      { ...settings, nextNumber: recovered.nextNumber },
-      { disk, rows, random: components.random, free: recovered.free },
-    );
-    const log = new SegmentLog(settings, components, {
-      rows,
-      table,
-      pool,
-      segments: recovered.segments,
-      nextSequence: recovered.nextSequence,
+    const note = await DurableNote.open(settings.directory, disk);
+    const recovered = await recover(settings, table, { disk, rows, noted: note.found, logger }).catch(async (error: unknown) => {
+      await note.close();
+      throw error;
     });
+    const { segments, nextSequence, nextNumber, free } = recovered;
+    const pool = new SegmentPool({ ...settings, nextNumber }, { disk, rows, random: components.random, free });
+    const log = new SegmentLog(settings, components, { rows, note, table, pool, segments, nextSequence });
     try {
+      // Before the first file is made: of a log that is used somebody tells.
+      await log.notes.begin();
       for (const segment of recovered.unlisted) await log.list(segment);
-      for (const segment of recovered.segments.slice(0, -1)) if (!segment.isSealed) log.seal(segment);
+      for (const segment of segments.slice(0, -1)) if (!segment.isSealed) log.seal(segment);
       await pool.prepare();
       return log;
     } catch (error) {
@@ -117,7 +115,7 @@ export class SegmentLog implements SharedLog {
   private constructor(
     settings: SegmentLogSettings,
     components: SegmentLogComponents,
-    parts: { rows: SegmentRows; table: GroupTable; pool: SegmentPool; segments: Segment[]; nextSequence: number },
+    parts: { rows: SegmentRows; note: DurableNote; table: GroupTable; pool: SegmentPool; segments: Segment[]; nextSequence: number },
   ) {
     this.settings = settings;
     this.logger = components.logger;
@@ -126,8 +124,11 @@ export class SegmentLog implements SharedLog {
     this.pool = parts.pool;
     this.segments = parts.segments;
     this.nextSequence = parts.nextSequence;
-    const { table, rows, segments } = parts;
+    const { table, rows, note, segments } = parts;
     const { logger } = components;
+    // What was found was synced.
+    const durableTo = parts.nextSequence - 1;
+    this.notes = new DurableNotes(durableTo, { rows, note, logger, later: (step) => this.later(step) });
     this.reader = new SegmentReader(table, segments);
     const { reader } = this;
     this.compactor = new Compactor({ table, segments, reader, segmentBytes: settings.segmentBytes, watcher: () => this.watcher });
@@ -249,12 +250,9 @@ export class SegmentLog implements SharedLog {
     this.mayFree = true;
   }
 
-  /** Remembers how far the log is durable, so that a tail that goes missing is noticed. Cheap; without a sync. */
+  /** Remembers how far the log is durable, in two places, so that a tail that goes missing is noticed. Does not wait. */
   noteDurable(): void {
-    const sequence = this.durableTo;
-    if (sequence === this.notedTo || this.isClosed) return;
-    this.notedTo = sequence;
-    this.later(() => this.rows.durable(sequence));
+    if (!this.isClosed) this.notes.note();
   }
 
   secondPassed(): void {
@@ -297,8 +295,9 @@ export class SegmentLog implements SharedLog {
   }
 
   /** Waits for nobody: work on the log goes on meanwhile. */
-  scrub(pace: (bytes: number) => Promise<void>): Promise<void> {
-    return this.scrubber.pass(pace);
+  async scrub(pace: (bytes: number) => Promise<void>): Promise<void> {
+    await this.scrubber.pass(pace);
+    if (!this.isClosed) this.notes.scrub();
   }
 
   stats(): LogStats {
@@ -320,6 +319,7 @@ export class SegmentLog implements SharedLog {
     await this.maintenance;
     for (const segment of this.segments) await segment.file.close();
     await this.pool.close();
+    await this.notes.close();
   }
 
   /** Tells the store of a file that it lost. */
@@ -388,6 +388,8 @@ export class SegmentLog implements SharedLog {
       if (overtaken === "all") continue;
       const state = table.groupOf(group);
       const pending = this.pendingStates.get(group);
+      const { term, vote } = state.hardState;
+      if (hardState !== null && (hardState.term !== term || hardState.vote !== vote)) this.hasVotes = true;
       if (hardState !== null || pending !== undefined) {
         this.pendingStates.delete(group);
         this.writeState(group, hardState ?? state.hardState, pending ?? RECORD_STATE);
@@ -421,8 +423,11 @@ export class SegmentLog implements SharedLog {
       }
       this.syncs += 1;
       segment.isUnsynced = false;
-      this.durableTo = segment.lastSequence;
+      this.notes.durableTo = segment.lastSequence;
       this.busy = false;
+      // Nobody else has what says whom the node voted for, so it must not pass for torn.
+      if (this.hasVotes) this.notes.noteAtOnce();
+      this.hasVotes = false;
       // Only behind a sync: what takes a segment's place must be durable before the segment goes.
       if (this.mayFree) this.freeDead();
       const recorded = this.trimsWritten;

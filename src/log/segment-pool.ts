@@ -3,9 +3,8 @@
 
 import { join } from "node:path";
 import type { Random } from "../base/prng.ts";
-import { synced, written, type Disk } from "./disk.ts";
-import { FILE_HEADER_BYTES } from "./segment-format.ts";
-import { Segment, segmentName } from "./segment.ts";
+import { synced, type Disk } from "./disk.ts";
+import { markFree, Segment, segmentName } from "./segment.ts";
 import type { SegmentRows } from "./segment-rows.ts";
 
 /** Files kept for reuse; more are deleted. */
@@ -67,8 +66,7 @@ export class SegmentPool {
   /** A segment that holds nothing any more: kept for reuse, or deleted. */
   async give(segment: Segment): Promise<void> {
     if (this.free.length < FREE_MAX && !this.isClosed) {
-      // Without its header nobody takes it for a file in use.
-      await written(segment.file, new Uint8Array(FILE_HEADER_BYTES), 0);
+      await markFree(segment, 0);
       this.free.push(segment);
       return;
     }
@@ -131,6 +129,8 @@ export class SegmentPool {
         await this.disk.rename(old.path, path);
       }
       file ??= await this.disk.open(path, { create: true });
+      const segment = new Segment(number, path, file, salt);
+      await markFree(segment, salt);
       // It is new, or a footer made it longer.
       if ((await file.size()) !== row.bytes) {
         await file.truncate(row.bytes);
@@ -138,7 +138,7 @@ export class SegmentPool {
       }
       await this.disk.syncDirectory(this.settings.directory);
       await this.rows.put(number, row);
-      return new Segment(number, path, file, salt);
+      return segment;
     } catch (error) {
       await file?.close();
       throw error;

@@ -45,10 +45,10 @@ export class SegmentRows {
     await this.store.batch(operations, { sync: true });
   }
 
-  /** A sequence that is known to have been durable; the newest one may be a second ahead of it. */
-  async durableTo(): Promise<number> {
+  /** A sequence that is known to have been durable; the newest one may be a second ahead of it. Undefined: the store does not tell. */
+  async durableTo(): Promise<number | undefined> {
     const value = await this.value(this.keys.durable());
-    return value?.length === 8 ? new ByteReader(value).u64() : 0;
+    return value?.length === 8 ? new ByteReader(value).u64() : undefined;
   }
 
   async durable(sequence: number): Promise<void> {

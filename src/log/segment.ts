@@ -1,4 +1,5 @@
-import type { DiskFile } from "./disk.ts";
+import { written, type DiskFile } from "./disk.ts";
+import { encodeFileHeader, FORMAT_VERSION } from "./segment-format.ts";
 import { SegmentIndexWriter } from "./segment-index.ts";
 
 /** One segment file and its place in the log. */
@@ -33,6 +34,14 @@ export class Segment {
     this.file = file;
     this.salt = salt;
   }
+}
+
+/**
+ * Its header says that it is free: a file without one has lost it, unless it is brand-new. `salt`: of the life that it is made ready
+ * for, so that batches behind a header that was never written are found; 0 for none yet.
+ */
+export function markFree({ number, file }: Segment, salt: number): Promise<void> {
+  return written(file, encodeFileHeader({ version: FORMAT_VERSION, number, salt, firstSequence: 0 }), 0);
 }
 
 export function segmentName(number: number): string {

@@ -193,7 +193,8 @@ export class FlotillaNode {
           // What was set aside takes its rows along.
           await new SegmentRows(kv, keys).forgetAll();
         }
-        const log = await SegmentLog.open({ directory, segmentBytes }, { disk, store: kv, keys, random, logger });
+        const isOnlyCopy = this.peers.length === 1;
+        const log = await SegmentLog.open({ directory, segmentBytes, isOnlyCopy }, { disk, store: kv, keys, random, logger });
         this.parts.add(() => log.close());
         return log;
       } catch (error) {

@@ -11,6 +11,7 @@ import { entry, TestLog, text, write } from "../support/log.ts";
 
 const GROUPS = [1, 2, 3];
 const SEGMENT_BYTES = 16 * 1024;
+const BLOCK_BYTES = 4096;
 
 type Known = { readonly state: GroupLogState; readonly entries: readonly string[] };
 
@@ -131,18 +132,33 @@ for (const store of ["with the store", "without the store"]) {
     expect(counts.get("whole")).toBeGreaterThan(100);
     expect((counts.get("unreadable") ?? 0) + (counts.get("damaged") ?? 0)).toBeGreaterThan(20);
   });
-}
 
-test("log damage: files cut off at many places", { timeout: 120_000 }, async () => {
-  const parts = await filled();
-  const counts = await each(parts, async (file) => {
-    const { length } = await readFile(file);
-    const sizes = Array.from({ length: 12 }, (_, at) => Math.floor((at * length) / 12) + at);
-    return sizes.map((size) => ({ name: `cut at ${size}`, run: () => truncate(file, size) }));
+  test(`log damage, ${store}: files cut off at many places, and blocks that were never written`, { timeout: 120_000 }, async () => {
+    const parts = await filled();
+    const counts = await each(parts, async (file) => {
+      const whole = await readFile(file);
+      const { length } = whole;
+      const sizes = Array.from({ length: 12 }, (_, at) => Math.floor((at * length) / 12) + at);
+      const blocks = Array.from({ length: Math.ceil(length / BLOCK_BYTES) }, (_, at) => at * BLOCK_BYTES);
+      const prepared = (name: string, run: () => Promise<void>): { name: string; run: () => Promise<void> } => ({
+        name,
+        run: async () => {
+          await lose(parts.log);
+          await run();
+        },
+      });
+      return [
+        ...sizes.map((size) => prepared(`cut at ${size}`, () => truncate(file, size))),
+        ...blocks.map((at) =>
+          prepared(`nothing at ${at}`, () => writeFile(file, Buffer.from(whole).fill(0, at, Math.min(length, at + BLOCK_BYTES)))),
+        ),
+      ];
+    });
+    expect(counts.get("refused")).toBeGreaterThan(10);
+    // Without the store nobody knows whose the entries were that are gone.
+    if (store === "with the store") expect(counts.get("damaged")).toBeGreaterThan(40);
   });
-  expect(counts.get("refused")).toBeGreaterThan(10);
-  expect(counts.get("damaged")).toBeGreaterThan(40);
-});
+}
 
 test("log damage: files deleted", { timeout: 60_000 }, async () => {
   const parts = await filled();

@@ -1,6 +1,7 @@
 // Damage to what is durable: done only where the atlas says that enough is left, or, in the hopeless mode, to a majority.
 
 import { Prng, type Random } from "../../src/base/prng.ts";
+import { decodeFileHeader } from "../../src/log/segment-format.ts";
 import type { Action } from "./actions.ts";
 import { Atlas, placeOf, scopeOfFile, type Place, type Scope } from "./atlas.ts";
 import { PAGE_BYTES, type Inode } from "./sim-inode.ts";
@@ -107,7 +108,7 @@ export class Damage {
 
 /** A byte that was written and is durable, of any file of a node. */
 export function findSpot(machine: SimMachine, random: Random, wanted: (spot: Spot) => boolean = () => true): Spot | null {
-  const paths = [...machine.disk.names].filter(([path, inode]) => inode.pages.size > 0 && !path.includes("/lost-")).sort(byName);
+  const paths = [...machine.disk.names].filter(([path, inode]) => isWritten(inode) && !path.includes("/lost-")).sort(byName);
   if (paths.length === 0) return null;
   const [path, inode] = pick(random, paths);
   if (!inode.isQuiet) return null;
@@ -119,6 +120,11 @@ export function findSpot(machine: SimMachine, random: Random, wanted: (spot: Spo
   const position = page * PAGE_BYTES + random.below(used);
   const spot = { path, inode, page, position, ...placeOf(path, inode, position) };
   return wanted(spot) ? spot : null;
+}
+
+/** Files that were made ready hold nothing but a header. */
+function isWritten({ pages }: Inode): boolean {
+  return pages.size > 1 || (pages.has(0) && decodeFileHeader(pages.get(0)!)?.firstSequence !== 0);
 }
 
 /** One bit. */

@@ -76,13 +76,17 @@ test("a file that was cut off and written on is not taken for a new one when the
     await file.truncate(0);
     await written(file, Buffer.from("a batch"), 1200);
   };
-  await run(open("/store"));
+  const log = await run(open("/store"));
+  log.begin(GROUP, replicaId(1 as NodeId, 0), 0, 0);
+  const vote = { group: GROUP, hardState: { term: 3, vote: 2, commit: 0 }, entries: [] };
+  await run(new Promise<void>((resolve, reject) => log.append([vote], true, (error) => (error === null ? resolve() : reject(error)))));
+  await run(log.close());
   await run(cut());
   const outcome = open("/another-store").then(
     () => "opened",
     (error: Error) => error.message,
   );
-  expect(await run(outcome)).toContain("no header");
+  expect(await run(outcome)).toContain("header is gone");
 });
 
 test.each([

@@ -46,6 +46,7 @@ export class TestLog {
   readonly disk = new HoldingDisk();
   /** Lives on over restarts: a file's salt must not come again. */
   private readonly random = new Prng(7);
+  isOnlyCopy = false;
   log!: SegmentLog;
   kv!: LevelKv;
 
@@ -68,7 +69,7 @@ export class TestLog {
     this.kv = await LevelKv.open(join(this.directory, "store"));
     try {
       this.log = await SegmentLog.open(
-        { directory: this.files, segmentBytes: this.segmentBytes },
+        { directory: this.files, segmentBytes: this.segmentBytes, isOnlyCopy: this.isOnlyCopy },
         { disk: this.disk, store: this.kv, keys: segmentKeys(LOG_DATA), random: this.random, logger: silentLogger },
       );
     } catch (error) {

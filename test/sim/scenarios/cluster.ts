@@ -10,6 +10,7 @@ import { action, type Action } from "../actions.ts";
 import { ask, Producer, Reader, TOPIC, type ClientParts } from "../clients.ts";
 import { History, Violation } from "../history.ts";
 import { Nemesis } from "../nemesis.ts";
+import { Observer } from "../observer.ts";
 import { optionsOf, type Fault, type SimOptions } from "../options.ts";
 import { ReplicaChecks } from "../replica-checks.ts";
 import { describe, SimMachine, type Death } from "../sim-node.ts";
@@ -50,6 +51,7 @@ export class Cluster {
   readonly history = new History();
   readonly nemesis: Nemesis;
   private readonly checks = new ReplicaChecks();
+  private readonly observer: Observer;
   private readonly clients: ClientParts;
   private readonly notes: string[] = [];
   private producers: Producer[] = [];
@@ -72,6 +74,11 @@ export class Cluster {
       this.machines.push(new SimMachine(id, { world, net: this.net, options, events, random: world.fork() }));
     this.clients = { world, machines: this.machines, history: this.history, owner, random: world.fork(), note };
     this.nemesis = new Nemesis({ options, clients: this.clients, net: this.net });
+    this.observer = new Observer(
+      this.machines,
+      (error) => this.fail(error),
+      (machine) => this.nemesis.damage.atlas.struck.has(machine),
+    );
     world.afterEvent = (ran) => this.look(ran);
   }
 
@@ -272,7 +279,9 @@ export class Cluster {
     const machine = this.machines.find(({ life }) => life === owner);
     const host = machine?.host ?? null;
     try {
-      if (host !== null) this.checks.look(machine!.name, host.groups());
+      if (host === null) return;
+      this.checks.look(machine!.name, host.groups());
+      this.observer.look(machine!, host);
     } catch (error) {
       this.fail(error as Error);
     }
