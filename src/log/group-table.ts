@@ -59,15 +59,20 @@ export class GroupTable {
   /** Takes what `segment` holds, in order. */
   sink(segment: number): IndexSink {
     return {
-      entry: (id, index, term, position, length) => {
-        if (!this.destroyed.has(id as GroupId)) this.groupOf(id as GroupId).add(index, term, segment, position, length);
-      },
-      moved: (id, index, term, position, length) => {
-        if (!this.destroyed.has(id as GroupId)) this.groupOf(id as GroupId).move(index, term, segment, position, length);
-      },
+      entry: (id, index, term, position, length) => this.writtenOf(id).add(index, term, segment, position, length),
+      moved: (id, index, term, position, length) => this.writtenOf(id).move(index, term, segment, position, length),
       state: (operation) => this.state(operation, segment),
       destroy: (id) => this.destroy(id as GroupId, segment),
     };
+  }
+
+  /**
+   * Of a group that was deleted nothing more is written, so this is of another replica, which has begun here since. The record with
+   * which it began may be gone: its file may go before the one with the deletion.
+   */
+  private writtenOf(id: number): GroupLog {
+    this.destroyed.delete(id as GroupId);
+    return this.groupOf(id as GroupId);
   }
 
   destroy(id: GroupId, segment: number): void {
@@ -77,6 +82,7 @@ export class GroupTable {
       if (group.stateSegment >= 0) this.useOf(group.stateSegment).states -= 1;
     }
     this.groups.delete(id);
+    this.stateSuspects.delete(id);
     this.destroyed.set(id, segment);
   }
 
@@ -86,7 +92,8 @@ export class GroupTable {
 
   /** Its newest hard state so far; a newer one makes up for it. */
   suspectState(group: GroupId, reason: string): void {
-    if (!this.destroyed.has(group)) this.stateSuspects.set(group, reason);
+    this.destroyed.delete(group);
+    this.stateSuspects.set(group, reason);
   }
 
   /** All files were read; `gone` are those whose content is not there any more. Holds the damage against its groups. */
@@ -106,14 +113,8 @@ export class GroupTable {
   }
 
   private state(operation: StateOperation, segment: number): void {
-    const id = operation.group as GroupId;
-    if (this.destroyed.has(id)) {
-      // Another replica of the group began here since.
-      if (operation.type !== RECORD_RESET) return;
-      this.destroyed.delete(id);
-    }
-    this.stateSuspects.delete(id);
-    const group = this.groupOf(id);
+    const group = this.writtenOf(operation.group);
+    this.stateSuspects.delete(operation.group as GroupId);
     group.replica = operation.replica as ReplicaId;
     group.hardState = { term: operation.term, vote: operation.vote, commit: operation.commit };
     if (group.stateSegment >= 0) this.useOf(group.stateSegment).states -= 1;

@@ -144,6 +144,58 @@ test("log: a destroyed group stays gone, a reset one goes on after its snapshot"
   expect(log.log.groups().get(2 as GroupId)!.trimmed).toEqual({ index: 10, term: 3 });
 });
 
+test("log: what began again after a deletion stays, though the file in which it began is gone before the one with the deletion", async () => {
+  await using log = await TestLog.create(16 * 1024);
+  const body = "x".repeat(1_000);
+  const pin = 9;
+  log.log.begin(1 as GroupId, 1025 as ReplicaId, 1, 0);
+  await log.append([write(1, [entry(2, 1, "old")]), write(pin, [entry(1, 1, "pinned")], { term: 1, vote: 1, commit: 1 })]);
+  log.log.destroy(1 as GroupId);
+  await log.append([]);
+  const fill = async (from: number, count: number): Promise<void> => {
+    for (let index = from; index < from + count; index++) await log.append([write(2, [entry(index, 1, body)])]);
+    log.log.trim(2 as GroupId, from + count - 2, 1);
+  };
+  // The deletion stands in the first file, the new life begins in a later one, and goes on in one that is later still.
+  await fill(1, 20);
+  log.log.begin(1 as GroupId, 2049 as ReplicaId, 1, 0);
+  await log.append([write(1, [entry(2, 5, "new")], { term: 5, vote: 3, commit: 1 })]);
+  await fill(21, 20);
+  await log.append([write(1, [entry(3, 5, "newer"), entry(4, 5, "newest")])]);
+  log.log.trim(1 as GroupId, 3, 5);
+  await fill(41, 60);
+  await log.reopen();
+  const state = log.log.groups().get(1 as GroupId);
+  expect([state?.replica, state?.hardState.term, state?.hardState.vote]).toEqual([2049, 5, 3]);
+  expect(log.log.damageOf(1 as GroupId)).toBeNull();
+  expect(text(await log.readAll(1))).toEqual(["5/4 newest"]);
+});
+
+test("log: damage to a hard state counts after a deletion of the group, not before it", async () => {
+  for (const isAfter of [true, false]) {
+    await using log = await TestLog.create();
+    log.log.begin(1 as GroupId, 2049 as ReplicaId, 1, 0);
+    await log.append([write(1, [], { term: 5, vote: 3, commit: 1 })]);
+    log.log.destroy(1 as GroupId);
+    await log.append([]);
+    if (isAfter) {
+      log.log.begin(1 as GroupId, 4097 as ReplicaId, 1, 0);
+      await log.append([write(1, [], { term: 5, vote: 3, commit: 1 })]);
+    }
+    await log.append([]);
+    await log.close();
+    const [file] = await segmentFiles(log);
+    const bytes = await readFile(file!);
+    const replica = Buffer.alloc(4);
+    replica.writeUInt32LE(isAfter ? 4097 : 2049);
+    bytes[bytes.lastIndexOf(replica)]! ^= 2;
+    await writeFile(file!, bytes);
+    await log.open();
+    expect(log.log.damageOf(1 as GroupId) !== null, `after the deletion: ${isAfter}`).toBe(isAfter);
+    expect(log.log.groups().has(1 as GroupId)).toBe(isAfter);
+  }
+});
+
 test("log: a tail torn at any byte of the last batch is cut, and everything before it stays", async () => {
   await using log = await TestLog.create();
   await log.append([write(1, [entry(1, 1, "first")], { term: 1, vote: 1, commit: 0 })]);
