@@ -11,6 +11,7 @@ export const KINDS: Readonly<Record<string, (files: Files) => string | undefined
   "active segment": ({ segments }) => segments("log").used.at(-1),
   "spare segment": ({ segments }) => segments("log").spare.at(-1),
   "catalog segment": ({ segments }) => segments("catalog").used.at(-1),
+  "durable note": ({ names }) => names.find((name) => name === "log/durable"),
   "store table": ({ names }) => names.find((name) => /^store\/\d+\.ldb$/.test(name)),
   "store log": ({ names }) => names.filter((name) => /^store\/\d+\.log$/.test(name)).at(-1),
   "store manifest": ({ names }) => names.find((name) => name.startsWith("store/MANIFEST")),
@@ -42,10 +43,12 @@ export async function find(kind: string, directory: string): Promise<string | nu
   }
   const segments = (folder: string): { used: string[]; spare: string[] } => {
     const files = [...headers.keys()].filter((name) => name.startsWith(`${folder}/`));
-    // A file in use says its own number; what a former life left says another.
-    const isUsed = (name: string): boolean =>
-      headers.get(name)!.toString("latin1", 0, 4) === "FLSG" &&
-      name.includes(`/${String(headers.get(name)!.readUInt32LE(8)).padStart(10, "0")}.`);
+    // A file in use says its own number, and with which batch it begins; a free one says 0, what a former life left another number.
+    const isUsed = (name: string): boolean => {
+      const header = headers.get(name)!;
+      if (header.toString("latin1", 0, 4) !== "FLSG" || header.readBigUInt64LE(16) === 0n) return false;
+      return name.includes(`/${String(header.readUInt32LE(8)).padStart(10, "0")}.`);
+    };
     return { used: files.filter(isUsed), spare: files.filter((name) => !isUsed(name)) };
   };
   return KINDS[kind]!({ names, segments }) ?? null;
