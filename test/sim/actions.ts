@@ -46,6 +46,9 @@ const EFFECTS = [
   "answer",
 ];
 
+/** Who meets damage first: whoever reads there next, or the start of a process that ends right then. */
+const MET = ["", "restart"];
+
 /** What each fault draws. */
 const KINDS: Readonly<Record<Fault, Kind>> = {
   kill: {},
@@ -68,20 +71,20 @@ const KINDS: Readonly<Record<Fault, Kind>> = {
   stalldisk: { ms: [100, 12_000] },
   eio: { how: ["write", "write", "sync", "sync", "read"], amount: [1, 2] },
   deaddisk: { how: ["write", "any", "sync"], ms: [500, 8_000] },
-  badsector: {},
+  badsector: { how: MET },
   // KiB that are left.
   enospc: { ms: [500, 8_000], amount: [0, 600] },
   clock: { how: ["minutes", "minutes", "hours", "strobe"], ms: [500, 5_000] },
   wipe: {},
-  bitrot: {},
+  bitrot: { how: MET },
   misdirect: { how: ["elsewhere", "nowhere", "copy"] },
-  cutfile: {},
+  cutfile: { how: MET },
   kvhole: {},
   kvrot: {},
   kvdamage: {},
   transfer: {},
   move: {},
-  topics: {},
+  topics: { how: ["", "", "again"] },
   drain: { how: ["leaders", "replicas"], ms: [1_000, 10_000] },
   forget: { ms: [2_000, 8_000] },
   upgrade: { how: ["install", "restart", "restart"] },

@@ -115,10 +115,26 @@ test("L7: a committed offset that goes back, and one that nobody committed", () 
   expect(() => history.commitSeen("s", 9, 5)).toThrow("L1");
 });
 
-type Fields = { isLeader?: boolean; applied?: number; term?: number; commit?: number; state?: string };
+type Fields = { isLeader?: boolean; applied?: number; term?: number; commit?: number; state?: string; voters?: number[]; ahead?: number };
 
-function replica({ isLeader = false, applied = 1, term = 1, commit = 5, state = "s" }: Fields): ReplicaView {
-  return { group: 1, isLeader, applied, raft: { term, commitIndex: commit, lastIndex: 9 }, machine: { snapshot: () => bytes(state) } };
+const members = (voters: number[], votersOutgoing: number[] = []): Configuration => ({
+  voters,
+  votersOutgoing,
+  learners: [],
+  learnersNext: [],
+  autoLeave: false,
+});
+
+/** `ahead`: what the core has taken over beyond what is applied. */
+function replica({ isLeader = false, applied = 1, term = 1, commit = 5, state = "s", voters = [1, 2, 3], ahead = 0 }: Fields): ReplicaView {
+  return {
+    group: 1,
+    isLeader,
+    applied,
+    raft: { term, commitIndex: commit, lastIndex: 9, applied: applied + ahead },
+    machine: { snapshot: () => bytes(state) },
+    configuration: members(voters),
+  };
 }
 
 test("R1: two leaders in one term", () => {
@@ -137,6 +153,21 @@ test("R4: two states at one index", () => {
   checks.look("a", [replica({ applied: 4 })]);
   checks.look("b", [replica({ applied: 4 })]);
   expect(() => checks.look("c", [replica({ applied: 4, state: "other" })])).toThrow("R4");
+});
+
+test("R4: two states at an index that is looked at only at the end", () => {
+  const checks = new ReplicaChecks();
+  checks.look("a", [replica({ applied: 5 })]);
+  checks.look("b", [replica({ applied: 5, state: "other" })]);
+  checks.compare("a", [replica({ applied: 5 })]);
+  expect(() => checks.compare("b", [replica({ applied: 5, state: "other" })])).toThrow("R4");
+});
+
+test("R6: two memberships at one index, unless a snapshot is about to take the place of one", () => {
+  const checks = new ReplicaChecks();
+  checks.look("a", [replica({ applied: 4 })]);
+  checks.look("b", [replica({ applied: 4, voters: [1, 2], ahead: 3 })]);
+  expect(() => checks.look("b", [replica({ applied: 4, voters: [1, 2] })])).toThrow("R6");
 });
 
 test("R4 and L6: a replica goes back", () => {
@@ -160,6 +191,17 @@ test("L0: retention that takes too much, and a stream without it that begins lat
   expect(() => history.retained("t", 0, 0)).toThrow("L0");
   expect(() => history.retained("t", 0, 10_000)).toThrow("L0");
   history.retained("t", 0, 10);
+});
+
+test("L0: a stream that holds less than it is to keep, whatever comes later", () => {
+  const stream = (startOffset: number, held: number): ReplicaView => ({
+    ...replica({}),
+    machine: { snapshot: () => bytes("s"), startOffset, bytes: held },
+  });
+  new ReplicaChecks(100).look("a", [stream(5, 100)]);
+  new ReplicaChecks().look("a", [stream(0, 3)]);
+  expect(() => new ReplicaChecks(100).look("a", [stream(5, 99)])).toThrow("L0");
+  expect(() => new ReplicaChecks().look("a", [stream(5, 99)])).toThrow("L0");
 });
 
 test("L2: a retry of the newest batch that is not told where it is", () => {
@@ -199,14 +241,6 @@ test("R3: a restart that knows less than was promised, unless damage passes for 
   expect(() => checks.opened("a", { ...replica, lastIndex: 4 }, Number.POSITIVE_INFINITY)).toThrow("R3");
   expect(() => checks.opened("a", { ...replica, term: 0 }, Number.POSITIVE_INFINITY)).toThrow("R3");
   checks.opened("a", { ...replica, lastIndex: 4 }, 5);
-});
-
-const members = (voters: number[], votersOutgoing: number[] = []): Configuration => ({
-  voters,
-  votersOutgoing,
-  learners: [],
-  learnersNext: [],
-  autoLeave: false,
 });
 
 test("L6 and R2: a leader commits what no majority has on disk, or what is of another term", () => {
@@ -275,6 +309,16 @@ test("R8: a state that goes while the log begins at it, and a cut before its sta
   store.write([[key(8), null]], false);
   log.stored([key(8)], store);
   expect(failures).toEqual(["R8", "R8"]);
+});
+
+test("R2: two entries of one index and term", () => {
+  const replicas = new DurableReplicas();
+  expect(replicas.agrees(GROUP, 3, 1, 17)).toBe(true);
+  expect(replicas.agrees(GROUP, 3, 1, 17)).toBe(true);
+  expect(replicas.agrees(GROUP, 3, 2, 18)).toBe(true);
+  // A write of an older leader that comes late.
+  expect(replicas.agrees(GROUP, 3, 1, 17)).toBe(true);
+  expect(replicas.agrees(GROUP, 3, 2, 19)).toBe(false);
 });
 
 test("S1: more waits than is allowed", () => {

@@ -86,6 +86,11 @@ function check(error: Error, what: string): void {
     throw new Violation("bug", `${what} ended with ${error.stack ?? error.message}`);
 }
 
+/** After so many batches, on average, a producer begins anew with its next epoch, as one that was replaced does. */
+const EPOCH_BATCHES = 60;
+/** What a producer that was replaced still sends begins with this, so that nobody else's bytes are the same. */
+const LATE_SEQUENCE = 2 ** 31;
+
 /** One idempotent producer on one partition: one batch at a time, sent again until it is acknowledged. */
 export class Producer {
   readonly id: number;
@@ -95,7 +100,12 @@ export class Producer {
   private readonly parts: ClientParts;
   private readonly thinkMs: number;
   private readonly bytesMax: number;
+  /** Of the next batch: how many records were sent before it, and before the epoch began. */
   private sequence = 0;
+  private epoch = 0;
+  private epochStart = 0;
+  /** The epoch before ended with so many records. */
+  private lateSequence = 0;
   private batch: SentBatch | null = null;
   private records: Uint8Array = new Uint8Array(0);
   private isStopping = false;
@@ -160,32 +170,13 @@ export class Producer {
 
   private send(batch: SentBatch): void {
     const { machines, random, history, world, pace } = this.parts;
-    const { records } = this;
+    // As it is now: a node that stands still may take the call when the producer is in another epoch.
+    const call = { records: this.records, count: batch.count, producerEpoch: this.epoch, sequence: batch.sequence - this.epochStart };
     ask(
       this.parts,
       pick(random, machines),
       pick(random, [300, 2_000, CALL_MS]),
-      (broker) =>
-        new Promise<{ offset: number; isDuplicate: boolean }>((resolve, reject) => {
-          broker.publish(
-            {
-              vhost: "",
-              topic: TOPIC,
-              partition: this.partition,
-              partitionKey: null,
-              records,
-              count: batch.count,
-              producerId: this.id,
-              producerEpoch: 0,
-              sequence: batch.sequence,
-              direct: false,
-            },
-            (error, _partition, offset, _count, isDuplicate) => {
-              if (error === null) resolve({ offset, isDuplicate });
-              else reject(error);
-            },
-          );
-        }),
+      (broker) => this.publish(broker, call),
       (error, answer) => {
         if (this.batch !== batch) return;
         if (error !== null) {
@@ -198,9 +189,52 @@ export class Producer {
         this.batch = null;
         this.acked += 1;
         if (this.once) this.isStopping = true;
+        if (this.epoch > 0 && batch.sequence === this.epochStart) this.sendLate();
         this.sequence += batch.count;
+        if (random.below(EPOCH_BATCHES) === 0) this.beginEpoch();
         const thinkMs = pace?.isCalm === true ? Math.max(CALM_MS, this.thinkMs) : this.thinkMs;
         this.later(between(random, 0, thinkMs * 2), () => this.next());
+      },
+    );
+  }
+
+  private publish(
+    broker: Broker,
+    batch: { readonly records: Uint8Array; readonly count: number; readonly producerEpoch: number; readonly sequence: number },
+  ): Promise<{ offset: number; isDuplicate: boolean }> {
+    const call = { vhost: "", topic: TOPIC, partition: this.partition, partitionKey: null, producerId: this.id, direct: false, ...batch };
+    return new Promise((resolve, reject) => {
+      broker.publish(call, (error, _partition, offset, _count, isDuplicate) => {
+        if (error === null) resolve({ offset, isDuplicate });
+        else reject(error);
+      });
+    });
+  }
+
+  /** Another process took its place: it numbers from 0 again. */
+  private beginEpoch(): void {
+    this.epoch += 1;
+    this.lateSequence = this.sequence - this.epochStart;
+    this.epochStart = this.sequence;
+  }
+
+  /** The process that was replaced sends once more. Its successor was heard of, so that must not be taken. */
+  private sendLate(): void {
+    const { machines, random, history } = this.parts;
+    const batch = { id: this.id, partition: this.partition, sequence: LATE_SEQUENCE + this.epoch, count: 1, bytesMax: this.bytesMax };
+    const late = { records: recordBatch(random, batch), count: 1, producerEpoch: this.epoch - 1, sequence: this.lateSequence };
+    ask(
+      this.parts,
+      pick(random, machines),
+      CALL_MS,
+      (broker) => this.publish(broker, late),
+      (error, answer) => {
+        if (error === null) {
+          const where = `producer ${this.id} in ${TOPIC}/${this.partition}`;
+          throw new Violation("L3", `epoch ${late.producerEpoch} of ${where} is over, and a batch of it was taken at ${answer!.offset}`);
+        }
+        check(error, "a late publish");
+        if (error instanceof BrokerError && error.code === "FENCED_PRODUCER") history.counts.fenced += 1;
       },
     );
   }

@@ -29,7 +29,11 @@ export class Damage {
   strike(action: Action): boolean {
     const random = new Prng(action.roll);
     const machine = this.machines[action.node - 1]!;
-    return [machine, ...this.atlas.damaged].some((one) => this.strikeAt(one, action, random));
+    return [machine, ...this.atlas.damaged].some((one) => {
+      if (!this.strikeAt(one, action, random)) return false;
+      if (action.how === "restart") one.crash("kill");
+      return true;
+    });
   }
 
   /** The whole node may be lost for a while or for good: is that allowed now? */

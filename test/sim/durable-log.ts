@@ -1,5 +1,6 @@
 // What is durable of every replica, seen from below: the records that went to the segment files and were covered by a sync
-// that succeeded, and the rows of the stores. Nothing of the product's own bookkeeping is believed, only its formats.
+// that succeeded, and the rows of the stores. Nothing of the product's own bookkeeping is believed, only its formats. R2: wherever an
+// entry of one index and term is written, it is the same one.
 
 import { CATALOG_GROUP, type GroupId } from "../../src/base/ids.ts";
 import {
@@ -18,6 +19,7 @@ import type { KvStorage } from "./sim-kv.ts";
 /** "FLSG", "FLBA": how a file and a batch begin. */
 const MAGIC_FILE = 0x47534c46;
 const MAGIC_BATCH = 0x41424c46;
+const TWO_32 = 4_294_967_296;
 /** The state after the founding of a group can be made again: nobody needs it saved. */
 const FOUNDING_INDEX = 1;
 
@@ -44,6 +46,8 @@ type Change = {
   readonly replica: number;
   readonly trim: number;
   readonly lastIndex: number;
+  /** Of an entry: the checksum of its payload. */
+  readonly crc: number;
 };
 
 export function emptyView(replica: number): View {
@@ -68,6 +72,8 @@ export function holds(view: View | undefined, index: number, term: number): bool
 /** All replicas of a cluster. A replica whose disk was lost stays known: what it promised was durable then. */
 export class DurableReplicas {
   private readonly views = new Map<number, Map<number, View>>();
+  /** By group and index: term and checksum of the entry of the newest term that was written there, in one number. */
+  private readonly entries = new Map<number, Map<number, number>>();
 
   of(group: number, replica: number): View | undefined {
     return this.views.get(group)?.get(replica);
@@ -77,6 +83,18 @@ export class DurableReplicas {
     let views = this.views.get(group);
     if (views === undefined) this.views.set(group, (views = new Map()));
     views.set(view.replica, view);
+  }
+
+  /** False when another entry of the same index and term was written somewhere. */
+  agrees(group: number, index: number, term: number, crc: number): boolean {
+    let entries = this.entries.get(group);
+    if (entries === undefined) this.entries.set(group, (entries = new Map()));
+    const entry = term * TWO_32 + crc;
+    const known = entries.get(index) ?? -1;
+    if (known === entry) return true;
+    if (Math.floor(known / TWO_32) === term) return false;
+    if (known < entry) entries.set(index, entry);
+    return true;
   }
 }
 
@@ -129,8 +147,14 @@ export class DurableLog {
     else known.push(...changes);
     const newest = this.newest[changes[0]!.group === CATALOG_GROUP ? 0 : 1];
     newest.clear();
-    for (const { type, group, index } of changes) {
-      if (type === RECORD_ENTRY && !newest.has(group)) newest.set(group, index);
+    for (const { type, group, index, term, crc } of changes) {
+      if (type === RECORD_ENTRY) {
+        if (!newest.has(group)) newest.set(group, index);
+        if (!this.replicas.agrees(group, index, term, crc))
+          this.failed(
+            new Violation("R2", `group ${group} on ${this.name}: entry ${index} of term ${term} is written, elsewhere it is another one`),
+          );
+      }
       const view = this.current.get(group);
       // Another leader's entries take their place: what was promised of them is void.
       if (view !== undefined && type === RECORD_ENTRY && index <= view.acked) view.acked = index - 1;
@@ -224,6 +248,7 @@ export function changesIn(bytes: Buffer): Change[] {
         replica: isState ? bytes.readUInt32LE(payload + 16) : 0,
         trim: isState ? u64(bytes, payload) : 0,
         lastIndex: isState ? u64(bytes, payload + 20) : 0,
+        crc: bytes.readUInt32LE(at + 36),
       });
     at = payload + length;
   }
@@ -231,7 +256,7 @@ export function changesIn(bytes: Buffer): Change[] {
 }
 
 function u64(bytes: Buffer, at: number): number {
-  return bytes.readUInt32LE(at + 4) * 4_294_967_296 + bytes.readUInt32LE(at);
+  return bytes.readUInt32LE(at + 4) * TWO_32 + bytes.readUInt32LE(at);
 }
 
 function textOf(bytes: Uint8Array): string {

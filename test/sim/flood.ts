@@ -2,19 +2,17 @@
 
 import { Prng } from "../../src/base/prng.ts";
 import { Producer, type ClientParts } from "./clients.ts";
-import { chance, pick } from "./world.ts";
+import { pick } from "./world.ts";
 
-const FLOOD_PERCENT = 15;
 /** Together well over UNCOMMITTED_BYTES_MAX. */
 const PRODUCERS = 48;
 const RECORD_BYTES = 980_000;
 /** Ids of producers that nobody else has. */
 const FIRST_ID = 500;
 
-/** Producers of one large batch each, for one partition at one time; in some seeds none. */
+/** Producers of one large batch each, for one partition at one time. */
 export function floodOf(seed: number, partitions: number, clients: ClientParts): { readonly producers: Producer[]; readonly atMs: number } {
   const random = new Prng(seed ^ 0xf100d);
-  if (!chance(random, FLOOD_PERCENT)) return { producers: [], atMs: 0 };
   const partition = pick(
     random,
     Array.from({ length: partitions }, (_, at) => at),

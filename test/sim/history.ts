@@ -20,6 +20,7 @@ export type SentBatch = {
   readonly producer: number;
   readonly topic: string;
   readonly partition: number;
+  /** How many records its producer had sent before, in all of its epochs. */
   readonly sequence: number;
   readonly count: number;
   readonly crc: number;
@@ -47,7 +48,7 @@ export class History {
   private readonly partitions = new Map<string, PartitionLog>();
   /** Committed offsets: what was confirmed, and the highest that was ever asked for. */
   private readonly commits = new Map<string, { confirmed: number; highest: number }>();
-  readonly counts = { sent: 0, acked: 0, records: 0, duplicates: 0, read: 0, unknown: 0, commits: 0 };
+  readonly counts = { sent: 0, acked: 0, records: 0, duplicates: 0, fenced: 0, read: 0, unknown: 0, commits: 0 };
 
   /** A producer is about to send this for the first time. */
   sending(batch: Omit<SentBatch, "crc" | "bytes" | "offset" | "isAcked">, records: Uint8Array): SentBatch {

@@ -60,7 +60,8 @@ export class Operator {
       case "upgrade":
         return this.upgrade(action);
       default:
-        this.orderTopics(random);
+        if (action.how === "again") this.makeAgain(random);
+        else this.orderTopics(random);
         return true;
     }
   }
@@ -155,13 +156,34 @@ export class Operator {
     return catalog !== null && catalog.node(id as NodeId) === undefined && catalog.wasForgotten(id as NodeId);
   }
 
+  /** A topic is made, deleted, and made again with the same name: nothing of the first one may come back. */
+  private makeAgain(random: Random): void {
+    const name = `y${this.topics++}`;
+    this.create(random, name, () => {
+      this.ask(
+        random,
+        "topics",
+        (broker, signal) => broker.deleteTopic("", name, signal),
+        () => {
+          this.felt("topic made again");
+          this.create(random, name);
+          this.extraTopics.push(name);
+        },
+      );
+    });
+  }
+
+  private create(random: Random, name: string, done?: () => void): void {
+    const call = { vhost: "", name, partitions: 1, replicas: Math.min(3, this.options.nodes), config: {} };
+    this.ask(random, "topics", (broker, signal) => broker.createTopic(call, signal), done);
+  }
+
   private orderTopics(random: Random): void {
     const { extraTopics } = this;
     if (extraTopics.length === 0 || (extraTopics.length < TOPICS_MAX && chance(random, 50))) {
       const name = `x${this.topics++}`;
       extraTopics.push(name);
-      const replicas = Math.min(3, this.options.nodes);
-      this.ask(random, "topics", (broker, signal) => broker.createTopic({ vhost: "", name, partitions: 1, replicas, config: {} }, signal));
+      this.create(random, name);
     } else if (chance(random, 40)) {
       const name = pick(random, extraTopics);
       const partitions = between(random, 1, 3);

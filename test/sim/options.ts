@@ -47,6 +47,8 @@ export type Fault = (typeof FAULTS)[number] | "ruin";
 
 /** Of so many seeds one is hopeless. */
 const HOPELESS_ONE_IN = 25;
+const ENDS_DARK_PERCENT = 60;
+const FLOOD_PERCENT = 15;
 
 export type SimOptions = {
   readonly seed: number;
@@ -65,6 +67,10 @@ export type SimOptions = {
    * acknowledges may be wrong.
    */
   readonly hopeless: boolean;
+  /** At the end, once all is healed, the whole cluster loses power, and is read back only when it has come again. */
+  readonly endsDark: boolean;
+  /** Once, more than a partition may take in is sent to one (flood.ts). */
+  readonly floods: boolean;
   /** Mean time between two faults. */
   readonly faultEveryMs: number;
   readonly producers: number;
@@ -90,6 +96,7 @@ export type GivenOptions = {
   readonly seconds?: number;
   readonly faults?: readonly Fault[];
   readonly hopeless?: boolean;
+  readonly floods?: boolean;
 };
 
 export function optionsOf(given: GivenOptions): SimOptions {
@@ -106,6 +113,8 @@ export function optionsOf(given: GivenOptions): SimOptions {
     ...phasesOf(given),
     faults: new Set(given.faults ?? on),
     hopeless: given.hopeless ?? (given.faults === undefined && isHopeless),
+    floods: given.floods ?? chance(new Prng(given.seed ^ 0xf100d), FLOOD_PERCENT),
+    endsDark: chance(new Prng(given.seed ^ 0xdac), ENDS_DARK_PERCENT),
     faultEveryMs: pick(random, [400, 1_000, 2_000, 4_000]),
     producers: between(random, 1, 3),
     readers: between(random, 1, 3),

@@ -6,26 +6,63 @@ import type { Planted } from "./planted/swap.ts";
 import { seedFailure, type Outcome, type Task } from "./run-seed.ts";
 import { runSwarm, seedOfCommit } from "./swarm.ts";
 
-type Search = {
-  readonly bug: Planted;
-  readonly seeds: number;
-  begun: number;
-  ended: number;
-  readonly failed: Outcome[];
-  isTold: boolean;
-};
-
 export type SearchSettings = {
   readonly bugs: readonly Planted[];
   /** The first seed, and how many at most; null: as many as are stated for each bug. */
   readonly first: number;
   readonly seeds: number | null;
+  /** The options of all runs, and what of them goes before what a bug asks for. */
+  readonly base: Omit<GivenOptions, "seed">;
   readonly given: Omit<GivenOptions, "seed">;
   readonly jobs: number;
 };
 
-/** How many bugs are promised to be found, and of how many that is not yet so; how many of each were. */
-export type Found = { readonly promised: number; readonly found: number; readonly open: number; readonly openFound: number };
+/** What came of the search for one bug. */
+export type Verdict = {
+  readonly name: string;
+  readonly what: string;
+  /** What its runs have instead of what a seed draws. */
+  readonly run: Omit<GivenOptions, "seed">;
+  /** Seeds that it was to be found in, and those that were run. */
+  readonly within: number;
+  readonly tried: number;
+  /** The first seed that told, by which check, in which words; null: none did. */
+  readonly found: { readonly seed: number; readonly check: string; readonly message: string } | null;
+  /** Seeds that fail without the bug as well: they say nothing about it. */
+  readonly spoiled: number;
+  /** Real time that its seeds took, of all jobs together. */
+  readonly seconds: number;
+};
+
+export type SearchEvents = {
+  /** Of each bug, once it is decided. */
+  readonly decided: (verdict: Verdict) => void;
+  /** After each seed. */
+  readonly ran: (state: SearchState) => void;
+};
+
+export type SearchState = {
+  readonly bugs: number;
+  readonly decided: number;
+  readonly seeds: number;
+  /** The bug that is being looked for, and how many seeds of how many were begun. */
+  readonly name: string;
+  readonly begun: number;
+  readonly of: number;
+};
+
+type Search = {
+  readonly bug: Planted;
+  readonly seeds: number;
+  /** The options of its runs, and a name for them: runs without a bug are shared by those that have the same. */
+  readonly given: Omit<GivenOptions, "seed">;
+  readonly key: string;
+  begun: number;
+  ended: number;
+  realMs: number;
+  readonly failed: Outcome[];
+  verdict: Verdict | null;
+};
 
 /** `all`, one name or several with commas, or `rotating:K`: K that the commit chooses. Empty when a name is not known. */
 export function plantedOf(text: string, commit: string): readonly Planted[] {
@@ -43,99 +80,107 @@ export function plantedOf(text: string, commit: string): readonly Planted[] {
   return chosen;
 }
 
-/** Tells of each bug once it is decided. */
-export async function searchPlanted(settings: SearchSettings, tell: (line: string) => void): Promise<Found> {
-  const search = new PlantedSearch(settings, tell);
-  tell(`${"bug".padEnd(24)} ${"within".padStart(6)} ${"found".padStart(6)} ${"check".padEnd(6)} the first line of the failure`);
+/** Resolves with all verdicts, in the order of the bugs. */
+export async function searchPlanted(settings: SearchSettings, events: SearchEvents): Promise<readonly Verdict[]> {
+  const search = new PlantedSearch(settings, events);
   await runSwarm(settings.jobs, search);
-  return search.end();
+  return search.verdicts;
 }
 
 /** A seed that fails without the bug as well says nothing about it: each that fails is run again as the product is. */
 class PlantedSearch {
   private readonly settings: SearchSettings;
-  private readonly tell: (line: string) => void;
+  private readonly events: SearchEvents;
   private readonly searches: readonly Search[];
-  /** By seed, without any bug; null: it is to be run, or runs. All bugs share them, as all runs have the same options. */
-  private readonly plainFails = new Map<number, boolean | null>();
-  private readonly plainDue: number[] = [];
+  /** By options and seed, without any bug; null: it is to be run, or runs. */
+  private readonly plainFails = new Map<string, boolean | null>();
+  private readonly plainDue: Task[] = [];
+  private seedsRun = 0;
 
-  constructor(settings: SearchSettings, tell: (line: string) => void) {
+  constructor(settings: SearchSettings, events: SearchEvents) {
     this.settings = settings;
-    this.tell = tell;
-    const { bugs, seeds } = settings;
-    this.searches = bugs.map((bug) => ({ bug, seeds: seeds ?? bug.within, begun: 0, ended: 0, failed: [], isTold: false }));
+    this.events = events;
+    this.searches = settings.bugs.map((bug) => {
+      const given = { ...settings.base, ...bug.run, ...settings.given };
+      const seeds = settings.seeds ?? bug.within;
+      return { bug, seeds, given, key: JSON.stringify(given), begun: 0, ended: 0, realMs: 0, failed: [], verdict: null };
+    });
+    for (const search of this.searches) this.decide(search);
+  }
+
+  get verdicts(): readonly Verdict[] {
+    return this.searches.map(({ verdict }) => verdict!);
   }
 
   readonly next = (): Task | null => {
-    const { given, first } = this.settings;
     const plain = this.plainDue.shift();
-    if (plain !== undefined) return { given: { ...given, seed: plain }, twice: false, planted: "" };
+    if (plain !== undefined) return plain;
     const search = this.searches.find((one) => this.isOpen(one));
     if (search === undefined) return null;
     search.begun += 1;
-    return { given: { ...given, seed: first + search.begun - 1 }, twice: false, planted: search.bug.name };
+    return { given: { ...search.given, seed: this.settings.first + search.begun - 1 }, twice: false, planted: search.bug.name };
   };
 
-  readonly done = ({ planted }: Task, outcome: Outcome): void => {
-    const { seed, failure } = outcome;
-    const search = this.searches.find(({ bug }) => bug.name === planted);
-    if (search === undefined) this.plainFails.set(seed, failure !== null);
+  readonly done = (task: Task, outcome: Outcome): void => {
+    const { seed: _, ...given } = task.given;
+    const plainKey = `${JSON.stringify(given)} ${outcome.seed}`;
+    const isFailed = outcome.failure !== null;
+    const search = this.searches.find(({ bug }) => bug.name === task.planted);
+    this.seedsRun += 1;
+    if (search === undefined) this.plainFails.set(plainKey, isFailed);
     else {
       search.ended += 1;
-      if (failure !== null) search.failed.push(outcome);
-      if (failure !== null && !this.plainFails.has(seed)) {
-        this.plainFails.set(seed, null);
-        this.plainDue.push(seed);
+      search.realMs += outcome.realMs;
+      if (isFailed) search.failed.push(outcome);
+      if (isFailed && !this.plainFails.has(plainKey)) {
+        this.plainFails.set(plainKey, null);
+        this.plainDue.push({ ...task, planted: "" });
       }
     }
-    for (const one of this.searches) this.tellDecided(one);
+    for (const one of this.searches) this.decide(one);
+    this.events.ran(this.state);
   };
 
-  end(): Found {
-    for (const { bug, begun } of this.searches.filter((one) => this.isNotYetFound(one)))
-      this.tell(`not found yet: ${bug.name}, in ${begun} seeds: ${bug.open}`);
-    const isFound = (one: Search): boolean => this.foundOf(one) !== undefined;
-    const promised = this.searches.filter(({ bug }) => bug.open === undefined);
-    const open = this.searches.filter(({ bug }) => bug.open !== undefined);
-    return {
-      promised: promised.length,
-      found: promised.filter(isFound).length,
-      open: open.length,
-      openFound: open.filter(isFound).length,
-    };
+  private get state(): SearchState {
+    const decided = this.searches.filter(({ verdict }) => verdict !== null).length;
+    const { bug, begun, seeds } = this.searches.find(({ verdict }) => verdict === null) ?? this.searches[this.searches.length - 1]!;
+    return { bugs: this.searches.length, decided, seeds: this.seedsRun, name: bug.name, begun, of: seeds };
   }
 
   private isOpen(search: Search): boolean {
     return search.begun < search.seeds && this.foundOf(search) === undefined;
   }
 
-  private isNotYetFound(search: Search): boolean {
-    return search.bug.open !== undefined && this.foundOf(search) === undefined;
-  }
-
   /** Seeds are begun in their order, not finished in it. */
-  private foundOf({ failed }: Search): Outcome | undefined {
-    return failed.filter(({ seed }) => this.plainFails.get(seed) === false).sort((a, b) => a.seed - b.seed)[0];
+  private foundOf(search: Search): Outcome | undefined {
+    return search.failed.filter((outcome) => this.plainOf(search, outcome) === false).sort((a, b) => a.seed - b.seed)[0];
   }
 
-  private tellDecided(search: Search): void {
-    const isUnderWay = search.ended < search.begun || search.failed.some(({ seed }) => this.plainFails.get(seed) === null);
-    if (search.isTold || search.begun === 0 || isUnderWay || this.isOpen(search)) return;
-    search.isTold = true;
-    if (!this.isNotYetFound(search)) this.tell(this.verdictOf(search));
+  private plainOf({ key }: Search, { seed }: Outcome): boolean | null | undefined {
+    return this.plainFails.get(`${key} ${seed}`);
   }
 
-  private verdictOf(search: Search): string {
-    const { bug, begun, seeds } = search;
-    const start = `${bug.name.padEnd(24)} ${String(seeds).padStart(6)}`;
-    const found = this.foundOf(search);
-    const spoiled = search.failed.filter(({ seed }) => this.plainFails.get(seed) === true).length;
-    const besides = spoiled === 0 ? "" : ` (${spoiled} seeds fail without it as well, and do not count)`;
-    if (found === undefined) return `${start} ${"-".padStart(6)} ${"-".padEnd(6)} not found in ${begun}: ${bug.what}${besides}`;
-    const message = seedFailure(found);
+  private decide(search: Search): void {
+    if (search.verdict !== null || search.ended < search.begun || this.isOpen(search)) return;
+    if (search.failed.some((outcome) => this.plainOf(search, outcome) === null)) return;
+    search.verdict = this.verdictOf(search);
+    this.events.decided(search.verdict);
+  }
+
+  private verdictOf(search: Search): Verdict {
+    const { bug, begun, seeds, failed, realMs } = search;
+    const outcome = this.foundOf(search);
+    const message = outcome === undefined ? "" : seedFailure(outcome);
     const check = /^([A-Za-z]+\d?): /.exec(message)?.[1] ?? "other";
-    const at = String(found.seed - this.settings.first + 1).padStart(6);
-    return `${start} ${at} ${check.padEnd(6)} ${message.slice(message.indexOf(": ") + 2)}${besides}`;
+    return {
+      name: bug.name,
+      what: bug.what,
+      run: bug.run ?? {},
+      within: seeds,
+      tried: outcome === undefined ? begun : outcome.seed - this.settings.first + 1,
+      found: outcome === undefined ? null : { seed: outcome.seed, check, message: message.replace(/^[A-Za-z]+\d?: /, "") },
+      spoiled: failed.filter((one) => this.plainOf(search, one) === true).length,
+      seconds: realMs / 1_000,
+    };
   }
 }

@@ -2,6 +2,7 @@
 
 import { crc32 } from "node:zlib";
 import type { Machine } from "../../src/machine/machine.ts";
+import type { Configuration } from "../../src/raft/types.ts";
 import { Violation } from "./history.ts";
 
 /** What is looked at of one replica; the product's own has it all. */
@@ -9,15 +10,23 @@ export type ReplicaView = {
   readonly group: number;
   readonly isLeader: boolean;
   readonly applied: number;
-  readonly machine: Pick<Machine, "snapshot">;
-  readonly raft: { readonly term: number; readonly commitIndex: number; readonly lastIndex: number };
+  /** Of a stream also where it begins, and how many bytes it holds. */
+  readonly machine: Pick<Machine, "snapshot"> & { readonly startOffset?: number; readonly bytes?: number };
+  /** The members at `applied`. */
+  readonly configuration: Configuration;
+  readonly raft: { readonly term: number; readonly commitIndex: number; readonly lastIndex: number; readonly applied: number };
 };
 
-/** Indexes between two whose state is compared: what differs once goes on to differ, and a saved state is costly to make. */
+/**
+ * Indexes between two whose state is compared while it runs: what differs once goes on to differ, and a saved state is costly to make.
+ * At the end all replicas are compared where they are.
+ */
 const DIGEST_EVERY = 4;
 /** Digests kept of one group: a replica that lags by more is not compared any more. */
 const DIGESTS_MAX = 20_000;
 
+/** What is compared at one index. */
+type Digest = { readonly state: number; readonly members: string };
 /** `ledTerm`: the newest term in which it was seen to lead; -1 = none. */
 type Seen = { commit: number; applied: number; term: number; ledTerm: number };
 
@@ -25,9 +34,15 @@ export class ReplicaChecks {
   /** Leaders by group and term. */
   private readonly leaders = new Map<string, string>();
   /** Digests of machines by group, then by applied index. */
-  private readonly digests = new Map<number, Map<number, number>>();
+  private readonly digests = new Map<number, Map<number, Digest>>();
   private seen = new WeakMap<object, Seen>();
+  private readonly retentionBytes: number;
   compared = 0;
+
+  /** What every stream is to keep; 0: all of it. */
+  constructor(retentionBytes = 0) {
+    this.retentionBytes = retentionBytes;
+  }
 
   look(node: string, replicas: Iterable<ReplicaView>): void {
     for (const replica of replicas) {
@@ -52,7 +67,10 @@ export class ReplicaChecks {
         known.term = raft.term;
         if (isLeader) known.ledTerm = raft.term;
       }
-      if ((known === undefined || applied !== known.applied) && applied % DIGEST_EVERY === 0) this.appliedTo(node, replica);
+      if (known === undefined || applied !== known.applied) {
+        this.retained(node, replica);
+        if (applied % DIGEST_EVERY === 0) this.appliedTo(node, replica);
+      }
       if (known !== undefined) known.applied = applied;
     }
   }
@@ -64,11 +82,27 @@ export class ReplicaChecks {
     else if (other !== node) throw new Violation("R1", `group ${group} has two leaders in term ${term}: ${other} and ${node}`);
   }
 
-  /** R4, R5 and R2: the state at an index is the same on every replica, however it came there. */
-  private appliedTo(node: string, { group, applied, machine }: ReplicaView): void {
+  /** L0: what retention took leaves as much as it is to leave, at every moment. */
+  private retained(node: string, { group, machine }: ReplicaView): void {
+    const { startOffset = 0, bytes = 0 } = machine;
+    if (startOffset === 0 || (this.retentionBytes > 0 && bytes >= this.retentionBytes)) return;
+    const kept = this.retentionBytes || "all";
+    throw new Violation("L0", `group ${group} on ${node} begins at ${startOffset} with ${bytes} bytes, to be kept are ${kept}`);
+  }
+
+  /** Compares these replicas with all others, whatever index they are at. */
+  compare(node: string, replicas: Iterable<ReplicaView>): void {
+    for (const replica of replicas) this.appliedTo(node, replica);
+  }
+
+  /** R4, R5 and R2: the state at an index is the same on every replica, however it came there; R6: so are the members. */
+  private appliedTo(node: string, replica: ReplicaView): void {
+    const { group, applied, machine, raft } = replica;
+    // Between a snapshot's acceptance and its installation the members are those that it brings already.
+    if (raft.applied > applied) return;
     let digests = this.digests.get(group);
     if (digests === undefined) this.digests.set(group, (digests = new Map()));
-    const digest = crc32(machine.snapshot());
+    const digest = { state: crc32(machine.snapshot()), members: membersOf(replica.configuration) };
     const known = digests.get(applied);
     if (known === undefined) {
       digests.set(applied, digest);
@@ -76,7 +110,16 @@ export class ReplicaChecks {
       return;
     }
     this.compared += 1;
-    if (known !== digest)
+    if (known.state !== digest.state)
       throw new Violation("R4", `group ${group} on ${node}: the machine at index ${applied} differs from that of others`);
+    if (known.members !== digest.members)
+      throw new Violation(
+        "R6",
+        `group ${group} on ${node}: the members at index ${applied} are ${digest.members}, elsewhere ${known.members}`,
+      );
   }
+}
+
+function membersOf({ voters, votersOutgoing, learners, learnersNext }: Configuration): string {
+  return `${voters.join("+")}|${votersOutgoing.join("+")}|${learners.join("+")}|${learnersNext.join("+")}`;
 }

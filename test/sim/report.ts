@@ -6,6 +6,18 @@ const MS_PER_HOUR = 3_600_000;
 /** On a terminal, and where lines add up. */
 const PROGRESS_MS = { terminal: 1_000, file: 30_000 };
 
+/** When a line of progress is due: once a second on a terminal, seldom in a file. */
+export class ProgressPace {
+  private saidMs = performance.now();
+
+  isDue(isTerminal: boolean): boolean {
+    const now = performance.now();
+    if (now - this.saidMs < (isTerminal ? PROGRESS_MS.terminal : PROGRESS_MS.file)) return false;
+    this.saidMs = now;
+    return true;
+  }
+}
+
 export type TallySettings = {
   readonly commit: string;
   /** How many seeds there will be, and when it is over by `performance.now`; infinity where that is not known. */
@@ -16,7 +28,7 @@ export type TallySettings = {
 export class Tally {
   private readonly settings: TallySettings;
   private readonly beganMs = performance.now();
-  private saidMs = this.beganMs;
+  private readonly pace = new ProgressPace();
   private seeds = 0;
   private events = 0;
   private virtualMs = 0;
@@ -48,9 +60,8 @@ export class Tally {
 
   /** A line for the terminal, or null when the last one is fresh. */
   progress(isTerminal: boolean): string | null {
+    if (!this.pace.isDue(isTerminal)) return null;
     const now = performance.now();
-    if (now - this.saidMs < (isTerminal ? PROGRESS_MS.terminal : PROGRESS_MS.file)) return null;
-    this.saidMs = now;
     const of = Number.isFinite(this.settings.seeds) ? ` of ${this.settings.seeds}` : "";
     return `${this.seeds}${of} seeds, ${this.hours.toFixed(1)} cluster-hours, ${this.speed}, ${this.failed.length} failed, ${minutes(this.leftMs(now))} to go`;
   }

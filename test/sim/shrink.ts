@@ -110,7 +110,15 @@ function* smaller(current: () => Run): Generator<Change> {
   yield* fewer(current, "producers", [1, 2]);
   yield* fewer(current, "readers", [0, 1]);
   if (current().options.storms === 1) yield* fewer(current, "seconds", [last + 1, Math.ceil(seconds / 2), Math.ceil(seconds * 0.75)]);
-  const simplest: Partial<SimOptions> = { steadyPercent: 0, recordBytesMax: 20, retentionBytes: 0, splitPercent: 0, jitterUs: 10 };
+  const simplest: Partial<SimOptions> = {
+    steadyPercent: 0,
+    recordBytesMax: 20,
+    retentionBytes: 0,
+    splitPercent: 0,
+    jitterUs: 10,
+    endsDark: false,
+    floods: false,
+  };
   for (const [name, value] of Object.entries(simplest)) yield { options: { [name]: value } };
 }
 

@@ -2,6 +2,7 @@
 
 import type { Struck } from "./actions.ts";
 import { ask, Producer, Reader, TOPIC, type ClientParts, type Pace } from "./clients.ts";
+import { decayOn } from "./decay.ts";
 import { floodOf } from "./flood.ts";
 import { History, Violation } from "./history.ts";
 import { freeze, spared } from "./liveness.ts";
@@ -19,6 +20,8 @@ const LIVENESS_MS = 60_000;
 /** How long a cluster that lost too much is watched, and then asked. */
 const REFUSING_MS = 20_000;
 const LOOK_MS = 100;
+/** Between two looks at all that is on the disks. */
+const DECAY_LOOK_MS = 2_000;
 const NOTES_KEPT = 200;
 
 export type SimResult = {
@@ -46,7 +49,7 @@ export class Simulation {
   private readonly options: SimOptions;
   private readonly world: World;
   private readonly history = new History();
-  private readonly checks = new ReplicaChecks();
+  private readonly checks: ReplicaChecks;
   private readonly observer: Observer;
   readonly machines: SimMachine[] = [];
   private readonly restarting = new Set<SimMachine>();
@@ -67,6 +70,7 @@ export class Simulation {
     this.options = options;
     const world = new World(options.seed);
     this.world = world;
+    this.checks = new ReplicaChecks(options.retentionBytes);
     const owner = this.eternal("client");
     const net = new SimNet(world, world.fork(), options, this.eternal("net"));
     const events = {
@@ -119,7 +123,7 @@ export class Simulation {
   }
 
   private async phases(): Promise<void> {
-    const { world, machines, clients } = this;
+    const { world, machines, clients, options } = this;
     for (const machine of machines) world.after(between(world.random, 1, 200_000), clients.owner, "power on", () => machine.start());
     await this.until("the cluster is ready", () => machines.every(({ broker }) => broker?.ready === true));
     await this.createTopic();
@@ -142,7 +146,39 @@ export class Simulation {
       return this.lacking === "";
     });
     this.healedMs = world.nowMs - sinceMs;
+    this.compareAll();
+    await this.withoutDecay();
+    if (options.endsDark) await this.inTheDark();
     await this.readBack();
+  }
+
+  /** What was damaged on some disk and still counts is found and healed by itself, though nobody reads it. */
+  private async withoutDecay(): Promise<void> {
+    const { world, machines, options } = this;
+    if (this.nemesis.damage.atlas.struck.size === 0) return;
+    let nextMs = world.nowMs;
+    const isHealed = (): boolean => {
+      if (world.nowMs < nextMs) return false;
+      nextMs = world.nowMs + DECAY_LOOK_MS;
+      this.lacking = machines.map(decayOn).find((decay) => decay !== "") ?? lackOf(machines);
+      return this.lacking === "";
+    };
+    await this.until("all damage is healed", isHealed, LIVENESS_MS + options.scrubPauseMs);
+  }
+
+  /** All machines lose power at one time: what comes back must be what was there (RPO 0), in the same state. */
+  private async inTheDark(): Promise<void> {
+    this.note("end", "all machines lose power", {});
+    for (const machine of this.machines) machine.crash("power");
+    await this.until("all is back after a loss of power", () => {
+      this.lacking = lackOf(this.machines);
+      return this.lacking === "";
+    });
+    this.compareAll();
+  }
+
+  private compareAll(): void {
+    for (const { name, host } of this.machines) if (host !== null) this.checks.compare(name, host.groups());
   }
 
   /** Storms with faults and all of the load, and a calm after each. */
@@ -186,8 +222,8 @@ export class Simulation {
     thaw();
   }
 
-  /** Runs until the condition holds; a failure when it does not within the time for liveness. */
-  private async until(what: string, condition: () => boolean): Promise<void> {
+  /** Runs until the condition holds; a failure when it does not within that virtual time. */
+  private async until(what: string, condition: () => boolean, withinMs = LIVENESS_MS): Promise<void> {
     const { world } = this;
     let holds = false;
     const look = (): void => {
@@ -195,10 +231,10 @@ export class Simulation {
       if (!holds) world.after(LOOK_MS * 1_000, this.clients.owner, "look", look);
     };
     world.after(LOOK_MS * 1_000, this.clients.owner, "look", look);
-    await world.run(world.nowUs + LIVENESS_MS * 1_000, () => holds || this.failure !== null);
+    await world.run(world.nowUs + withinMs * 1_000, () => holds || this.failure !== null);
     if (!holds && this.failure === null)
       this.fail(
-        new Violation("R9", `did not happen within ${LIVENESS_MS} virtual ms: ${what}${this.lacking === "" ? "" : `; ${this.lacking}`}`),
+        new Violation("R9", `did not happen within ${withinMs} virtual ms: ${what}${this.lacking === "" ? "" : `; ${this.lacking}`}`),
       );
     if (this.failure !== null) throw this.failure;
   }
@@ -233,9 +269,9 @@ export class Simulation {
       for (let id = 1; id <= options.readers; id++) this.readers.push(new Reader(id, partition, clients, true, isSteady()));
     }
     for (const client of [...this.producers, ...this.readers]) client.start();
+    if (!options.floods) return;
     const flood = floodOf(options.seed, options.groups, clients);
     this.producers.push(...flood.producers);
-    if (flood.producers.length === 0) return;
     this.world.after(flood.atMs * 1_000, clients.owner, "flood", () => {
       for (const producer of flood.producers) producer.start();
     });

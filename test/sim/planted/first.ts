@@ -98,6 +98,7 @@ export const PLANTED_FIRST: readonly Planted[] = [
     name: "older-catalog",
     what: "a replica is removed and a restart with an older catalog does not know of it",
     within: 80,
+    run: { nodes: 5, faults: ["move", "drain", "kill", "power", "partition", "kvhole"] },
     plant: () => swap<Identity["actOn"]>(Identity, "actOn", () => () => Promise.resolve()),
   },
   {

@@ -74,7 +74,6 @@ export const PLANTED_MACHINES: readonly Planted[] = [
     name: "group-number-again",
     what: "a group that is made gets the number of one that was deleted",
     within: 40,
-    open: "no run of 129 seeds tells, and why is not known",
     plant: () =>
       swap<(this: CatalogMachine, vhost: string, name: string) => unknown>(
         CatalogMachine,

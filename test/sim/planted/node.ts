@@ -30,6 +30,7 @@ export const PLANTED_NODE: readonly Planted[] = [
     name: "no-back-pressure",
     what: "a leader takes in whatever comes, however much waits already",
     within: 20,
+    run: { floods: true },
     plant: both(
       () =>
         swap<Shared["settingsOf"]>(

@@ -5,6 +5,7 @@ import { GroupTable } from "../../../src/log/group-table.ts";
 import { LogCorruptError } from "../../../src/log/errors.ts";
 import type { Place } from "../../../src/log/group-log.ts";
 import { RECORD_HEADER_BYTES, readRecordHeader } from "../../../src/log/segment-format.ts";
+import { Scrubber } from "../../../src/log/scrubber.ts";
 import { SegmentLog } from "../../../src/log/segment-log.ts";
 import { SegmentReader, type ReadDone } from "../../../src/log/segment-reader.ts";
 import { Entry, type EntryKind } from "../../../src/raft/types.ts";
@@ -45,9 +46,9 @@ export const PLANTED_STORAGE: readonly Planted[] = [
   },
   {
     name: "damage-is-the-end",
-    what: "an entry that is damaged in a file passes for the torn end of its group's log",
-    within: 100,
-    open: "no run of 112 seeds tells, and why is not known",
+    what: "an entry that is damaged in a file passes for the torn end of its group's log, committed or not",
+    within: 40,
+    run: { faults: ["bitrot", "kill", "power", "transfer"] },
     plant: () =>
       swap<GroupTable["settle"]>(
         GroupTable,
@@ -58,7 +59,10 @@ export const PLANTED_STORAGE: readonly Planted[] = [
             for (const { group, index, segment, position } of table.suspects) {
               const log = this.groups.get(group as never);
               const place = log?.find(index);
-              if (log !== undefined && place?.segment === segment && place.position === position) log.endAt(index - 1);
+              if (log === undefined || place?.segment !== segment || place.position !== position) continue;
+              log.endAt(index - 1);
+              // Or the start would miss what was committed.
+              log.hardState = { ...log.hardState, commit: Math.min(log.hardState.commit, index - 1) };
             }
             table.suspects = [];
             original.call(this, gone);
@@ -120,10 +124,16 @@ export const PLANTED_STORAGE: readonly Planted[] = [
       ),
   },
   {
-    name: "snapshot-time-lost",
+    name: "scrubber-asleep",
+    what: "what nobody reads is never looked at: damage there stays until it is needed",
+    within: 40,
+    run: { faults: ["bitrot", "badsector", "misdirect"] },
+    plant: () => swap<Scrubber["pass"]>(Scrubber, "pass", () => () => Promise.resolve()),
+  },
+  {
+    name: "members-not-taken",
     what: "a snapshot leaves the members as they were before it",
-    within: 100,
-    open: "no run of 129 seeds tells, and why is not known",
+    within: 20,
     plant: () =>
       swap<Snapshots["install"]>(
         Snapshots,
@@ -132,7 +142,7 @@ export const PLANTED_STORAGE: readonly Planted[] = [
           function (this: Snapshots, replica, snapshot) {
             const { configuration } = replica;
             original.call(this, replica, snapshot);
-            if (configuration.voters.length > 0) replica.configuration = configuration;
+            replica.configuration = configuration;
           },
       ),
   },

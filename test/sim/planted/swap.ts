@@ -1,13 +1,18 @@
 // What a planted bug is, and the way to plant it: a method of the product's classes is swapped in this process.
 
+import type { GivenOptions } from "../options.ts";
+
 export type Planted = {
   readonly name: string;
   /** The promise that is broken, in words. */
   readonly what: string;
   /** It must be found within so many seeds. */
   readonly within: number;
-  /** Set: it is not found so far, and why, as far as that is known. So many seeds are looked at; nothing is promised. */
-  readonly open?: string;
+  /**
+   * What its runs are given instead of what a seed would draw: for a bug that needs a coincidence which short runs of the whole swarm
+   * seldom make. The table says so.
+   */
+  readonly run?: Omit<GivenOptions, "seed">;
   /** Returns the way back. */
   readonly plant: () => () => void;
 };

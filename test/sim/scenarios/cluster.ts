@@ -50,7 +50,7 @@ export class Cluster {
   readonly machines: SimMachine[] = [];
   readonly history = new History();
   readonly nemesis: Nemesis;
-  private readonly checks = new ReplicaChecks();
+  private readonly checks: ReplicaChecks;
   private readonly observer: Observer;
   private readonly clients: ClientParts;
   private readonly notes: string[] = [];
@@ -63,6 +63,7 @@ export class Cluster {
     this.options = { ...optionsOf({ seed: given.seed ?? 1, faults: [] }), ...CALM, ...given };
     this.world = new World(this.options.seed);
     const { world, options } = this;
+    this.checks = new ReplicaChecks(options.retentionBytes);
     const owner = this.eternal("script");
     this.net = new SimNet(world, world.fork(), options, this.eternal("net"));
     const note = (who: string, what: string, fields: object): void => {
