@@ -32,6 +32,11 @@ export const DAMAGES: Readonly<Record<string, Damage>> = {
   "older copy": (path, older) => cp(older, path),
 };
 
+/** Changes one bit, so far into what is used of the file: `part` of 0 to 1 (less than 1), `bit` 0 to 7. */
+export function flipOne(path: string, part: number, bit: number): Promise<void> {
+  return flip(path, (length) => [Math.floor(length * part)], 1 << bit);
+}
+
 /** The path of such a file below the node's directory; null when it has none. */
 export async function find(kind: string, directory: string): Promise<string | null> {
   const names = (await readdir(directory, { recursive: true })).sort();
@@ -74,7 +79,7 @@ async function opened(path: string, work: (file: FileHandle) => Promise<void>): 
 }
 
 /** Changes one bit at each place, under whoever has the file open. */
-function flip(path: string, places: (length: number) => readonly number[]): Promise<void> {
+function flip(path: string, places: (length: number) => readonly number[], mask = 0x10): Promise<void> {
   return opened(path, async (file) => {
     const length = await used(file);
     if (length === 0) return;
@@ -82,7 +87,7 @@ function flip(path: string, places: (length: number) => readonly number[]): Prom
     for (const place of places(length)) {
       const at = Math.max(0, Math.min(length - 1, place));
       await file.read(byte, 0, 1, at);
-      byte[0]! ^= 0x10;
+      byte[0]! ^= mask;
       await file.write(byte, 0, 1, at);
     }
   });

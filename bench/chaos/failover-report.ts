@@ -115,6 +115,22 @@ export function failoverFigures(report: FailoverReport): Figure[] {
   return figures;
 }
 
+/** What holds on any machine, however busy: whoever was struck, all partitions are served again, and no client is let down. */
+export function serviceFigures(report: FailoverReport, withinMs: number): Figure[] {
+  return kindsIn(report).flatMap((kind) => {
+    const runs = report.runs.filter((run) => run.system === "flotilla" && run.kind === kind);
+    const gaps = runs.flatMap((run) => run.gaps);
+    if (gaps.length === 0) return [];
+    const { what } = FAILOVER_KINDS[kind];
+    const longest = gaps.every(({ isOver }) => isOver) ? Math.max(...gaps.map(({ ms }) => ms)) : null;
+    const errors = runs.reduce((sum, run) => sum + countOf(run.errors), 0);
+    return [
+      { name: `${what}: longest time without service of any partition`, unit: "ms", measured: longest, wanted: { atMost: withinMs } },
+      { name: `${what}: errors that a client which tries again sees`, unit: "", measured: errors, wanted: { atMost: 0 } },
+    ];
+  });
+}
+
 function rowOf(kind: FailoverKind, system: string, runs: readonly FailoverRun[], gaps: Distribution): string[] {
   const elsewhere = runs.flatMap((run) => run.gaps.flatMap(({ wasLedThere, ms }) => (wasLedThere ? [] : [ms])));
   const calls = runs.reduce((sum, run) => sum + run.withoutRetry.calls, 0);

@@ -49,6 +49,8 @@ export type FaultKind = {
    * another node's turn comes only after the first one's disk was emptied ("wipes") and it got everything again.
    */
   readonly takesData?: "damages" | "wipes";
+  /** From its beginning until everything is whole again; 0 or missing: whatever the run allows after its end. */
+  readonly healsWithinSeconds?: number;
   /** May strike beside another one. */
   readonly mixes?: boolean;
   readonly draw: (draw: Draw) => Strike;

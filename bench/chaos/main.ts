@@ -5,11 +5,12 @@ import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { Command, InvalidArgumentError, Option } from "commander";
 import { letHeapGrow } from "../../src/cli/heap.ts";
+import { finishFigures, isMet } from "../figures.ts";
 import { endAll } from "../processes.ts";
+import { runCalm } from "./calm.ts";
 import { runChaos } from "./chaos.ts";
-import { runFailover } from "./failover.ts";
 import type { FaultKind } from "./fault.ts";
-import { FAMILIES, FAULTS } from "./faults/all.ts";
+import { EXTRA_FAMILIES, FAMILIES, FAULTS } from "./faults/all.ts";
 import { canIsolate, isIsolated, runIsolated } from "./isolation.ts";
 import { page } from "./page.ts";
 import { reportText } from "./report.ts";
@@ -32,9 +33,12 @@ type Flags = {
   scale: number;
   recoverySeconds: number;
   roundMinutes: number;
+  calm?: number;
+  load: number;
   failover?: number;
   kinds?: string[];
   against: string[];
+  within?: number;
   json?: string;
   html?: string;
   directory: string;
@@ -60,17 +64,19 @@ const whole =
 const faultList = (text: string): FaultKind[] => {
   if (text === "all") return [...FAULTS];
   if (text === "none") return [];
+  const families = { ...FAMILIES, ...EXTRA_FAMILIES };
+  const every = Object.values(families).flat();
   const kindsOf = (name: string): readonly FaultKind[] => {
-    const kinds = FAMILIES[name] ?? FAULTS.filter((kind) => kind.name === name);
+    const kinds = families[name] ?? every.filter((kind) => kind.name === name);
     if (kinds.length > 0) return kinds;
-    const names = FAULTS.map((kind) => kind.name).join(", ");
-    throw new InvalidArgumentError(`${name} is none of all, none, ${Object.keys(FAMILIES).join(", ")}, ${names}`);
+    const names = every.map((kind) => kind.name).join(", ");
+    throw new InvalidArgumentError(`${name} is none of all, none, ${Object.keys(families).join(", ")}, ${names}`);
   };
   const names = text.split(",").map((name) => name.trim());
   const removed = new Set(names.filter((name) => name.startsWith("-")).flatMap((name) => kindsOf(name.slice(1))));
   const added = names.filter((name) => !name.startsWith("-")).flatMap(kindsOf);
   const chosen = new Set(added.length === 0 ? FAULTS : added);
-  return FAULTS.filter((kind) => chosen.has(kind) && !removed.has(kind));
+  return every.filter((kind) => chosen.has(kind) && !removed.has(kind));
 };
 
 const range = (text: string): [number, number] => {
@@ -86,8 +92,8 @@ const nameList = (text: string): string[] =>
 const collect = (text: string, before: string[]): string[] => [...before, text];
 
 function describeFaults(): string {
-  return Object.entries(FAMILIES)
-    .map(([family, kinds]) => `  ${family}:\n${kinds.map(({ name, what }) => `    ${name.padEnd(17)}${what}`).join("\n")}`)
+  return Object.entries({ ...FAMILIES, ...EXTRA_FAMILIES })
+    .map(([family, kinds]) => `  ${family}:\n${kinds.map(({ name, what }) => `    ${name.padEnd(22)}${what}`).join("\n")}`)
     .join("\n");
 }
 
@@ -97,9 +103,16 @@ const program = new Command("chaos")
   .option("--seed <n>", "draws the faults; the same seed draws the same ones", whole(0, 0xffff_ffff), Math.floor(Math.random() * 1_000_000))
   .addOption(new Option("--nodes <n>", "of the cluster that is started").choices(["3", "5"]).default("3"))
   .option("--faults <list>", "kinds or families, comma-separated; -name leaves one out", faultList, [...FAULTS])
+  .option(
+    "--calm <minutes>",
+    "instead: no fault at all, but load, then the most expensive requests: is anybody elected?",
+    number(0.01, 10_080),
+  )
+  .option("--load <percent>", "of --calm: of the measured peak", number(1, 100), 80)
   .option("--failover <runs>", "instead: so many faults of each kind, and the time without service of each partition", whole(1, 100_000))
   .option("--kinds <list>", "of --failover: kill,stop,cut,mute,deaf,term,many", nameList)
   .option("--against <list>", "of --failover: the same on rabbitmq,nats, if they are installed", nameList, [])
+  .option("--within <seconds>", "of --failover: judge only that all are served again so soon, on a busy machine", number(0.1, 3_600))
   .option("--json <file>", "write the report there")
   .option("--html <file>", "write it there as one page with a timeline")
   .option(
@@ -132,6 +145,7 @@ const program = new Command("chaos")
 Faults:
 ${describeFaults()}
 
+All of them strike unless --faults says otherwise, but for bits, which has to be asked for.
 What a fault needs and this machine has not (root, a Debian package) is named, and the fault skipped. As root the harness
 lives in network and mount namespaces of its own, which go with it.
 
@@ -141,6 +155,8 @@ Examples:
   chaos --minutes 10 --html chaos.html
   chaos --minutes 3 --seed 7 --faults power,pause,isolate
   chaos --minutes 5 --faults links,-packet-loss --nodes 5
+  chaos --minutes 5 --faults bits
+  chaos --calm 10
   chaos --failover 60 --against rabbitmq,nats --html failover.html
   chaos --minutes 20 --endpoints a:7440,b:7440,c:7440 --fault-command 'kubectl delete pod flotilla-{index}'
   chaos --minutes 5 --endpoints a:7440 --fault-command 'ssh {host} systemctl stop flotilla' --heal-command 'ssh {host} systemctl start flotilla'`,
@@ -151,18 +167,44 @@ process.exit(await main());
 
 async function main(): Promise<number> {
   const flags = program.parse().opts<Flags>();
+  if (flags.calm !== undefined) return calm(flags, flags.calm);
   if (flags.failover !== undefined) return failover(flags, flags.failover);
   if (flags.endpoints.length === 0 && !isIsolated() && canIsolate()) return runIsolated();
   letHeapGrow();
   return torment({ ...flags, nodes: Number(flags.nodes) });
 }
 
-async function failover({ directory: parent, kinds, against, json, html, seed }: Flags, runs: number): Promise<number> {
+async function calm({ directory: parent, endpoints, load: loadPercent, json, keep }: Flags, minutes: number): Promise<number> {
+  if (endpoints.length > 0) program.error("error: --calm takes no --endpoints: it would send the most expensive requests to your cluster");
+  letHeapGrow();
+  const directory = mkdtempSync(join(parent, "flotilla-calm-"));
+  let isPassed = false;
+  process.on("exit", (code) => {
+    // What the nodes said explains an election; what they stored does not.
+    const gone = keep ? [] : [isPassed || code === INTERRUPTED ? directory : join(directory, "nodes")];
+    for (const path of gone) rmSync(path, { recursive: true, force: true, maxRetries: 5 });
+  });
+  const progress = (text: string): void => void process.stderr.write(`${text}\n`);
+  try {
+    const run = await runCalm(directory, { minutes, loadPercent, progress });
+    isPassed = run.figures.every(isMet);
+    if (!isPassed) progress(`what the nodes said is in ${resolve(directory)}`);
+    finishFigures(run, { json, isTiny: false });
+    return isPassed ? 0 : 1;
+  } finally {
+    await endAll();
+  }
+}
+
+async function failover({ directory: parent, kinds, against, within, json, html, seed }: Flags, runs: number): Promise<number> {
   const directory = mkdtempSync(join(parent, "flotilla-failover-"));
   const progress = (text: string): void => void process.stderr.write(`${text}\n`);
   process.on("exit", () => rmSync(directory, { recursive: true, force: true, maxRetries: 5 }));
+  // Its peers' clients are packages that an installation does not have.
+  const { runFailover } = await import("./failover.ts");
   try {
-    return await runFailover(directory, { runs, ...(kinds === undefined ? {} : { kinds }), against, json, html, seed, progress });
+    const withinMs = within === undefined ? undefined : within * 1_000;
+    return await runFailover(directory, { runs, ...(kinds === undefined ? {} : { kinds }), against, json, html, seed, withinMs, progress });
   } finally {
     await endAll();
   }

@@ -69,8 +69,14 @@ export class Nemesis {
     const gaps = timeline.takeLongest();
     const longestGapMs = Math.round(Math.max(0, ...gaps));
     for (const { plan, detail, bite, beganMs, endedMs } of running) {
+      const { name, healsWithinSeconds = 0 } = plan.kind;
+      if (isWhole && healsWithinSeconds > 0 && wholeMs - beganMs > healsWithinSeconds * 1_000)
+        verdict.report(
+          "R9",
+          `${name}: whole again after ${((wholeMs - beganMs) / 1_000).toFixed(1)} s, and not within ${healsWithinSeconds}`,
+        );
       const partitionsDown = gaps.filter((ms) => ms >= GAP_MS).length;
-      const record = { act: act.number, kind: plan.kind.name, detail, ...bite, beganMs, endedMs, wholeMs, longestGapMs, partitionsDown };
+      const record = { act: act.number, kind: name, detail, ...bite, beganMs, endedMs, wholeMs, longestGapMs, partitionsDown };
       this.records.push(record);
       progress(`  ${record.kind}: ${detail}: ${bite.bit ? "" : "DID NOT BITE: "}${bite.proof}`);
     }

@@ -12,7 +12,7 @@ p{margin:4px 0}.summary{font-size:16px}.meta,footer,.unit{color:var(--soft);font
 @media (prefers-color-scheme:dark){.verdict{color:#0f131a}}
 section{margin:18px 0}
 .tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(128px,1fr));gap:12px}
-.tile{background:var(--card);border:1px solid var(--line);border-radius:10px;padding:12px 14px}.tile b{display:block;font-size:22px;font-variant-numeric:tabular-nums}.tile span{color:var(--soft);font-size:13px;line-height:1.3;display:block}
+.tile{background:var(--card);border:1px solid var(--line);border-radius:10px;padding:12px 14px}.tile b{display:block;white-space:nowrap;font-size:20px;font-variant-numeric:tabular-nums}.tile span{color:var(--soft);font-size:13px;line-height:1.3;display:block}
 figure{margin:0 0 12px;padding:12px 14px 6px;background:var(--card);border:1px solid var(--line);border-radius:10px}
 figcaption{display:flex;flex-wrap:wrap;gap:4px 10px;align-items:baseline;margin-bottom:6px}.legend{margin-left:auto;display:flex;flex-wrap:wrap;gap:4px 14px}
 .key{white-space:nowrap;font-size:13px;--c:var(--soft)}.key::before{content:"";display:inline-block;width:10px;height:10px;border-radius:3px;background:var(--c);margin-right:6px}
@@ -24,7 +24,7 @@ svg{display:block;width:100%;height:auto}
 .barname{fill:#fff;font-size:11px;font-weight:600;pointer-events:none}
 @media (prefers-color-scheme:dark){.barname{fill:#0f131a}}
 .c-acked{--c:var(--acked)}.c-offered{--c:var(--offered)}.line.c-offered{stroke-dasharray:4 4;stroke-width:1.2}.c-p50{--c:var(--p50)}.c-p99{--c:var(--p99)}.c-gap{--c:var(--gap)}
-.f-processes{--c:var(--processes)}.f-links{--c:var(--links)}.f-disks{--c:var(--disks)}.f-files{--c:var(--files)}.f-clocks{--c:var(--clocks)}.f-orders{--c:var(--orders)}.f-commands{--c:var(--commands)}
+.f-bits{--c:var(--files)}.f-processes{--c:var(--processes)}.f-links{--c:var(--links)}.f-disks{--c:var(--disks)}.f-files{--c:var(--files)}.f-clocks{--c:var(--clocks)}.f-orders{--c:var(--orders)}.f-commands{--c:var(--commands)}
 .scroll{overflow-x:auto;background:var(--card);border:1px solid var(--line);border-radius:10px}
 table{border-collapse:collapse;width:100%;font-size:13px}th,td{padding:6px 10px;text-align:left;border-bottom:1px solid var(--line);vertical-align:top}th{color:var(--soft);font-weight:600}tbody tr:last-child td{border-bottom:0}
 .n{text-align:right;font-variant-numeric:tabular-nums}tr.missed td{color:var(--soft)}

@@ -162,9 +162,10 @@ function gapChart({ gaps, partitions, downMs, gapsLeftOut }: ChaosReport, scale:
 
 function kindTable({ kinds }: ChaosReport): string {
   if (kinds.length === 0) return "";
-  const row = ({ kind, family, what, count, bit, gapMedianMs, gapMaxMs, wholeMaxMs }: KindSummary): string =>
-    `<tr><td><span class="key f-${family}">${escaped(kind)}</span></td><td>${escaped(what)}</td><td class="n">${count}</td><td class="n">${bit}</td><td class="n">${gapMedianMs}</td><td class="n">${gapMaxMs}</td><td class="n">${wholeMaxMs < 0 ? "never" : (wholeMaxMs / 1_000).toFixed(1)}</td></tr>`;
-  return `<section><h2>Kinds of faults</h2><div class="scroll"><table><thead><tr><th>kind</th><th>what it does</th><th class="n">times</th><th class="n">bit</th><th class="n">without service, median ms</th><th class="n">longest ms</th><th class="n">whole again after at most s</th></tr></thead><tbody>${kinds.map(row).join("")}</tbody></table></div></section>`;
+  const seconds = (ms: number): string => (ms < 0 ? "never" : (ms / 1_000).toFixed(1));
+  const row = ({ kind, family, what, count, bit, gapMedianMs, gapMaxMs, wholeMaxMs, healedMaxMs }: KindSummary): string =>
+    `<tr><td><span class="key f-${family}">${escaped(kind)}</span></td><td>${escaped(what)}</td><td class="n">${count}</td><td class="n">${bit}</td><td class="n">${gapMedianMs}</td><td class="n">${gapMaxMs}</td><td class="n">${seconds(wholeMaxMs)}</td><td class="n">${seconds(healedMaxMs)}</td></tr>`;
+  return `<section><h2>Kinds of faults</h2><div class="scroll"><table><thead><tr><th>kind</th><th>what it does</th><th class="n">times</th><th class="n">bit</th><th class="n">without service, median ms</th><th class="n">longest ms</th><th class="n">whole again, s after its end</th><th class="n">s after its beginning</th></tr></thead><tbody>${kinds.map(row).join("")}</tbody></table></div></section>`;
 }
 
 function skippedList({ skipped }: ChaosReport): string {

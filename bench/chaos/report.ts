@@ -1,5 +1,6 @@
 // What a run came to: for machines as it stands here, for people as one page (page.ts) and one line.
 
+import { table } from "../table.ts";
 import type { FaultRecord } from "./nemesis.ts";
 import type { Gap, Second } from "./timeline.ts";
 import { INVARIANTS, type Finding } from "./verdict.ts";
@@ -17,6 +18,8 @@ export type KindSummary = {
   readonly gapMaxMs: number;
   /** Longest time from its end until everything was whole again; -1 = never. */
   readonly wholeMaxMs: number;
+  /** The same from its beginning. */
+  readonly healedMaxMs: number;
 };
 
 export type ChaosReport = {
@@ -76,12 +79,17 @@ export function summariesOf(
         bit: own.filter(({ bit }) => bit).length,
         gapMedianMs: gaps[gaps.length >> 1]!,
         gapMaxMs: gaps.at(-1)!,
-        wholeMaxMs: own.some(({ wholeMs }) => wholeMs < 0)
-          ? -1
-          : Math.round(Math.max(...own.map(({ endedMs, wholeMs }) => wholeMs - endedMs))),
+        wholeMaxMs: longest(own, ({ endedMs }) => endedMs),
+        healedMaxMs: longest(own, ({ beganMs }) => beganMs),
       },
     ];
   });
+}
+
+/** From then until everything was whole again; -1 = never. */
+function longest(faults: readonly FaultRecord[], since: (fault: FaultRecord) => number): number {
+  if (faults.some(({ wholeMs }) => wholeMs < 0)) return -1;
+  return Math.round(Math.max(...faults.map((fault) => fault.wholeMs - since(fault))));
 }
 
 /** The last line of a run. */
@@ -99,12 +107,33 @@ export function summaryLine(report: ChaosReport): string {
   return `chaos: seed ${seed}, ${parts.join(", ")}`;
 }
 
-/** What was found, what was skipped, and the last line. */
+/** A line for each kind of fault that struck. */
+function kindsText(kinds: readonly KindSummary[]): string {
+  const seconds = (ms: number): string => (ms < 0 ? "never" : (ms / 1_000).toFixed(1));
+  const rows = kinds.map(({ kind, count, bit, gapMedianMs, gapMaxMs, wholeMaxMs, healedMaxMs }) => [
+    kind,
+    ...[count, bit, gapMedianMs, gapMaxMs].map(String),
+    ...[wholeMaxMs, healedMaxMs].map(seconds),
+  ]);
+  const head = [
+    "fault",
+    "times",
+    "bit",
+    "without service, median ms",
+    "longest ms",
+    "whole again, s after its end",
+    "s after its beginning",
+  ];
+  return table([head, ...rows]);
+}
+
+/** What each kind of fault did, what was skipped, what was found, and the last line. */
 export function reportText(report: ChaosReport): string {
   const found = report.findings.flatMap(({ invariant, count, texts }) => [
     `VIOLATED ${invariant}, ${count} times: ${INVARIANTS[invariant]}`,
     ...texts.map((text) => `  ${text}`),
   ]);
   const skipped = report.skipped.map(({ kind, why }) => `SKIPPED ${kind}: ${why}`);
-  return `${[...skipped, ...found, summaryLine(report)].join("\n")}\n`;
+  const kinds = report.kinds.length === 0 ? [] : [kindsText(report.kinds)];
+  return `${[...kinds, ...skipped, ...found, summaryLine(report)].join("\n")}\n`;
 }

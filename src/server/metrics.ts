@@ -11,10 +11,12 @@ export type MetricsSources = {
   readonly logs: readonly [catalog: SharedLog, data: SharedLog];
   readonly loop: LoopWatch;
   readonly memory: PayloadMemory;
+  /** Times that everything stored was read, since the start of the process. */
+  readonly scrubRounds: number;
 };
 
 /** Prometheus text of this node. Counters never fall while the process lives. */
-export function renderMetrics({ host, broker, logs, loop, memory }: MetricsSources): string {
+export function renderMetrics({ host, broker, logs, loop, memory, scrubRounds }: MetricsSources): string {
   let leading = 0;
   let groups = 0;
   let resting = 0;
@@ -59,6 +61,9 @@ export function renderMetrics({ host, broker, logs, loop, memory }: MetricsSourc
     ["", host.quarantine.count],
   ]);
   metric("flotilla_replicas_quarantined", "gauge", "Damaged replicas that wait for a successor.", [["", host.quarantine.size]]);
+  metric("flotilla_scrub_rounds_total", "counter", "Times that everything stored here was read and checked, since the start.", [
+    ["", scrubRounds],
+  ]);
   metric("flotilla_digests_compared_total", "counter", "Answers of followers about what they applied that leaders here looked at.", [
     ["", host.comparisons.compared],
   ]);

@@ -82,6 +82,8 @@ export class FlotillaNode {
   private broker: NodeBroker | null = null;
   /** The API takes calls. */
   private isServing = false;
+  /** Times that everything stored was read. */
+  private scrubRounds = 0;
   private logs: readonly [catalog: SegmentLog, data: SegmentLog] | null = null;
   private restarting: Promise<void> | null = null;
   /** A restart that was asked for and has yet to begin; the first start is under way. */
@@ -256,6 +258,7 @@ export class FlotillaNode {
         clock,
         logger,
         fatal: this.fatal,
+        ended: () => (this.scrubRounds += 1),
         tasks: [
           (pace) => kv.scrub(pace),
           (pace) => catalogLog.scrub(pace),
@@ -272,7 +275,8 @@ export class FlotillaNode {
   }
 
   private renderMetrics(host: ReplicaHost, broker: NodeBroker): string {
-    return renderMetrics({ host, broker, logs: this.logs!, loop: this.loop, memory: this.memory });
+    const { loop, memory, scrubRounds } = this;
+    return renderMetrics({ host, broker, logs: this.logs!, loop, memory, scrubRounds });
   }
 
   private async watchFitness(host: ReplicaHost): Promise<void> {

@@ -23,6 +23,8 @@ export type ScrubbingComponents = {
   readonly clock: Clock;
   readonly logger: Logger;
   readonly tasks: readonly ScrubTask[];
+  /** Everything was read once more. */
+  readonly ended: () => void;
   readonly fatal: (error: Error) => void;
 };
 
@@ -69,6 +71,7 @@ export class Scrubbing {
         };
         for (const task of this.components.tasks) await task(pace);
         this.components.logger.debug({ bytes }, "everything was read once");
+        this.components.ended();
       }
     } catch (error) {
       if (!(error instanceof StoppedError)) this.components.fatal(error as Error);

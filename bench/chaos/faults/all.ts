@@ -1,6 +1,7 @@
 // Everything that can be done to a cluster, by family.
 
 import type { FaultKind } from "../fault.ts";
+import { BIT_FAULTS } from "./bits.ts";
 import { CLOCK_FAULTS } from "./clocks.ts";
 import { DISK_FAULTS } from "./disks.ts";
 import { FILE_FAULTS } from "./files.ts";
@@ -19,7 +20,11 @@ export const FAMILIES: Readonly<Record<string, readonly FaultKind[]>> = {
 
 export const FAULTS: readonly FaultKind[] = Object.values(FAMILIES).flat();
 
+/** A family that has to be asked for: what it does is a part of what others do, and it takes its time over each kind of file. */
+export const EXTRA_FAMILIES: Readonly<Record<string, readonly FaultKind[]>> = { bits: BIT_FAULTS };
+
 /** Commands of a user are a family of their own. */
 export function familyOf(name: string): string {
-  return Object.keys(FAMILIES).find((family) => FAMILIES[family]!.some((kind) => kind.name === name)) ?? "commands";
+  const families = Object.entries({ ...FAMILIES, ...EXTRA_FAMILIES });
+  return families.find(([, kinds]) => kinds.some((kind) => kind.name === name))?.[0] ?? "commands";
 }

@@ -2,14 +2,12 @@
 
 import { once } from "node:events";
 import { setTimeout as delay } from "node:timers/promises";
-import { fileURLToPath } from "node:url";
 import { FlotillaError } from "../../../src/client/index.ts";
+import { ATTACK_PROGRAM } from "../../attacking.ts";
 import { run, type Running } from "../../processes.ts";
 import { drawVictim, pick, resolveVictim, seconds, type Bite, type Draw, type FaultKind, type Strike, type World } from "../fault.ts";
 import { shuffled } from "../shapes.ts";
 
-const ATTACK = fileURLToPath(new URL("../../attack.js", import.meta.url));
-const BUILT_ATTACK = fileURLToPath(new URL("../../../dist/bench/attack.js", import.meta.url));
 const CALL_MS = 10_000;
 const EMPTY_MS_MAX = 60_000;
 const TRANSFERS = 12;
@@ -153,8 +151,7 @@ function attacking(draw: Draw): Strike {
       const { node, who } = await resolveVictim(world, victim);
       const { topic, partitions, cluster } = world;
       const targets = { topic, wide: topic, partitions, tiny: topic };
-      const program = import.meta.url.includes("/dist/") ? ATTACK : BUILT_ATTACK;
-      attack = run(process.execPath, [program, cluster.nodes.endpoint(node), String(length), JSON.stringify(targets), ...chosen]);
+      attack = run(process.execPath, [ATTACK_PROGRAM, cluster.nodes.endpoint(node), String(length), JSON.stringify(targets), ...chosen]);
       return `${who}: ${chosen.join("; ")}`;
     },
     end: async () => {

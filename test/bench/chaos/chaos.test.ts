@@ -10,6 +10,7 @@ import { fileURLToPath } from "node:url";
 import { expect, test } from "vitest";
 import { Flotilla } from "../../../src/client/index.ts";
 import { runChaos, type ChaosOptions } from "../../../bench/chaos/chaos.ts";
+import { BIT_FAULTS } from "../../../bench/chaos/faults/bits.ts";
 import { FAULTS } from "../../../bench/chaos/faults/all.ts";
 import type { ChaosReport } from "../../../bench/chaos/report.ts";
 import { runProgram } from "../../support/run.ts";
@@ -111,7 +112,7 @@ test("chaos: wrong usage is named, and help lists every fault", async () => {
   expect([wrong.code, wrong.stderr]).toEqual([2, expect.stringContaining("earthquake")]);
   const help = await runProgram(process.execPath, [FLOTILLA, "chaos", "--help"]);
   expect(help.code).toBe(0);
-  for (const { name } of FAULTS) expect(help.stdout.toString()).toContain(`    ${name} `);
+  for (const { name } of [...FAULTS, ...BIT_FAULTS]) expect(help.stdout.toString()).toContain(`    ${name} `);
 });
 
 function options(directory: string, more: Partial<ChaosOptions>): ChaosOptions {
@@ -135,6 +136,19 @@ function options(directory: string, more: Partial<ChaosOptions>): ChaosOptions {
     ...more,
   };
 }
+
+test("chaos: one flipped bit is found by the node itself, and healed in time", { timeout: 180_000 }, () =>
+  inFolder(async (directory) => {
+    const kinds = BIT_FAULTS.filter(({ name }) => ["bit-catalog-segment", "bit-node-json"].includes(name));
+    const report = await runChaos(options(directory, { seconds: 12, kinds, recoverySeconds: 60 }));
+    expect(report.findings).toEqual([]);
+    expect(report.faults.length).toBeGreaterThan(0);
+    for (const { kind, bit, proof } of report.faults) {
+      expect(bit, `${kind}: ${proof}`).toBe(true);
+      expect(proof).toContain("until it had read everything");
+    }
+  }),
+);
 
 test("chaos: a record that is not there, and one that nobody sent, are found on every replica", { timeout: 120_000 }, () =>
   inFolder(async (directory) => {
