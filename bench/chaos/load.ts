@@ -72,7 +72,9 @@ export class Load {
   }
 
   private tick(): void {
-    const { now, ledger, partitions } = this.parts;
+    const { now, ledger, partitions, timeline } = this.parts;
+    // Nothing more is sent in this round, and so nothing expected.
+    if (ledger.isFull) timeline.rest();
     const until = Math.floor(((now() - this.startedMs) / 1_000) * this.rate);
     for (; this.due < until; this.due++) {
       const dueMs = this.startedMs + (this.due / this.rate) * 1_000;

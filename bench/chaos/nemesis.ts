@@ -6,6 +6,10 @@ import type { Act, PlannedStrike } from "./schedule.ts";
 import { GAP_MS, type Timeline } from "./timeline.ts";
 import type { Verdict } from "./verdict.ts";
 
+/** Once all is whole: producers try again at the latest after a few seconds. */
+const SERVED_MS_MAX = 60_000;
+const SERVED_LOOK_MS = 20;
+
 export type FaultRecord = {
   readonly act: number;
   readonly kind: string;
@@ -64,7 +68,8 @@ export class Nemesis {
     const strikes = [this.strike(first!, 0, running)];
     if (second !== undefined) strikes.push(this.strike(second, act.overlap * first!.strike.seconds, running));
     await Promise.all(strikes);
-    const isWhole = await this.field.whole();
+    const hasHealed = await this.field.whole();
+    const isWhole = hasHealed && (await this.isServed());
     const wholeMs = isWhole ? now() : -1;
     const gaps = timeline.takeLongest();
     const longestGapMs = Math.round(Math.max(0, ...gaps));
@@ -85,7 +90,16 @@ export class Nemesis {
     progress(`  longest time of a partition without acknowledgements ${longestGapMs} ms; whole again ${again}`);
     if (isWhole) return;
     this.isLost = true;
-    verdict.report("R9", `not whole again after ${act.strikes.map(({ kind }) => kind.name).join(" and ")}: ${await this.field.state()}`);
+    const state = hasHealed ? "not every partition acknowledges records" : await this.field.state();
+    verdict.report("R9", `not whole again after ${act.strikes.map(({ kind }) => kind.name).join(" and ")}: ${state}`);
+  }
+
+  /** Whatever nodes say of themselves: clients are served, in every partition, from now on. */
+  private async isServed(): Promise<boolean> {
+    const { now, timeline } = this.parts;
+    for (const sinceMs = now(); !timeline.isServedSince(sinceMs); await delay(SERVED_LOOK_MS))
+      if (now() - sinceMs > SERVED_MS_MAX) return false;
+    return true;
   }
 
   /** Ends whatever is under way. */

@@ -36,6 +36,7 @@ export class Timeline {
   /** By partition; negative: nothing is expected of it. */
   private readonly lastAckMs: number[] = [];
   private readonly longestMs: number[] = [];
+  private takenMs = 0;
 
   /** `now`: ms since the start of the run. */
   constructor(now: () => number) {
@@ -71,14 +72,20 @@ export class Timeline {
     if (this.lastAckMs[partition]! >= 0) this.lastAckMs[partition] = now;
   }
 
-  /** Longest time of each partition without an acknowledgement since the last call, the present silence included. */
+  /** Longest time of each partition without an acknowledgement from the last call until now. */
   takeLongest(): number[] {
     const now = this.now();
-    return this.lastAckMs.map((last, partition) => {
-      const longest = Math.max(this.longestMs[partition] ?? 0, last < 0 ? 0 : now - last);
-      this.longestMs[partition] = 0;
-      return longest;
-    });
+    const longest = this.lastAckMs.map((last, partition) =>
+      Math.max(this.longestMs[partition] ?? 0, last < 0 ? 0 : now - Math.max(last, this.takenMs)),
+    );
+    this.longestMs.fill(0);
+    this.takenMs = now;
+    return longest;
+  }
+
+  /** Every partition of which one is expected has acknowledged something since then. */
+  isServedSince(ms: number): boolean {
+    return this.lastAckMs.every((last) => last < 0 || last >= ms);
   }
 
   /** Sum over all gaps, by partition, in ms. */
@@ -97,7 +104,7 @@ export class Timeline {
   private gapEnds(partition: number, now: number): void {
     const last = this.lastAckMs[partition] ?? -1;
     if (last < 0) return;
-    this.longestMs[partition] = Math.max(this.longestMs[partition] ?? 0, now - last);
+    this.longestMs[partition] = Math.max(this.longestMs[partition] ?? 0, now - Math.max(last, this.takenMs));
     if (now - last < GAP_MS) return;
     if (this.gaps.length < GAPS_MAX) this.gaps.push({ partition, fromMs: last, toMs: now });
     else this.gapsLeftOut += 1;

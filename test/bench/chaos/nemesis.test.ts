@@ -14,12 +14,19 @@ const STRIKE: Strike = {
 };
 
 /** One act; everything is whole again so many seconds after it, or never. */
-async function carriedOut(kind: Partial<FaultKind>, healSeconds: number | null): Promise<{ verdict: Verdict; nemesis: Nemesis }> {
+async function carriedOut(
+  kind: Partial<FaultKind>,
+  healSeconds: number | null,
+  /** A partition from which acknowledgements are expected, and none come. Time passes then. */
+  isSilent = false,
+): Promise<{ verdict: Verdict; nemesis: Nemesis }> {
   let nowMs = 1_000;
-  const now = (): number => nowMs;
+  const now = (): number => (nowMs += isSilent ? 1_000 : 0);
   const verdict = new Verdict();
+  const timeline = new Timeline(now);
+  if (isSilent) timeline.expect(1);
   const nemesis = new Nemesis(
-    { verdict, timeline: new Timeline(now), now, progress: () => {} },
+    { verdict, timeline, now, progress: () => {} },
     {
       world: () => ({}) as World,
       whole: () => {
@@ -46,6 +53,14 @@ test("nemesis: what is whole again too late, or never, is a violation", async ()
     expect(verdict.findings().flatMap(({ texts }) => texts)).toEqual(found);
     expect(nemesis.isLost).toBe(healSeconds === null);
   }
+});
+
+test("nemesis: a partition that acknowledges nothing once all nodes are content is a violation", async () => {
+  const { verdict, nemesis } = await carriedOut({}, 0, true);
+  expect(verdict.findings().flatMap(({ texts }) => texts)).toEqual([
+    "not whole again after kind: not every partition acknowledges records",
+  ]);
+  expect(nemesis.isLost).toBe(true);
 });
 
 test("report: each kind of fault has a line, with the time that it took to heal", async () => {

@@ -45,12 +45,17 @@ test("timeline: a partition is without service from its last acknowledgement to 
   line.ack(1, 1);
   now.ms = 1_200;
   expect(line.takeLongest()).toEqual([1_100, 1_000]);
+  expect([line.isServedSince(100), line.isServedSince(101)]).toEqual([true, false]);
   line.ack(0, 1);
   line.ack(1, 1);
+  now.ms = 1_300;
+  // What was before the last look is no part of the next one.
+  expect(line.takeLongest()).toEqual([100, 100]);
   line.rest();
   now.ms = 9_000;
   line.ack(0, 1);
-  expect(line.takeLongest()).toEqual([1_100, 100]);
+  expect(line.takeLongest()).toEqual([0, 0]);
+  expect(line.isServedSince(8_000)).toBe(true);
   expect(line.gaps).toEqual([
     { partition: 1, fromMs: 100, toMs: 1_100 },
     { partition: 0, fromMs: 100, toMs: 1_200 },
