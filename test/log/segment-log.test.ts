@@ -305,18 +305,29 @@ test(
       { weight: 1, arbitrary: fc.record({ kind: fc.constant("destroy" as const), group: fc.nat(2) }) },
       { weight: 2, arbitrary: fc.record({ kind: fc.constant("compact" as const) }) },
       { weight: 1, arbitrary: fc.record({ kind: fc.constant("quiet" as const), seconds: fc.nat(8) }) },
-      { weight: 1, arbitrary: fc.record({ kind: fc.constant("reopen" as const) }) },
+      { weight: 1, arbitrary: fc.record({ kind: fc.constant("reopen" as const), withStore: fc.boolean() }) },
     );
     await fc.assert(
       fc.asyncProperty(fc.array(operation, { minLength: 5, maxLength: 90, size: "max" }), async (operations) => {
         await using log = await TestLog.create(4 * 1024);
-        const model = [0, 1, 2].map(() => ({ trimmed: 0, term: 1, entries: new Map<number, string>() }));
+        const model = [0, 1, 2].map(() => ({ trimmed: 0, term: 1, replica: 1, hard: [0, 0], entries: new Map<number, string>() }));
         let moved = 0;
+        const holds = async (): Promise<void> => {
+          for (const [group, rows] of model.entries()) {
+            const entries = (await log.readAll(group)).map(({ index, payload }) => [index, Buffer.from(payload).toString()]);
+            expect(entries).toEqual([...rows.entries].sort(([a], [b]) => a - b));
+            const state = log.log.groups().get(group as GroupId);
+            expect([state?.replica ?? 0, state?.hardState.term ?? 0, state?.hardState.vote ?? 0]).toEqual([rows.replica, ...rows.hard]);
+            expect(log.log.damageOf(group as GroupId)).toBeNull();
+          }
+        };
         // The last three may yet be replaced (`back`).
         const attach = (): void =>
           log.log.attach({ committedOf: (group) => lastOf(group) - 3, damaged: (group, reason) => expect.fail(`${group}: ${reason}`) });
         const lastOf = (group: number): number => Math.max(model[group]!.trimmed, ...model[group]!.entries.keys());
         attach();
+        for (const group of model.keys()) log.log.begin(group as GroupId, 1 as ReplicaId, 0, 0);
+        await log.append([]);
         for (const step of operations) {
           if (step.kind === "append") {
             const rows = model[step.group]!;
@@ -327,7 +338,9 @@ test(
             );
             for (const index of [...rows.entries.keys()]) if (index >= first) rows.entries.delete(index);
             for (const { index, payload } of entries) rows.entries.set(index, Buffer.from(payload).toString());
-            await log.append([write(step.group, entries)]);
+            const votes = step.size % 3 === 0;
+            if (votes) rows.hard = [rows.term, step.size];
+            await log.append([write(step.group, entries, votes ? { term: rows.term, vote: step.size, commit: 0 } : null)]);
           } else if (step.kind === "trim" || step.kind === "reset") {
             const rows = model[step.group]!;
             if (rows.entries.size === 0) continue;
@@ -336,6 +349,7 @@ test(
             else log.log.reset(step.group as GroupId, index, rows.term);
             for (const at of [...rows.entries.keys()]) if (at <= index) rows.entries.delete(at);
             rows.trimmed = Math.max(rows.trimmed, index);
+            rows.hard = [rows.term, 0];
             await log.append([write(step.group, [], { term: rows.term, vote: 0, commit: 0 })]);
           } else if (step.kind === "begin" || step.kind === "destroy") {
             const rows = model[step.group]!;
@@ -346,22 +360,24 @@ test(
             log.log.begin(step.group as GroupId, (1024 + rows.term) as ReplicaId, 1, 0);
             rows.entries.clear();
             rows.trimmed = 1;
+            rows.replica = 1024 + rows.term;
+            rows.hard = [0, 0];
+            rows.term += 1;
             await log.append([]);
           } else if (step.kind === "compact") await log.compact(3);
           else if (step.kind === "quiet") await log.seconds(step.seconds);
           else {
             moved += log.log.stats().bytesMoved;
-            await log.reopen();
+            await log.close();
+            if (!step.withStore) await rm(join(log.directory, "store"), { recursive: true });
+            await log.open();
+            await holds();
             attach();
           }
         }
         bytesMoved += moved + log.log.stats().bytesMoved;
         await log.reopen();
-        for (const [group, rows] of model.entries()) {
-          expect((await log.readAll(group)).map(({ index, payload }) => [index, Buffer.from(payload).toString()])).toEqual(
-            [...rows.entries].sort(([a], [b]) => a - b),
-          );
-        }
+        await holds();
       }),
       { numRuns: 60 },
     );
