@@ -103,11 +103,36 @@ test("the store of a node is lost, and the end of its catalog's log: it forgets 
     const inode = newestFile(machine, "catalog");
     inode.truncate(batchesOf(inode)[written.get(voter)!]!);
     inode.settle();
-    machine.disk.stores.get(`${DATA_DIR}/store`)!.damage = "a block of a table is damaged";
+    loseStore(machine);
     cluster.startNodes();
     await cluster.whole();
   }
   expect(cluster.said("damaged data is set aside").filter((note) => note.includes('"catalog"')).length).toBeGreaterThan(0);
+  await cluster.verify();
+});
+
+// One fault of the store, or of who upgrades it, may strike all nodes alike. What the logs hold is still all there is.
+test("all nodes lose their stores at one time: their logs bring everything back", { timeout: 60_000 }, async () => {
+  const cluster = await Cluster.start();
+  cluster.load();
+  await cluster.run(2_000);
+  cluster.crash("power", 1, 2, 3);
+  for (const machine of cluster.machines) loseStore(machine);
+  cluster.startNodes();
+  await cluster.whole();
+  await cluster.verify();
+});
+
+test("a cluster of one node loses its store and what tells how far its logs went: it goes on with what there is", async () => {
+  const cluster = await Cluster.start({ nodes: 1 });
+  cluster.load();
+  await cluster.run(2_000);
+  cluster.crash("kill", 1);
+  const machine = cluster.node(1);
+  loseStore(machine);
+  for (const [path, inode] of machine.disk.names) if (path.endsWith("/durable")) inode.truncate(0);
+  cluster.startNodes();
+  await cluster.whole();
   await cluster.verify();
 });
 
@@ -165,6 +190,10 @@ test(
     expect(cluster.leaders(CATALOG_GROUP)).toEqual([]);
   },
 );
+
+function loseStore(machine: SimMachine): void {
+  machine.disk.stores.get(`${DATA_DIR}/store`)!.damage = "a block of a table is damaged";
+}
 
 /** Where each batch of a file begins. */
 function batchesOf(inode: Inode): number[] {
