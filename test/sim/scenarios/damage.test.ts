@@ -143,6 +143,9 @@ test("hopeless: entries are damaged on a majority: the group refuses, the others
   cluster.load();
   await cluster.run(3_000);
   const group = cluster.groupOf(0);
+  await cluster.until("there is something to damage", () =>
+    [1, 2].every((id) => batchesOf(newestFile(cluster.node(id), "log")).length > 20),
+  );
   cluster.crash("power", 1, 2, 3);
   for (const id of [1, 2]) {
     // In the file that a start reads, so that both find it at the same time: one after the other they would be healed.
