@@ -262,6 +262,13 @@ test("R6: memberships whose majorities do not meet, that differ at one index, an
   expect(() => checks.pendingChanges("a", GROUP, 2)).toThrow("R6");
 });
 
+test("R6: a change that takes effect before it is on disk that it is committed", () => {
+  const { checks, replicas } = promised(5);
+  replicas.of(GROUP, 1)!.commit = 4;
+  checks.takesEffect("a", GROUP, 1, 4);
+  expect(() => checks.takesEffect("a", GROUP, 1, 5)).toThrow("R6");
+});
+
 test("R7: an older life that comes back, a message for another life, a group's number that is given out again", () => {
   const { checks, replica } = promised(5);
   checks.opened("a", { ...replica, self: 1 + 1024 }, Number.POSITIVE_INFINITY);

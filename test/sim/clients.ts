@@ -249,6 +249,9 @@ export class Producer {
   }
 }
 
+/** Of the commits of a reader, per hundred. */
+const LATE_COMMIT_PERCENT = 10;
+
 /** Reads one partition from its start on, from any node, and commits how far it came. */
 export class Reader {
   readonly partition: number;
@@ -295,7 +298,8 @@ export class Reader {
     if (this.isResting || this.isStopped) return;
     const what = random.below(10);
     if (what < 7 || !this.commits) this.fetch();
-    else if (what < 9) this.commit();
+    else if (what < 9 && !chance(random, LATE_COMMIT_PERCENT)) this.commit();
+    else if (what < 9) this.commitLate();
     else this.look();
   }
 
@@ -350,10 +354,34 @@ export class Reader {
   }
 
   private commit(): void {
-    const { machines, random, history } = this.parts;
-    const key = `${this.name} of ${this.partition}`;
-    const offset = this.position;
-    history.committing(key, offset);
+    const { history } = this.parts;
+    const { key, position } = this;
+    history.committing(key, position);
+    this.askToCommit(position, (failure) => {
+      if (failure === null) history.committed(key, position);
+      else if (failure instanceof BrokerError && failure.code === "OFFSET_WOULD_GO_BACK")
+        throw new Violation("L7", `${key}: ${position} would go back: ${failure.message}`);
+    });
+  }
+
+  /** As a reader that was replaced does, or a retry that was held up. More was confirmed before, so that must not be taken. */
+  private commitLate(): void {
+    const { history, random } = this.parts;
+    const { key } = this;
+    const confirmed = history.confirmedCommit(key);
+    const offset = random.below(Math.max(1, confirmed));
+    this.askToCommit(offset, (failure) => {
+      if (failure === null && offset < confirmed)
+        throw new Violation("L7", `${key}: ${confirmed} was confirmed, and ${offset} was taken after it`);
+    });
+  }
+
+  private get key(): string {
+    return `${this.name} of ${this.partition}`;
+  }
+
+  private askToCommit(offset: number, done: (failure: Error | null) => void): void {
+    const { machines, random } = this.parts;
     const call = {
       vhost: "",
       topic: TOPIC,
@@ -368,12 +396,8 @@ export class Reader {
       (broker, signal) => broker.commitOffsets(call, signal),
       (error, answer) => {
         const failure = error ?? answer![0]!.error;
-        if (failure === null) history.committed(key, offset);
-        else {
-          check(failure, "a commit");
-          if (failure instanceof BrokerError && failure.code === "OFFSET_WOULD_GO_BACK")
-            throw new Violation("L7", `${key}: ${offset} would go back: ${failure.message}`);
-        }
+        if (failure !== null) check(failure, "a commit");
+        done(failure);
         this.later(50);
       },
     );
@@ -381,7 +405,7 @@ export class Reader {
 
   private look(): void {
     const { machines, random, history } = this.parts;
-    const key = `${this.name} of ${this.partition}`;
+    const { key } = this;
     const confirmed = history.confirmedCommit(key);
     const atLeast = history.endKnown(TOPIC, this.partition);
     const call = { vhost: "", topic: TOPIC, subscription: this.name, partitions: [this.partition], timeMs: -1, direct: false };

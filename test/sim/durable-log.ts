@@ -28,6 +28,7 @@ export type View = {
   readonly replica: number;
   term: number;
   vote: number;
+  commit: number;
   /** The log begins after it. */
   trim: number;
   lastIndex: number;
@@ -55,6 +56,7 @@ export function emptyView(replica: number): View {
     replica,
     term: 0,
     vote: 0,
+    commit: 0,
     trim: 0,
     lastIndex: 0,
     terms: new Map(),
@@ -207,6 +209,7 @@ export class DurableLog {
         if (same !== view) this.opened(group, same);
         same.term = term;
         same.vote = stamp;
+        same.commit = index;
         if (type === RECORD_RESET) {
           same.terms.clear();
           same.lastIndex = trim;

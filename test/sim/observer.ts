@@ -80,7 +80,11 @@ export class Observer {
       // An entry from before a snapshot that is accepted and not installed yet changes nothing.
       const isBehindSnapshot = raft.applied > replica.applied;
       const after = applyChange(change);
-      if (!isBehindSnapshot) this.tell(() => this.checks.changed(machine.name, group, replica.applied + 1, before, after));
+      if (!isBehindSnapshot)
+        this.tell(() => {
+          this.checks.changed(machine.name, group, replica.applied + 1, before, after);
+          if (replica.durability.sync) this.checks.takesEffect(machine.name, group, descriptor.self, replica.applied + 1);
+        });
       return after;
     };
   }

@@ -1,7 +1,7 @@
 // What replicas say and do, held against what is durable (durable-log.ts): R3 (a vote, a term and an acknowledgement are on disk before
 // they leave, and a restart finds them), L6 and R2 (what a leader commits is of its term, and a majority of the voters has it on
-// disk), R6 (one change of the members at a time, and majorities of neighbouring memberships meet), R7 (no life and no group number
-// comes back).
+// disk), R6 (one change of the members at a time, none in effect before its commit is on disk, and majorities of neighbouring
+// memberships meet), R7 (no life and no group number comes back).
 
 import { lifeOfReplica, nodeOfReplica, type ReplicaId } from "../../src/base/ids.ts";
 import { MSG_APPEND_RESPONSE, MSG_VOTE_RESPONSE, type Configuration, type Message } from "../../src/raft/types.ts";
@@ -53,7 +53,8 @@ export class PromiseChecks {
       if (lastIndex < Math.min(known.acked, tornFrom - 1))
         throw new Violation("R3", `${where} acknowledged up to ${known.acked}, and its log ends at ${lastIndex}`);
     }
-    const view: View = { ...(known ?? emptyView(self)), term, vote, trim: replica.firstIndex - 1, lastIndex, terms: new Map() };
+    const { commitIndex: commit, firstIndex } = replica;
+    const view: View = { ...(known ?? emptyView(self)), term, vote, commit, trim: firstIndex - 1, lastIndex, terms: new Map() };
     for (let index = replica.firstIndex; index <= lastIndex; index++) view.terms.set(index, replica.termAt(index));
     view.acked = Math.min(view.acked, lastIndex);
     return view;
@@ -106,6 +107,16 @@ export class PromiseChecks {
     this.memberships.set(key, text);
     if (before.voters.length > 0 && !meet(before, after))
       throw new Violation("R6", `${where}: the change at ${index} lets a majority decide that none before it meets: ${text}`);
+  }
+
+  /** A replica goes by the change at `index` from now on: a restart must not forget that it is committed. */
+  takesEffect(node: string, group: number, self: number, index: number): void {
+    const view = this.replicas.of(group, self);
+    if (view === undefined || index <= view.commit) return;
+    throw new Violation(
+      "R6",
+      `group ${group} on ${node}: the change at ${index} takes effect, on disk is that ${view.commit} is committed`,
+    );
   }
 
   /** A leader's log holds so many changes that are not committed. */

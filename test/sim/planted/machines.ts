@@ -2,12 +2,15 @@
 
 import { CatalogMachine } from "../../../src/machine/catalog/catalog.ts";
 import { NodeTable } from "../../../src/machine/catalog/nodes.ts";
+import { STREAM_FENCED, STREAM_OK } from "../../../src/machine/stream/codes.ts";
 import { Cursors } from "../../../src/machine/stream/cursors.ts";
+import { OffsetIndex, type OffsetRow } from "../../../src/machine/stream/offset-index.ts";
 import { Producers } from "../../../src/machine/stream/producers.ts";
 import { StreamMachine } from "../../../src/machine/stream/stream.ts";
 import { swap, type Planted } from "./swap.ts";
 
 type ProducerParts = { readonly producers: Map<number, { batches: unknown[] }> };
+type IndexParts = { readonly size: number; row: (row: number) => OffsetRow | undefined };
 type Rows = { readonly rows: Map<number, { nextLife: number }> };
 
 export const PLANTED_MACHINES: readonly Planted[] = [
@@ -45,7 +48,7 @@ export const PLANTED_MACHINES: readonly Planted[] = [
   {
     name: "cursor-goes-back",
     what: "a commit that comes late takes a committed offset back",
-    within: 160,
+    within: 20,
     plant: () =>
       swap<Cursors["commit"]>(
         Cursors,
@@ -71,9 +74,45 @@ export const PLANTED_MACHINES: readonly Planted[] = [
       ),
   },
   {
+    name: "retention-one-more",
+    what: "retention by size takes one row of the index more than it may",
+    within: 40,
+    plant: () =>
+      swap<OffsetIndex["locateBytes"]>(
+        OffsetIndex,
+        "locateBytes",
+        (original) =>
+          function (this: OffsetIndex, bytes) {
+            const right = original.call(this, bytes);
+            const { size, row } = this as unknown as IndexParts;
+            for (let at = 0; at < size; at++) {
+              const next = row.call(this, at);
+              if (next !== undefined && next.bytes > (right?.bytes ?? -1)) return next;
+            }
+            return right;
+          },
+      ),
+  },
+  {
+    name: "epoch-not-fenced",
+    what: "a producer that was replaced can still publish",
+    within: 20,
+    plant: () =>
+      swap<Producers["judge"]>(
+        Producers,
+        "judge",
+        (original) =>
+          function (this: Producers, header) {
+            const verdict = original.call(this, header);
+            return verdict.code === STREAM_FENCED ? { code: STREAM_OK, offset: -1 } : verdict;
+          },
+      ),
+  },
+  {
     name: "group-number-again",
     what: "a group that is made gets the number of one that was deleted",
-    within: 40,
+    within: 20,
+    run: { faults: ["topics", "kill", "power"] },
     plant: () =>
       swap<(this: CatalogMachine, vhost: string, name: string) => unknown>(
         CatalogMachine,
@@ -93,6 +132,7 @@ export const PLANTED_MACHINES: readonly Planted[] = [
     name: "life-again",
     what: "a replica that takes the place of a lost one gets its id",
     within: 20,
+    run: { nodes: 4, faults: ["move", "drain", "bitrot", "kill"] },
     plant: () =>
       swap<NodeTable["takeLife"]>(
         NodeTable,

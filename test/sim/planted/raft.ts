@@ -104,7 +104,8 @@ export const PLANTED_RAFT: readonly Planted[] = [
   {
     name: "two-changes",
     what: "a change of the members does not wait for the one before it",
-    within: 230,
+    within: 80,
+    run: { nodes: 5, faults: ["move", "drain", "partition", "slowdisk", "stalldisk"] },
     plant: () =>
       swap<RaftNode["proposeChange"]>(
         RaftNode,
@@ -115,6 +116,12 @@ export const PLANTED_RAFT: readonly Planted[] = [
             return original.call(this, change, timestampMs);
           },
       ),
+  },
+  {
+    name: "change-too-early",
+    what: "a change of the members takes effect before it is on disk that it is committed",
+    within: 20,
+    plant: () => swap<Core["applicableTo"]>(Core, "applicableTo", () => (index) => index),
   },
   {
     name: "any-log-is-new-enough",

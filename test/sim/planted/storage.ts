@@ -72,7 +72,8 @@ export const PLANTED_STORAGE: readonly Planted[] = [
   {
     name: "checksums-not-looked-at",
     what: "what is read of the log is served whatever its checksum says",
-    within: 70,
+    within: 40,
+    run: { faults: ["bitrot", "kill", "power", "transfer"] },
     plant: both(
       () => swap<GroupTable["suspectEntry"]>(GroupTable, "suspectEntry", () => () => {}),
       () =>
