@@ -259,7 +259,7 @@ export class SegmentLog implements SharedLog {
     if (this.isClosed || this.failure !== null) return;
     this.compactor.secondPassed();
     this.hasDeadFile = this.mayFree && this.segments.some((segment) => this.isDead(segment) && segment.readers === 0);
-    if (this.pool.secondPassed(this.needsNext)) this.later(() => this.pool.shed());
+    if (this.pool.secondPassed(this.needsNext)) this.later(() => this.pool.shed(this.needsNext));
   }
 
   /** Has the next file made ready in the background. */
@@ -272,10 +272,10 @@ export class SegmentLog implements SharedLog {
     });
   }
 
-  /** The file in use is more than half full. */
+  /** The file in use is more than half full; or there is none: a log without any file is taken for one that was lost. */
   private get needsNext(): boolean {
     const active = this.segments[this.segments.length - 1];
-    return active !== undefined && active.position > this.settings.segmentBytes / 2;
+    return active === undefined || active.position > this.settings.segmentBytes / 2;
   }
 
   compact(): Promise<void> {

@@ -80,19 +80,19 @@ export class SegmentPool {
 
   /**
    * A second went by. True when the load is over and a spare file may go: see `shed`. `isNeeded`: the one made ready ahead,
-   * because the file in use is filling up.
+   * because the file in use is filling up, or there is no other file.
    */
   secondPassed(isNeeded: boolean): boolean {
     this.quietSeconds += 1;
     return this.quietSeconds >= QUIET_SECONDS && (this.free.length > 0 || (this.isReady && !isNeeded));
   }
 
-  /** Gives the disk one spare file back, the one made ready ahead last. */
-  async shed(): Promise<void> {
+  /** Gives the disk one spare file back, the one made ready ahead last, and only while it is not needed. */
+  async shed(isNeeded: boolean): Promise<void> {
     if (this.isClosed) return;
     const { ready } = this;
     let segment = this.free.pop();
-    if (segment === undefined && ready !== null) {
+    if (segment === undefined && ready !== null && !isNeeded) {
       this.ready = null;
       segment = await ready;
     }

@@ -54,6 +54,13 @@ test("log: at rest one pinned record leaves one file on disk, the one in use, th
   expect(await filesOf(log)).toBe(2);
 });
 
+test("log: one that nothing was ever written to keeps a file, as a folder without any is taken for lost", async () => {
+  await using log = await TestLog.create(SEGMENT_BYTES);
+  attach(log);
+  await log.seconds(SECONDS_MAX);
+  expect(await filesOf(log)).toBe(1);
+});
+
 test("log: however quickly files are begun, each of them is in use, ready, or gone", async () => {
   await using log = await TestLog.create(SEGMENT_BYTES);
   attach(log);
