@@ -46,7 +46,7 @@ export function scanSegment(segment: Segment, bytes: Uint8Array, context: ScanCo
     const batch = readBatchHeader(bytes, position, segment.salt);
     const isNext = batch?.sequence === sequence + 1;
     let end = isNext ? position + BATCH_HEADER_BYTES + batch.bytes : -1;
-    const later = isNext ? findBatch(bytes, Math.min(end, bytes.length), segment.salt) : findBatch(bytes, position + 1, segment.salt);
+    const later = findLater(bytes, isNext ? Math.min(end, bytes.length) : position + 1, segment.salt, sequence + 1);
     const laterSequence = later < 0 ? -1 : readBatchHeader(bytes, later, segment.salt)!.sequence;
     // A crash explains a batch that is not whole only if it was the last one, and not yet durable.
     const isPast = laterSequence > sequence + 1 || sequence + 1 <= durableTo || (nextFirst > 0 && sequence + 1 < nextFirst);
@@ -72,6 +72,13 @@ export function scanSegment(segment: Segment, bytes: Uint8Array, context: ScanCo
     throw new LogCorruptError(segment.path, position, `the file ends with batch ${sequence}, the log goes on with ${nextFirst}`);
   segment.position = position;
   segment.lastSequence = sequence;
+}
+
+/** The next place of a batch that comes after `sequence`; -1 when there is none. An older one is a write that the drive did twice. */
+function findLater(bytes: Uint8Array, from: number, salt: number, sequence: number): number {
+  let at = findBatch(bytes, from, salt);
+  while (at >= 0 && readBatchHeader(bytes, at, salt)!.sequence <= sequence) at = findBatch(bytes, at + 1, salt);
+  return at;
 }
 
 export type FoundRecord = { readonly at: number; readonly header: RecordHeader; readonly isIntact: boolean };

@@ -196,6 +196,24 @@ test("log: damage to a hard state counts after a deletion of the group, not befo
   }
 });
 
+// Found by seed 399 of the simulator: what lay behind the copy passed for torn, with the store that would have known lost as well.
+test("log: an old batch that the drive wrote a second time, over newer ones, hides nothing of what is behind it", async () => {
+  await using log = await TestLog.create();
+  const ends: number[] = [log.log.stats().bytesAppended];
+  for (let index = 1; index <= 6; index++) {
+    await log.append([write(1, [entry(index, 1, String(index).repeat(2_000))])]);
+    ends.push(log.log.stats().bytesAppended);
+  }
+  await log.close();
+  const [file] = await segmentFiles(log);
+  const bytes = await readFile(file!);
+  // The beginning of the second batch comes to lie within the fourth, whose own is gone.
+  bytes.copy(bytes, ends[3]! - 200, ends[1]! - 500, ends[1]! + 500);
+  await writeFile(file!, bytes);
+  await rm(join(log.directory, "store"), { recursive: true });
+  await expect(log.open()).rejects.toThrow(LogCorruptError);
+});
+
 test("log: a tail torn at any byte of the last batch is cut, and everything before it stays", async () => {
   await using log = await TestLog.create();
   await log.append([write(1, [entry(1, 1, "first")], { term: 1, vote: 1, commit: 0 })]);
