@@ -10,6 +10,7 @@ import { end, freePorts, run, until, versionOf, type Running } from "./processes
 const SERVER = "/usr/lib/rabbitmq/bin/rabbitmq-server";
 const CTL = "/usr/lib/rabbitmq/bin/rabbitmqctl";
 const DIAGNOSTICS = "/usr/lib/rabbitmq/bin/rabbitmq-diagnostics";
+const UPGRADE = "/usr/lib/rabbitmq/bin/rabbitmq-upgrade";
 const START_MS_MAX = 120_000;
 const STOP_MS_MAX = 10_000;
 export const RABBITMQ_NODES = [1, 2, 3] as const;
@@ -70,6 +71,13 @@ export class RabbitmqNodes {
         () => false,
       );
     await until(`rabbitmq node ${node} up`, up, [this.running.get(node)!], START_MS_MAX);
+  }
+
+  /** Resolves when all nodes run and every quorum queue may lose any of them; rejects when that takes too long. */
+  async settled(): Promise<void> {
+    for (const node of RABBITMQ_NODES) await this.ready(node);
+    for (const node of RABBITMQ_NODES)
+      await this.control(node, UPGRADE, "-q", "await_online_quorum_plus_one", "--timeout", String(START_MS_MAX / 1_000));
   }
 
   /** To the start script and all that it has started: the broker is a child of it. */

@@ -7,7 +7,7 @@ import { Flotilla, type FlotillaError, type Producer } from "../../src/client/in
 import { Nodes, NODES } from "../nodes.ts";
 import { payload } from "../system.ts";
 import type { Outcome } from "./failover-probes.ts";
-import { LINK_KINDS, type FailoverKind, type FailoverTarget, type Parts } from "./failover-target.ts";
+import { LINK_KINDS, PROCESS_KINDS, type FailoverKind, type FailoverTarget, type Parts } from "./failover-target.ts";
 import { Network } from "./network.ts";
 import { linksOf, type DirectedPair } from "./shapes.ts";
 
@@ -17,6 +17,7 @@ const STOP_GRACE_MS = 20_000;
 /** Of the client that never tries again. */
 const ONCE_DEADLINE_MS = 2_000;
 const TRANSFER_MS = 20_000;
+const SETTLE_MS_MAX = 60_000;
 const POLL_MS = 50;
 
 type LogLine = { readonly time: string; readonly msg: string; readonly peer?: number; readonly group?: number };
@@ -94,7 +95,7 @@ export class FlotillaFailover implements FailoverTarget {
     this.once = parts.once;
     this.groups = parts.groups;
     this.partitions = parts.producers.length;
-    this.kinds = parts.network === null ? new Set(["kill", "stop", "term"]) : LINK_KINDS;
+    this.kinds = parts.network === null ? PROCESS_KINDS : LINK_KINDS;
   }
 
   readonly send = (partition: number, done: Outcome): void => {
@@ -122,7 +123,9 @@ export class FlotillaFailover implements FailoverTarget {
     for (const { partition, leader, replicas } of partitions)
       if (leader !== replicas[0]) await this.client.cluster.transferLeader({ topic: TOPIC, partition, toNode: replicas[0]! });
     // The catalog's leader, too, is lost now and then; it is spread by chance.
+    const deadlineMs = performance.now() + SETTLE_MS_MAX;
     for (let peers = 0; peers < NODES.length * (NODES.length - 1);) {
+      if (performance.now() > deadlineMs) throw new Error(`the nodes did not find each other within ${SETTLE_MS_MAX} ms`);
       peers = 0;
       for (const node of NODES) peers += await this.nodes.metric(node, "flotilla_peers_up");
       if (peers < NODES.length * (NODES.length - 1)) await delay(POLL_MS);

@@ -12,9 +12,10 @@ export type Gap = {
 /**
  * The longest time between two acknowledgements in a row of which the later one came after the fault. So an answer that was
  * already on its way when the fault struck ends no gap, and a second interruption counts as well. `acksMs` ascend; without
- * one from before the fault it begins at the fault. All times are of one monotonic clock.
+ * one from before the fault it begins at the fault. What ends with the watch and lasted no longer than `pauseMs` is no gap: the next
+ * acknowledgement was not yet due. All times are of one monotonic clock.
  */
-export function gapOf(acksMs: readonly number[], faultMs: number, endMs: number): Gap {
+export function gapOf(acksMs: readonly number[], faultMs: number, endMs: number, pauseMs: number): Gap {
   let last = faultMs;
   let longest = 0;
   for (const ackMs of acksMs) {
@@ -22,7 +23,7 @@ export function gapOf(acksMs: readonly number[], faultMs: number, endMs: number)
     last = ackMs;
   }
   assert(endMs >= last, "the watch ends after the last acknowledgement");
-  return endMs - last > longest ? { ms: endMs - last, isOver: false } : { ms: longest, isOver: true };
+  return endMs - last > Math.max(longest, pauseMs) ? { ms: endMs - last, isOver: false } : { ms: longest, isOver: true };
 }
 
 export type Distribution = {

@@ -5,7 +5,7 @@ import { connect, RetentionPolicy, StorageType, type JetStreamClient, type NatsC
 import { NATS_NODES, NatsNodes } from "../nats-nodes.ts";
 import { payload } from "../system.ts";
 import type { Outcome } from "./failover-probes.ts";
-import type { FailoverKind, FailoverTarget } from "./failover-target.ts";
+import { PROCESS_KINDS, type FailoverKind, type FailoverTarget } from "./failover-target.ts";
 
 const BODY = payload(128);
 const PING_MS = 500;
@@ -24,7 +24,7 @@ export class NatsFailover implements FailoverTarget {
   readonly version: string;
   readonly settings = `JetStream file streams R3, default sync interval (no fsync before the ack); client with pings each ${PING_MS} ms and ${RECONNECT_MS} ms between tries to connect`;
   readonly partitions: number;
-  readonly kinds: ReadonlySet<FailoverKind> = new Set<FailoverKind>(["kill", "stop", "term"]);
+  readonly kinds: ReadonlySet<FailoverKind> = PROCESS_KINDS;
   readonly sendOnce = null;
   private readonly nodes: NatsNodes;
   private readonly client: NatsConnection;

@@ -15,8 +15,8 @@ export type FailoverReport = {
   readonly seed: number;
   readonly runs: readonly FailoverRun[];
   readonly many: readonly ManyRun[];
-  /** Kinds that were asked for and that a system cannot be made to suffer here. */
-  readonly skipped: readonly { readonly system: string; readonly kind: FailoverKind }[];
+  /** What was left out or cut short, and why. */
+  readonly notes: readonly string[];
 };
 
 /** With fewer gaps a kind's 99th percentile is its maximum, and one hiccup of the machine decides it: the bounds are wider. */
@@ -76,7 +76,7 @@ export function renderFailover(report: FailoverReport): string {
     text.push(
       `SIGKILL of node ${node}, which led ${partitions} partitions: half served again after ${p50Ms.toFixed(0)} ms, 99 % after ${p99Ms.toFixed(0)} ms, all after ${lastMs.toFixed(0)} ms; errors: ${errors}`,
     );
-  for (const { system, kind } of report.skipped) text.push(`left out: ${FAILOVER_KINDS[kind].what} of ${system}`);
+  text.push(...report.notes);
   text.push("", ...report.systems.map(({ name, version, settings }) => `${name} ${version}: ${settings}`));
   return `${text.join("\n")}\n`;
 }

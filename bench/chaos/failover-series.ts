@@ -34,6 +34,9 @@ export type SeriesPlan = {
   readonly runs: number;
   readonly calmMs: number;
   readonly random: Random;
+  /** No fault begins later than so long after the first one. */
+  readonly minutesMax: number;
+  /** A fault is over: what came of it, in words. */
   readonly progress: (text: string) => void;
 };
 
@@ -45,8 +48,9 @@ const POLL_MS = 5;
 const WATCH_MS_MAX = 60_000;
 const CALM_MS_MAX = 120_000;
 
-export async function runSeries(target: FailoverTarget, plan: SeriesPlan): Promise<FailoverRun[]> {
-  const { runs, random, progress } = plan;
+/** Hands each run to `done` as soon as it is over, so that nothing is lost when a later one cannot be made. */
+export async function runSeries(target: FailoverTarget, plan: SeriesPlan, done: (run: FailoverRun) => void): Promise<void> {
+  const { runs, random, progress, minutesMax } = plan;
   const kinds = plan.kinds.filter((kind) => target.kinds.has(kind));
   const order = shuffled(
     kinds.flatMap((kind) => Array.from({ length: runs }, () => kind)),
@@ -54,24 +58,20 @@ export async function runSeries(target: FailoverTarget, plan: SeriesPlan): Promi
   );
   const probes = new Probes(target.partitions, target.send, target.sendOnce);
   const machine = new MachineWatch();
-  const done: FailoverRun[] = [];
   const beganMs = performance.now();
   probes.start();
   try {
     for (const kind of order) {
+      if (performance.now() - beganMs > minutesMax * 60_000) break;
       const run = await oneRun(target, kind, { plan, probes, machine });
-      done.push(run);
-      const leftMs = ((performance.now() - beganMs) / done.length) * (order.length - done.length);
+      done(run);
       const gaps = run.gaps.filter(({ wasLedThere }) => wasLedThere).map(({ ms, isOver }) => `${isOver ? "" : "over "}${ms.toFixed(0)}`);
-      progress(
-        `${target.name}: ${kind} of node ${run.node}, ${done.length} of ${order.length}: ${gaps.join(", ")} ms; about ${Math.ceil(leftMs / 60_000)} min left`,
-      );
+      progress(`${target.name}: ${kind} of node ${run.node}: ${gaps.join(", ")} ms`);
     }
   } finally {
     probes.stop();
     machine.stop();
   }
-  return done;
 }
 
 async function oneRun(
@@ -101,6 +101,7 @@ async function oneRun(
       probes.acksOf(partition).filter((ms) => ms <= endMs),
       faultMs,
       endMs,
+      SERVED_WITHIN_MS,
     );
     const own = parts?.get(partition);
     return { partition, wasLedThere: leader === node, ...gap, ...(own === undefined ? {} : { parts: own }) };
@@ -120,6 +121,7 @@ async function oneRun(
           probes.acksOf(partition).filter((ms) => ms <= backMs),
           healMs,
           backMs,
+          SERVED_WITHIN_MS,
         ).ms,
     ),
   );

@@ -16,8 +16,9 @@ export const FAILOVER_KINDS: Readonly<Record<FailoverKind, { readonly what: stri
 };
 export type Wanted = { readonly p50Ms: number | null; readonly p99Ms: number };
 
-/** Kinds of faults of links; the others happen to processes. */
+/** Kinds of faults of links, and of processes. */
 export const LINK_KINDS: ReadonlySet<FailoverKind> = new Set(["cut", "mute", "deaf"]);
+export const PROCESS_KINDS: ReadonlySet<FailoverKind> = new Set(["kill", "stop", "term"]);
 
 /** Where a gap went, as the nodes' logs have it; ms since the fault. */
 export type Parts = {

@@ -14,11 +14,12 @@ const gaps: { name: string; acks: number[]; fault: number; end: number; ms: numb
   { name: "a second interruption counts", acks: [95, 120, 121, 700, 710], fault: 100, end: 715, ms: 579, isOver: true },
   { name: "no service at all", acks: [95], fault: 100, end: 5_100, ms: 5_005, isOver: false },
   { name: "service that went away again", acks: [95, 120, 121], fault: 100, end: 1_000, ms: 879, isOver: false },
+  { name: "the end of the watch between two acknowledgements", acks: [95, 112, 120], fault: 100, end: 150, ms: 17, isOver: true },
   { name: "nothing from before the fault", acks: [300, 310], fault: 100, end: 320, ms: 200, isOver: true },
   { name: "nothing at all", acks: [], fault: 100, end: 600, ms: 500, isOver: false },
 ];
 for (const { name, acks, fault, end, ms, isOver } of gaps)
-  test(`gap: ${name}`, () => expect(gapOf(acks, fault, end)).toEqual({ ms, isOver }));
+  test(`gap: ${name}`, () => expect(gapOf(acks, fault, end, 50)).toEqual({ ms, isOver }));
 
 test("percentile: always a value that was measured; of a few, the 99th is the largest", () => {
   const upTo = (count: number): number[] => Array.from({ length: count }, (_, at) => at + 1);
@@ -59,7 +60,7 @@ function runOf(ms: number, more: Partial<FailoverRun> = {}): FailoverRun {
 
 function reportOf(runs: readonly FailoverRun[]): FailoverReport {
   const systems = [{ name: "flotilla", version: "0", settings: "<none> & all" }];
-  return { systems, partitions: 2, seed: 1, runs, many: [], skipped: [] };
+  return { systems, partitions: 2, seed: 1, runs, many: [], notes: [] };
 }
 
 test("figures: a long series is held against its 99th percentile, a short one against wider bounds and its maximum", () => {
