@@ -3,6 +3,7 @@
 
 import { createServer, type Server as NetServer, type Socket } from "node:net";
 import { once, setMaxListeners } from "node:events";
+import { setTimeout as delay } from "node:timers/promises";
 import type { Http2Server } from "node:http2";
 import { Server, ServerCredentials, type ConnectionInjector } from "@grpc/grpc-js";
 import { ReflectionService } from "@grpc/reflection";
@@ -18,6 +19,7 @@ import { loadProtos, serviceOf } from "./definitions.ts";
 import { messagingService } from "./messaging-service.ts";
 import { bounded } from "./plain-services.ts";
 import { decodeFetch, decodePublish, decodePublishFrame, encodeAcks, encodeFetched, encodePublished } from "./raw-codec.ts";
+import { Traffic } from "./traffic.ts";
 
 export type ApiSettings = {
   readonly host: string;
@@ -45,6 +47,9 @@ const HANDSHAKE_MS = 10_000;
 const PREFACE_BYTES = 24 + 9;
 const DEADLINE_MS = 30_000;
 const STOP_GRACE_MS = 2_000;
+/** So long nothing is published here once the clients know who leads instead; and how long they are waited for at most. */
+const QUIET_MS = 50;
+const LEAVE_MS_MAX = 500;
 const HEALTH_MS = 250;
 const SERVICES = ["", "flotilla.v1.Messaging", "flotilla.v1.Cluster", "flotilla.v1.Admin"];
 
@@ -57,6 +62,7 @@ export class GrpcApi {
   private readonly health: HealthImplementation;
   private readonly sockets = new Set<Socket>();
   private readonly stopping = new AbortController();
+  private readonly traffic = new Traffic();
   private healthTimer: NodeJS.Timeout | null = null;
 
   constructor(settings: ApiSettings, { broker, logger, pacer, worked }: ApiComponents) {
@@ -80,7 +86,7 @@ export class GrpcApi {
       Fetch: { decode: decodeFetch, encode: encodeFetched, bytesMax: REQUEST_BYTES_MAX },
       CommitOffsets: { bytesMax: COMMIT_BYTES_MAX },
     };
-    this.server.addService(serviceOf(protos, "flotilla.v1.Messaging", messaging, worked), messagingService(broker, unary));
+    this.server.addService(serviceOf(protos, "flotilla.v1.Messaging", messaging, worked), messagingService(broker, unary, this.traffic));
     this.server.addService(serviceOf(protos, "flotilla.v1.Cluster", {}, worked), clusterService(broker, unary));
     this.server.addService(serviceOf(protos, "flotilla.v1.Admin", {}, worked), adminService(broker, unary));
     this.health = new HealthImplementation(Object.fromEntries(SERVICES.map((name) => [name, "NOT_SERVING" as const])));
@@ -117,10 +123,11 @@ export class GrpcApi {
     return (this.listener.address() as { port: number }).port;
   }
 
-  /** Ends streams, lets calls under way finish for a moment, then closes. */
+  /** Lets clients go to where the leaders went, ends streams, lets calls under way finish for a moment, then closes. */
   async [Symbol.asyncDispose](): Promise<void> {
     if (this.healthTimer !== null) clearInterval(this.healthTimer);
     this.listener.close();
+    await this.left();
     this.stopping.abort();
     const finished = new Promise<void>((resolve) => this.server.tryShutdown(() => resolve()));
     let timer: NodeJS.Timeout | undefined;
@@ -131,6 +138,18 @@ export class GrpcApi {
     clearTimeout(timer);
     this.server.forceShutdown();
     for (const socket of this.sockets) socket.destroy();
+  }
+
+  /**
+   * A stream that ends costs its client a new one, perhaps a new connection, and batches wait meanwhile. So those who publish are
+   * told first who leads now, go there by themselves, and are missed by nobody when the streams end. What still comes is passed on.
+   */
+  private async left(): Promise<void> {
+    for (let waitedMs = 0, seen = -1; this.traffic.streams > 0 && waitedMs < LEAVE_MS_MAX; waitedMs += QUIET_MS) {
+      if (seen === this.traffic.batches) return;
+      seen = this.traffic.batches;
+      await delay(QUIET_MS);
+    }
   }
 
   private accept(socket: Socket): void {

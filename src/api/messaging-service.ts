@@ -5,6 +5,7 @@ import { count } from "./definitions.ts";
 import { partError } from "./messages.ts";
 import { PublishStream, type PublishCall } from "./publish-stream.ts";
 import type { PublishedAnswer } from "./raw-codec.ts";
+import type { Traffic } from "./traffic.ts";
 import { unary, type UnarySettings } from "./unary.ts";
 
 const ROUTING_DIRECT = 2;
@@ -22,13 +23,13 @@ type OffsetsRequest = { vhost: string; topic: string; subscription: string; part
 /** Fetches under way, by what ends them. */
 type Leaving = { readonly stopping: AbortSignal; readonly waiting: Set<() => void> };
 
-export function messagingService(broker: Broker, settings: UnarySettings): UntypedServiceImplementation {
+export function messagingService(broker: Broker, settings: UnarySettings, traffic: Traffic): UntypedServiceImplementation {
   const leaving: Leaving = { stopping: settings.stopping, waiting: new Set() };
   settings.stopping.addEventListener("abort", () => leaving.waiting.forEach((end) => end()), { once: true });
   return {
     Publish: unary(settings, (request: PublishRequest, signal) => publish(broker, request, signal)),
     PublishStream: (call: PublishCall) => {
-      new PublishStream(call, broker, settings);
+      new PublishStream(call, broker, { ...settings, traffic });
     },
     Fetch: unary(settings, (request: FetchCall, signal) => fetch(broker, request, signal, leaving)),
     CommitOffsets: unary(settings, async (request: CommitRequest, signal) => {

@@ -10,6 +10,7 @@ import type { Broker } from "../broker/types.ts";
 import type { Decoded } from "./definitions.ts";
 import type { Ack, PublishFrame, PublishOpen, StreamBatch } from "./raw-codec.ts";
 import { toStatus } from "./status.ts";
+import type { Traffic } from "./traffic.ts";
 
 /** Batches, and their bytes, of one stream that are not yet acknowledged. */
 const INFLIGHT_BATCHES_MAX = 8_192;
@@ -36,17 +37,24 @@ export class PublishStream {
   private isEnding = false;
   private isOver = false;
   private readonly stopping: AbortSignal;
+  private readonly traffic: Traffic;
   private readonly leave = (): void => {
     this.held = [];
     this.isEnding = true;
     this.finish();
   };
 
-  constructor(call: PublishCall, broker: Broker, { pacer, stopping }: { readonly pacer: Pacer; readonly stopping: AbortSignal }) {
+  constructor(
+    call: PublishCall,
+    broker: Broker,
+    { pacer, stopping, traffic }: { readonly pacer: Pacer; readonly stopping: AbortSignal; readonly traffic: Traffic },
+  ) {
     this.call = call;
     this.broker = broker;
     this.pacer = pacer;
     this.stopping = stopping;
+    this.traffic = traffic;
+    traffic.streams += 1;
     call.on("data", (frame: Decoded<PublishFrame>) => this.receive(frame));
     call.on("end", () => {
       this.isEnding = true;
@@ -63,6 +71,7 @@ export class PublishStream {
   }
 
   private over(): void {
+    if (!this.isOver) this.traffic.streams -= 1;
     this.isOver = true;
     this.stopping.removeEventListener("abort", this.leave);
   }
@@ -123,6 +132,7 @@ export class PublishStream {
   private publish(open: PublishOpen, batch: StreamBatch): void {
     const { vhost, topic, producerId, producerEpoch, direct } = open;
     const { id, partition, sequence, count, records } = batch;
+    this.traffic.batches += 1;
     this.inflightBatches += 1;
     this.inflightBytes += records.length;
     this.broker.publish(

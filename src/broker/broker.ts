@@ -87,7 +87,7 @@ export class NodeBroker implements types.Broker {
     this.unfit = new Unfit(this.nodeId);
     this.disks = new Disks(this.nodeId);
     host.takesRecords = ({ configuration }) => this.unfit.takesRecords(configuration);
-    host.isBehind = (node) => this.unfit.isBehind(node);
+    host.takesLeaders = (node) => this.unfit.takesLeaders(node);
     this.router = new Router({ nodeId: this.nodeId, host, leaders: this.leaders, clock });
     this.local = new LocalGroups(host, clock, pacer);
     this.fetcher = new Fetcher(this.nodeId, this.router, this.local, pacer);
@@ -196,8 +196,10 @@ export class NodeBroker implements types.Broker {
     this.registrar.register();
   }
 
+  /** The others are told: or one of them would send a leadership home, to a node that is about to be gone. */
   stop(): void {
     this.stopped = true;
+    this.news.fitness("stopping");
     this.registrar.stop();
     this.controller.stop();
   }
@@ -239,6 +241,7 @@ export class NodeBroker implements types.Broker {
 
   /** This node became fit to lead, or no longer is: the others are told, and its leaderships move. */
   fitnessChanged(fitness: Fitness): void {
+    if (this.stopped) return;
     this.news.fitness(fitness);
     // A machine that is short of time may stall all nodes at once: those that leaders would go to say so before any moves.
     if (fitness !== "stalled") this.controller.upkeep();

@@ -296,7 +296,8 @@ export class Controller {
 
   private lookAfterLed(): void {
     const { host, catalog, unfit } = this.components;
-    const mayLead = new Set(catalog.nodes().flatMap(({ id }) => (this.mayLead(id) ? [id] : [])));
+    // One that stops will be back: its groups stay where they went, as those of a node that is gone.
+    const mayLead = new Set(catalog.nodes().flatMap(({ id }) => (this.mayLead(id) || unfit.of(id) === "stopping" ? [id] : [])));
     const led: GroupId[] = [];
     for (const { group, isLeader } of host.groups()) if (isLeader && group !== CATALOG_GROUP) led.push(group);
     let moves = Math.min(TRANSFERS_MAX, Math.max(MOVES_MIN, Math.floor(led.length * MOVED_PART)));
@@ -347,6 +348,7 @@ export class Controller {
   /** Leaders go back to where the placement wants them once that node has settled and has everything, of all groups. */
   private giveBack(group: GroupId, preferred: NodeId): boolean {
     const { host, nodeId } = this.components;
+    // The host sends none to one that stops.
     if (preferred === nodeId || (this.upRounds.get(preferred) ?? 0) < SETTLED_ROUNDS) return false;
     const replica = host.get(group);
     if (replica === undefined || !replica.isLeader) return false;

@@ -1,12 +1,12 @@
 // Which nodes are fit to lead, as they tell each other: no leader goes to one whose disk is full or slow, whose event loop
-// stalls, or that is still being brought up to date, and no records go where most members have no room for them.
+// stalls, that is about to stop or is still being brought up to date, and no records go where most members have no room for them.
 
 import { ByteReader, ByteWriter } from "../base/bytes.ts";
 import { nodeOfReplica, toNodeId, type NodeId, type ReplicaId } from "../base/ids.ts";
 import type { Fitness } from "../replica/fitness.ts";
 import type { Configuration } from "../raft/types.ts";
 
-const WORDS: readonly Fitness[] = ["fit", "full", "slow", "stalled"];
+const WORDS: readonly Fitness[] = ["fit", "full", "slow", "stalled", "stopping"];
 
 export class Unfit {
   private readonly self: NodeId;
@@ -52,6 +52,11 @@ export class Unfit {
     if (this.laggards.size === 0) return false;
     for (const nodes of this.laggards.values()) if (nodes.includes(node)) return true;
     return false;
+  }
+
+  /** Leaders that are to go somewhere may go there: the node has everything, and is here to stay. */
+  takesLeaders(node: NodeId): boolean {
+    return !this.isBehind(node) && this.of(node) !== "stopping";
   }
 
   /** This node and a majority of the voters have room. */

@@ -46,6 +46,8 @@ export interface SenderHost {
   linkFor(partition: number, epoch: number): PublishLink<Batch> | undefined;
   /** The leader's address if it is known and can be reached. */
   preferredEndpoint(partition: number): string | undefined;
+  /** A connection to this address stands. If not, one is begun. */
+  isConnected(endpoint: string): boolean;
   /** Nothing speaks against the node at this address. */
   isUsable(endpoint: string): boolean;
   released(bytes: number): void;
@@ -173,7 +175,8 @@ export class PartitionSender {
       this.link.isClosed ||
       this.link.epoch !== this.epoch ||
       (this.sent === 0 && !this.host.isUsable(this.link.endpoint)) ||
-      (preferred !== undefined && this.link.endpoint !== preferred);
+      // Until the leader can be sent to at once the node in use passes the batches on.
+      (preferred !== undefined && this.link.endpoint !== preferred && this.host.isConnected(preferred));
     if (isPoor) {
       // First what is under way on the old link gets its answer: the order of one stream is the order of the partition.
       if (this.sent > 0) return;

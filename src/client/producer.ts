@@ -213,10 +213,11 @@ export class Producer implements SenderHost {
 
   linkFor(partition: number, epoch: number): PublishLink<Batch> | undefined {
     const leader = this.topology.leaderEndpoint(partition);
-    // The leader if it can be reached, else any node: it passes the batches on. One that had some trouble but is up, and
-    // there, is better than one that is taken for down.
+    // The leader if a connection to it stands, else any node of which that is true: it passes the batches on. One that had
+    // some trouble but is up, and there, is better than one that is taken for down.
     const alive = [...(leader === undefined ? [] : [leader]), ...this.topology.aliveEndpoints()];
     const endpoint =
+      alive.find((one) => this.isUsable(one) && this.channels.isConnected(one)) ??
       alive.find((one) => this.isUsable(one)) ??
       alive.find((one) => this.channels.isConnected(one)) ??
       this.channels.endpoints().find((one) => this.isUsable(one));
@@ -230,6 +231,10 @@ export class Producer implements SenderHost {
   preferredEndpoint(partition: number): string | undefined {
     const leader = this.topology.leaderEndpoint(partition);
     return leader !== undefined && this.isUsable(leader) ? leader : undefined;
+  }
+
+  isConnected(endpoint: string): boolean {
+    return this.channels.isConnected(endpoint);
   }
 
   released(bytes: number): void {

@@ -212,7 +212,7 @@ export class RaftNode {
     if (core.transferee === to) return true;
     core.transferee = to;
     core.electionElapsed = 0;
-    if (progress.match === core.log.lastIndex) finishTransfer(core, progress);
+    if (progress.match === core.log.lastIndex) finishTransfer(core, false);
     else core.sendAppend(progress, true);
     return true;
   }
@@ -224,8 +224,9 @@ export class RaftNode {
     return core.ownReads().add(token, core.log.termAt(core.commit) === core.term);
   }
 
-  /** A member's node cannot be reached: what was under way to it is taken as lost (point 19). */
+  /** A member's node cannot be reached: what was under way to it is taken as lost (point 19), be it the leadership. */
   reportUnreachable(peer: PeerId): void {
+    if (this.core.transferee === peer) this.core.transferee = 0;
     const progress = this.core.role === ROLE_LEADER ? this.core.progressOf(peer) : undefined;
     if (progress?.state === PROGRESS_REPLICATE) progress.becomeProbe();
   }
@@ -343,9 +344,11 @@ export class RaftNode {
     // A snapshot that the host has yet to install is ahead of what its machine applied meanwhile.
     if (core.pendingSnapshot !== null && index <= core.applied) return;
     assert(index >= core.applied && index <= core.commit, "applied only rises, up to the commit index");
+    const hasMoved = index > core.applied;
     core.applied = index;
     core.forgetChangesTo(index);
     this.leaveJointIfDue();
+    if (hasMoved && core.role === ROLE_LEADER) finishTransfer(core, false);
   }
 
   /** Called when the host applies an ENTRY_CONFIGURATION entry; returns the configuration from there on. */
@@ -464,6 +467,7 @@ export class RaftNode {
     if (core.heartbeatElapsed >= heartbeatTicks) {
       core.heartbeatElapsed = 0;
       core.broadcastHeartbeat(core.reads.openRound);
+      if (core.electionElapsed > heartbeatTicks) finishTransfer(core, true);
     }
     this.leaveJointIfDue();
   }

@@ -51,7 +51,7 @@ function accepted(core: Core, progress: Progress, message: Message): void {
   if (advance(core)) core.broadcastAppend();
   else if (progress.canBumpCommit(core.commit)) core.sendAppend(progress, true);
   while (core.sendAppend(progress, false));
-  finishTransfer(core, progress);
+  if (core.transferee === progress.peer) finishTransfer(core, false);
 }
 
 /** Commits what can be; the first commit of the own term lets reads start. */
@@ -61,8 +61,14 @@ export function advance(core: Core): boolean {
   return true;
 }
 
-export function finishTransfer(core: Core, progress: Progress): void {
-  if (core.transferee === progress.peer && progress.match === core.log.lastIndex) core.send(core.message(MSG_TIMEOUT_NOW, progress.peer));
+/**
+ * Tells the heir to stand once it has everything, and once all of it is applied here: so whoever proposed something has heard of
+ * it from this leader, who could not answer later. A disk that does not finish its writes keeps nobody: then `evenUnapplied`.
+ */
+export function finishTransfer(core: Core, evenUnapplied: boolean): void {
+  const heir = core.transferee === 0 ? undefined : core.progressOf(core.transferee);
+  if (heir === undefined || heir.match !== core.log.lastIndex) return;
+  if (core.applied === core.log.lastIndex ? !evenUnapplied : evenUnapplied) core.send(core.message(MSG_TIMEOUT_NOW, heir.peer));
 }
 
 function heartbeatAnswered(core: Core, progress: Progress, message: Message): void {

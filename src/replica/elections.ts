@@ -24,7 +24,7 @@ export type ElectionsComponents = {
   readonly touched: (replica: Replica) => void;
   /** Let it not tick until its turn. */
   readonly sleep: (replica: Replica) => void;
-  /** This node still misses entries of some group: the others stand before it. */
+  /** This node still misses entries of some group, or is about to go: the others stand before it. */
   readonly yields: () => boolean;
 };
 

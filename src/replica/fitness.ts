@@ -5,7 +5,8 @@
 import type { Clock, Timer } from "../base/clock.ts";
 import type { Logger } from "../base/logger.ts";
 
-export type Fitness = "fit" | "full" | "slow" | "stalled";
+/** `stopping`: it is about to go; no watch says so, the node itself does. */
+export type Fitness = "fit" | "full" | "slow" | "stalled" | "stopping";
 
 const EVERY_MS = 500;
 /** A node is slow until its writes, and stalled until its event loop, were quick for so long. */

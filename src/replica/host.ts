@@ -94,8 +94,8 @@ export class ReplicaHost {
   readonly quarantine: Quarantine;
   /** Asked before records are proposed: whether the disks of this group have room for more. */
   takesRecords: (replica: Replica) => boolean = () => true;
-  /** Whether some leader still brings the node up to date: until then it gets no leaders. */
-  isBehind: (node: NodeId) => boolean = () => false;
+  /** Asked before a leadership is sent to the node: not to one that is still being brought up to date, or about to go. */
+  takesLeaders: (node: NodeId) => boolean = () => true;
   private readonly turn: Turn;
   private stopping = false;
   /** Replicas that are being opened. */
@@ -170,7 +170,7 @@ export class ReplicaHost {
       isUp: (node) => components.transport.isUp(node),
       touched,
       sleep: (replica) => this.pulse.sleep(replica),
-      yields: () => this.isBehind(settings.nodeId),
+      yields: () => !this.takesLeaders(settings.nodeId),
     });
     this.pulse = new Pulse(settings, {
       elections: this.elections,
@@ -192,7 +192,7 @@ export class ReplicaHost {
       clock,
       electionTimeoutMs,
       isUp: (node) => components.transport.isUp(node),
-      isBehind: (node) => this.isBehind(node),
+      takesLeaders: (node) => this.takesLeaders(node),
       replicas: () => this.replicas.values(),
       touched,
     });
@@ -440,7 +440,10 @@ export class ReplicaHost {
     return group === CATALOG_GROUP ? this.components.catalogLog : this.components.dataLog;
   }
 
-  /** Moves every leadership away; resolves with how many are left when none is or time is up. */
+  /**
+   * Moves every leadership away, and every one that comes here from now on: the host is about to stop. Resolves with how many are
+   * left when none is or time is up.
+   */
   handOverLeaders(timeoutMs: number): Promise<number> {
     return this.transfers.all(timeoutMs);
   }
@@ -449,6 +452,7 @@ export class ReplicaHost {
   async stop(): Promise<void> {
     this.stopping = true;
     this.turn.stop();
+    this.transfers.stop();
     this.recovery.stop();
     // They read a store that is about to be closed.
     await Promise.allSettled(this.opening);

@@ -82,20 +82,21 @@ export class LinkEvents {
     for (const replica of replicas()) {
       if (!isMember(replica, peer)) continue;
       if (replica.isLeader) forEachReplicaOn(replica, peer, (id) => replica.raft.reportUnreachable(id));
+      // Without a known leader it may have been the one that was about to be elected: this replica gave it its vote.
+      if (replica.leaderNode === peer || replica.leaderNode === 0) {
+        replica.raft.forgetLeader();
+        leaderless.push(replica);
+        // At rest a group goes on without a follower as it is, unless its leader has to find out that it leads nobody.
+      } else if (!replica.awake && (!replica.isLeader || elections.canBeWon(replica))) continue;
       touched(replica);
-      if (replica.leaderNode !== peer) continue;
-      replica.raft.forgetLeader();
-      leaderless.push(replica);
     }
     elections.leaderless(leaderless);
     events.peerDown(peer);
   }
 }
 
-function isMember(replica: Replica, node: NodeId): boolean {
-  let found = false;
-  forEachReplicaOn(replica, node, () => (found = true));
-  return found;
+function isMember({ configuration: { voters, votersOutgoing, learners } }: Replica, node: NodeId): boolean {
+  return [voters, votersOutgoing, learners].some((list) => list.some((peer) => nodeOfReplica(peer as ReplicaId) === node));
 }
 
 function forEachReplicaOn(replica: Replica, node: NodeId, visit: (id: number) => void): void {

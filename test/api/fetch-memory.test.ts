@@ -4,6 +4,7 @@ import { EventEmitter } from "node:events";
 import type { handleUnaryCall, ServerUnaryCall } from "@grpc/grpc-js";
 import { expect, test } from "vitest";
 import { messagingService } from "../../src/api/messaging-service.ts";
+import { Traffic } from "../../src/api/traffic.ts";
 import { BrokerError } from "../../src/base/errors.ts";
 import type { Logger } from "../../src/base/logger.ts";
 import { Pacer } from "../../src/base/pacer.ts";
@@ -27,7 +28,7 @@ function serve(fetch: Broker["fetch"], stopping: AbortSignal): () => Promise<{ e
   const pacer = new Pacer({ sliceMs: 8, waitingMax: 10 }, new FakeLoop());
   const logger = { error: () => {} } as unknown as Logger;
   const settings = { defaultDeadlineMs: 60_000, logger, pacer, worked: () => {}, stopping };
-  const handle = messagingService({ fetch } as Broker, settings)["Fetch"] as handleUnaryCall<unknown, unknown>;
+  const handle = messagingService({ fetch } as Broker, settings, new Traffic())["Fetch"] as handleUnaryCall<unknown, unknown>;
   return () => new Promise((resolve) => handle(new Call() as unknown as ServerUnaryCall<unknown, unknown>, (error) => resolve({ error })));
 }
 

@@ -4,6 +4,7 @@ import { EventEmitter } from "node:events";
 import { expect, test } from "vitest";
 import { PublishStream, type PublishCall as Call } from "../../src/api/publish-stream.ts";
 import type { Ack, PublishFrame } from "../../src/api/raw-codec.ts";
+import { Traffic } from "../../src/api/traffic.ts";
 import { BrokerError } from "../../src/base/errors.ts";
 import { FRAME_ACKS_MAX } from "../../src/base/limits.ts";
 import { Pacer } from "../../src/base/pacer.ts";
@@ -16,6 +17,7 @@ class Scene extends EventEmitter {
   readonly loop = new FakeLoop();
   /** Aborted when the node stops. */
   readonly stopping = new AbortController();
+  readonly traffic = new Traffic();
   readonly published: number[] = [];
   readonly acks: (readonly Ack[])[] = [];
   isPaused = false;
@@ -37,6 +39,7 @@ class Scene extends EventEmitter {
     new PublishStream(this as unknown as Call, broker as unknown as Broker, {
       pacer: new Pacer({ sliceMs: 8, waitingMax: 10 }, this.loop),
       stopping: this.stopping.signal,
+      traffic: this.traffic,
     });
   }
 

@@ -27,14 +27,29 @@ class Scene {
   private readonly cluster: HostCluster;
   private readonly controller: Controller;
 
+  readonly unfit = new Unfit(NODE);
+
   static async start(storeId: string, actedView: number): Promise<Scene> {
     return new Scene(await HostCluster.start(1, {}, 0), storeId, actedView);
+  }
+
+  /** Three hosts with the group, which the first of them leads. */
+  static async led(): Promise<Scene> {
+    const cluster = await HostCluster.start(3);
+    const first = cluster.hosts[0]!;
+    const leader = await cluster.leader();
+    await cluster.settled();
+    if (leader !== first) leader.host.transferLeadership(GROUP, first.id);
+    await eventually(() => first.replica.isLeader, "the first host leads");
+    await cluster.settled();
+    return new Scene(cluster, STORE, 0);
   }
 
   private constructor(cluster: HostCluster, storeId: string, actedView: number) {
     this.cluster = cluster;
     const { host, checkpoints } = cluster.hosts[0]!;
     const [open, deleteGroups] = [host.open.bind(host), checkpoints.deleteGroups.bind(checkpoints)];
+    host.takesLeaders = (node) => this.unfit.takesLeaders(node);
     host.open = async (descriptor) => {
       this.calls.push(`opened ${descriptor.self}`);
       return open(descriptor);
@@ -57,7 +72,7 @@ class Scene {
       host,
       catalog: this.catalog.machine,
       router,
-      unfit: new Unfit(NODE),
+      unfit: this.unfit,
       announce: () => {},
       clock,
       logger: silentLogger,
@@ -80,6 +95,15 @@ class Scene {
     await eventually(() => !(this.controller as unknown as { running: boolean }).running, "the controller is through");
   }
 
+  /** So many seconds pass. */
+  upkeep(rounds: number): void {
+    for (let round = 0; round < rounds; round++) this.controller.upkeep();
+  }
+
+  get host(): HostCluster["hosts"][number] {
+    return this.cluster.hosts[0]!;
+  }
+
   hasGroup(): boolean {
     return this.cluster.hosts[0]!.host.has(GROUP);
   }
@@ -97,6 +121,21 @@ const create = encodeCreateTopic({
   config: CONFIG,
   placement: [[NODE]],
   createdMs: 0,
+});
+
+test("controller: no leader goes home to a node that is about to stop, nor to another one instead of it", async () => {
+  await using scene = await Scene.led();
+  for (const node of [1, 2, 3]) await scene.command(encodeRegisterNode(nodeRow(node)));
+  await scene.command(
+    encodeCreateTopic({ vhost: "/", name: "t", replicas: 3, config: CONFIG, placement: [[2, 3, 1] as NodeId[]], createdMs: 0 }),
+  );
+  scene.unfit.set(2 as NodeId, "stopping");
+  scene.upkeep(20);
+  expect([scene.host.replica.isLeader, scene.host.replica.raft.isTransferring]).toEqual([true, false]);
+  // It is gone, and back for long.
+  scene.unfit.forget(2 as NodeId);
+  scene.upkeep(20);
+  await eventually(() => scene.host.replica.leaderNode === 2, "the leader goes home");
 });
 
 function opened(life: number): string {

@@ -244,6 +244,51 @@ test("producer: goes to the new leader when the leader moves, under load", async
   expectStored(cluster, "t", outcomes);
 });
 
+test("producer: until a connection to a new leader stands the node in use passes the batches on", async () => {
+  using cluster = await MemoryCluster.start(2);
+  cluster.createTopic("t", 1);
+  await using client = await Flotilla.connect({ endpoints: [cluster.endpoints[0]!] });
+  const producer = await client.producer("t", { lingerMs: 0 });
+  await producer.send({ body: "r0" });
+  await cluster.muteNode(2);
+  cluster.moveLeader("t", 0, 2);
+  const began = performance.now();
+  // News of the new leader come in between.
+  for (let number = 1; number <= 100; number++) {
+    await producer.send({ body: `r${number}` });
+    await new Promise((resolve) => setImmediate(resolve));
+  }
+  expect(performance.now() - began).toBeLessThan(1_500);
+  // Several at a time, as always.
+  const before = cluster.arrivals.length;
+  cluster.script = () => "store, then hold";
+  const sent = [producer.send({ body: "r101" })];
+  await cluster.until(() => cluster.heldCount === 1);
+  sent.push(producer.send({ body: "r102" }));
+  void producer.flush();
+  await cluster.until(() => cluster.heldCount === 2);
+  cluster.release([0]);
+  await Promise.all(sent);
+  expect(cluster.arrivals.length - before).toBe(2);
+  expect(new Set(cluster.arrivals.map(({ node }) => node))).toEqual(new Set([1]));
+});
+
+test("producer: when the node in use goes, one to which a connection stands is better than a leader that is yet to be reached", async () => {
+  using cluster = await MemoryCluster.start(3);
+  cluster.createTopic("t", 1);
+  await using client = await Flotilla.connect({ endpoints: [cluster.endpoints[2]!, cluster.endpoints[0]!] });
+  const producer = await client.producer("t", { lingerMs: 0 });
+  for (let number = 0; cluster.arrivals.at(-1)?.node !== 1; number++) await producer.send({ body: `r${number}` });
+  await cluster.muteNode(2);
+  cluster.moveLeader("t", 0, 2);
+  await producer.send({ body: "last" });
+  cluster.stopNode(1);
+  const began = performance.now();
+  await producer.send({ body: "more" });
+  expect(cluster.arrivals.at(-1)!.node).toBe(3);
+  expect(performance.now() - began).toBeLessThan(1_500);
+});
+
 test("producer: a leader that cannot be reached is passed by, through another node", async () => {
   using cluster = await MemoryCluster.start(3);
   cluster.createTopic("t", 1)[0]!.leader = 3;

@@ -1,7 +1,8 @@
 // Servers that speak the public protocol over real sockets and keep everything in memory, and that fail on demand: what
 // the client library is held against. Messages go through the generic codec, so the client's own codecs are checked too.
 
-import { EventEmitter } from "node:events";
+import { EventEmitter, once } from "node:events";
+import { createServer, type Server as NetServer } from "node:net";
 import { fileURLToPath } from "node:url";
 import {
   Server,
@@ -101,6 +102,7 @@ export class MemoryCluster {
   private readonly ports: number[] = [];
   private readonly changes = new EventEmitter().setMaxListeners(0);
   private readonly frozen = new Set<number>();
+  private readonly mute: NetServer[] = [];
   /** What a node that is cut off from the others knew of the leaders of each topic. */
   private readonly cutOff = new Map<number, ReadonlyMap<string, object[]>>();
   private held: { partition: number; send: () => void }[] = [];
@@ -159,6 +161,14 @@ export class MemoryCluster {
     this.changes.emit("change");
   }
 
+  /** New connections to it are taken and nothing is said on them, old ones are gone; the others see it as before. */
+  async muteNode(node: number): Promise<void> {
+    this.servers.get(node)!.forceShutdown();
+    const server = createServer((socket) => socket.on("error", () => socket.destroy()));
+    this.mute.push(server);
+    await once(server.listen(this.ports[node - 1], "127.0.0.1"), "listening");
+  }
+
   /** It answers as before. */
   thawNode(node: number): void {
     this.frozen.delete(node);
@@ -208,6 +218,7 @@ export class MemoryCluster {
   }
 
   [Symbol.dispose](): void {
+    for (const server of this.mute) server.close();
     for (const server of this.servers.values()) server.forceShutdown();
   }
 
