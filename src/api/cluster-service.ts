@@ -6,8 +6,13 @@ import { clusterMessage, moveMessage, partitionMessage, topologyMessage } from "
 import { toStatus } from "./status.ts";
 import { unary, type UnarySettings } from "./unary.ts";
 
-/** Changes within this time are told as one. */
+/**
+ * Changes within this time are told as one; and within so many times what telling the last one took, up to a bound: a topic may be
+ * wide, and its changes come in crowds when a node dies, which needs its time for the elections.
+ */
 const COALESCE_MS = 20;
+const COALESCE_TIMES = 10;
+const COALESCE_MS_MAX = 100;
 
 type TopicRequest = { vhost: string; topic: string };
 type MoveRequest = TopicRequest & { partition: number; nodes: number[] };
@@ -44,6 +49,7 @@ function watch(broker: Broker, call: WatchCall, { pacer, stopping }: UnarySettin
   const { vhost, topic } = call.request.value;
   let last = "";
   let timer: NodeJS.Timeout | null = null;
+  let costMs = 0;
   let isBlocked = false;
   let isOver = false;
   // One change may be news to thousands of watchers.
@@ -62,6 +68,7 @@ function watch(broker: Broker, call: WatchCall, { pacer, stopping }: UnarySettin
   const tell = async (): Promise<void> => {
     timer = null;
     if (isBlocked || isOver) return;
+    const beganMs = performance.now();
     try {
       const message = { topology: topologyMessage(await broker.resolve(vhost, topic)) };
       if (isBlocked || isOver) return;
@@ -73,10 +80,13 @@ function watch(broker: Broker, call: WatchCall, { pacer, stopping }: UnarySettin
       stop();
       if (!(error instanceof BrokerError)) throw error;
       call.emit("error", toStatus(error));
+    } finally {
+      costMs = performance.now() - beganMs;
     }
   };
   const soon = (): void => {
-    if (!isOver) timer ??= setTimeout(() => void inTurn(), COALESCE_MS);
+    const waitMs = Math.min(COALESCE_MS_MAX, Math.max(COALESCE_MS, COALESCE_TIMES * costMs));
+    if (!isOver) timer ??= setTimeout(() => void inTurn(), waitMs);
   };
   const unwatch = broker.watch(soon);
   const stop = (): void => {
