@@ -15,48 +15,55 @@ import {
   MSG_APPEND,
   MSG_DIGEST_VERDICT,
   MSG_SNAPSHOT,
+  NOTHING,
   type EntryKind,
   type MessageKind,
   type SnapshotMeta,
 } from "../raft/types.ts";
 
 const FORMAT = 1;
+/** How a frame of appends alone begins. Never written to. */
+const FORMAT_ALONE = Uint8Array.of(FORMAT);
 const FLAG_REJECT = 1;
 const COPY_BELOW_BYTES = 1024;
 /** Bytes of the smallest entry: kind, term, stamp, crc, length. */
 const ENTRY_BYTES_MIN = 8;
 
 export class RaftFrameWriter {
-  private urgent = new ByteWriter(512).u8(FORMAT);
-  private appends = new ByteWriter(512);
+  /** Each exists once there is something for it: most frames are of one kind alone. */
+  private urgent: ByteWriter | null = null;
+  private appends: ByteWriter | null = null;
   /** Payloads that travel uncopied, and after how many bytes of `appends` each belongs. */
   private payloads: Uint8Array[] = [];
   private cuts: number[] = [];
   private payloadBytes = 0;
 
   get bytes(): number {
-    return this.urgent.length + this.appends.length + this.payloadBytes;
+    return (this.urgent?.length ?? FORMAT_ALONE.length) + (this.appends?.length ?? 0) + this.payloadBytes;
   }
 
   add(group: GroupId, message: Message): void {
     if (message.kind !== MSG_APPEND) {
-      writeFields(this.urgent, group, message);
-      if (message.kind === MSG_SNAPSHOT) writeSnapshot(this.urgent, message.snapshot!);
+      const urgent = (this.urgent ??= new ByteWriter(512).u8(FORMAT));
+      writeFields(urgent, group, message);
+      if (message.kind === MSG_SNAPSHOT) writeSnapshot(urgent, message.snapshot!);
       return;
     }
-    writeFields(this.appends, group, message);
-    const entries = message.entries ?? [];
-    this.appends.varint(entries.length);
+    const appends = (this.appends ??= new ByteWriter(512));
+    writeFields(appends, group, message);
+    const entries = message.entries ?? NOTHING;
+    appends.varint(entries.length);
     for (const { kind, term, timestampMs, crc, payload } of entries) {
-      this.appends.u8(kind).varint(term).varint(timestampMs).u32(crc).varint(payload.length);
-      if (payload.length < COPY_BELOW_BYTES) this.appends.raw(payload);
-      else this.cut(payload);
+      appends.u8(kind).varint(term).varint(timestampMs).u32(crc).varint(payload.length);
+      if (payload.length < COPY_BELOW_BYTES) appends.raw(payload);
+      else this.cut(payload, appends.length);
     }
   }
 
   /** The frame, in order. The parts never change afterwards; the writer needs `reset` before its next use. */
   parts(): Uint8Array[] {
-    const parts = [this.urgent.finish()];
+    const parts = [this.urgent?.finish() ?? FORMAT_ALONE];
+    if (this.appends === null) return parts;
     const end = this.appends.length;
     const appends = this.appends.finish();
     let from = 0;
@@ -69,16 +76,18 @@ export class RaftFrameWriter {
   }
 
   reset(): void {
-    this.urgent = new ByteWriter(512).u8(FORMAT);
-    this.appends = new ByteWriter(512);
-    this.payloads = [];
-    this.cuts = [];
+    this.urgent = null;
+    this.appends = null;
+    if (this.payloads.length > 0) {
+      this.payloads = [];
+      this.cuts = [];
+    }
     this.payloadBytes = 0;
   }
 
-  private cut(payload: Uint8Array): void {
+  private cut(payload: Uint8Array, at: number): void {
     this.payloads.push(payload);
-    this.cuts.push(this.appends.length);
+    this.cuts.push(at);
     this.payloadBytes += payload.length;
   }
 }
