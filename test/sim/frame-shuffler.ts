@@ -12,12 +12,16 @@ export type Shuffle = { readonly lost: number; readonly doubled: number; readonl
 const HEADER_BYTES = 5;
 /** Frames by which one may come late. */
 const LATE_MAX = 4;
+const NONE = Buffer.alloc(0);
 
 /** One direction of one connection. What goes in are the bytes of a stream, in pieces; what comes out are whole frames. */
 export class FrameShuffler {
   private readonly random: Random;
   private readonly felt: (what: string) => void;
-  private waiting: Buffer = Buffer.alloc(0);
+  /** The beginning of a frame, in pieces; how many bytes they are, and how many have to be there before it can go on. */
+  private waiting: Buffer[] = [];
+  private waitingBytes = 0;
+  private neededBytes = HEADER_BYTES;
   /** Frames that are overtaken, and by how many more. */
   private late: { readonly frame: Buffer; left: number }[] = [];
 
@@ -28,23 +32,38 @@ export class FrameShuffler {
 
   /** `shuffle` null: all that is held back comes out, as soon as it is a whole frame. */
   pass(bytes: Buffer, shuffle: Shuffle | null): Buffer {
-    this.waiting = this.waiting.length === 0 ? bytes : Buffer.concat([this.waiting, bytes]);
+    this.waiting.push(bytes);
+    this.waitingBytes += bytes.length;
     const out: Buffer[] = [];
-    while (this.waiting.length >= HEADER_BYTES) {
-      const length = 4 + this.waiting.readUInt32LE(0);
-      if (this.waiting.length < length) break;
-      this.frame(this.waiting.subarray(0, length), shuffle, out);
-      this.waiting = this.waiting.subarray(length);
-    }
-    if (shuffle === null) {
+    if (this.waitingBytes >= this.neededBytes) this.frames(shuffle, out);
+    if (shuffle === null && this.late.length > 0) {
       for (const { frame } of this.late) out.push(frame);
       this.late = [];
     }
-    return out.length === 1 ? out[0]! : Buffer.concat(out);
+    return out.length === 1 ? out[0]! : out.length === 0 ? NONE : Buffer.concat(out);
   }
 
-  private frame(frame: Buffer, shuffle: Shuffle | null, out: Buffer[]): void {
-    if (shuffle === null || frame[4] !== LANE_RAFT) {
+  /** Takes the frames that are whole out of what waits. Those that nobody may touch go on together, as they lie. */
+  private frames(shuffle: Shuffle | null, out: Buffer[]): void {
+    const all = this.waiting.length === 1 ? this.waiting[0]! : Buffer.concat(this.waiting);
+    let at = 0;
+    this.neededBytes = HEADER_BYTES;
+    while (all.length - at >= HEADER_BYTES) {
+      const length = 4 + all.readUInt32LE(at);
+      if (all.length - at < length) {
+        this.neededBytes = length;
+        break;
+      }
+      if (shuffle !== null) this.frame(all.subarray(at, at + length), shuffle, out);
+      at += length;
+    }
+    if (shuffle === null && at > 0) out.push(all.subarray(0, at));
+    this.waiting = at === all.length ? [] : [all.subarray(at)];
+    this.waitingBytes = all.length - at;
+  }
+
+  private frame(frame: Buffer, shuffle: Shuffle, out: Buffer[]): void {
+    if (frame[4] !== LANE_RAFT) {
       out.push(frame);
       return;
     }

@@ -1,8 +1,10 @@
 // What the simulated disk and store forget, and what they must not.
 
 import { expect, test } from "vitest";
+import { Prng } from "../../src/base/prng.ts";
 import { readAt, synced, written, type Disk } from "../../src/log/disk.ts";
 import { DiskContents, SimDisk } from "./sim-disk.ts";
+import { Inode } from "./sim-inode.ts";
 import { KvStorage } from "./sim-kv.ts";
 import { World, type Owner } from "./world.ts";
 
@@ -145,4 +147,38 @@ test("what is written to a store behind a write that failed is gone at its next 
   expect([...store.rows.keys()]).toEqual(["a", "b"]);
   store.recover();
   expect([...store.rows.keys()]).toEqual(["a"]);
+});
+
+test("pages that files give back and take again never lead from one file into another", () => {
+  const random = new Prng(5);
+  const files = Array.from({ length: 3 }, () => ({ inode: new Inode(), model: new Uint8Array(40_000), durable: new Uint8Array(40_000) }));
+  const under: (() => void)[] = [];
+  for (let step = 0; step < 3_000; step++) {
+    const file = files[random.below(files.length)]!;
+    const what = random.below(8);
+    if (what < 5) {
+      const position = random.below(39_000);
+      const bytes = new Uint8Array(1 + random.below(900)).fill(random.below(256));
+      file.inode.write(position, bytes);
+      file.model.set(bytes, position);
+    } else if (what < 7) {
+      const covered = file.inode.beginSync();
+      const { size } = file.inode;
+      const model = file.model.slice();
+      under.push(() => {
+        file.inode.synced(covered, size);
+        file.durable = model;
+      });
+      // Of some syncs the end comes later, after others have begun.
+      if (random.below(3) > 0) for (const end of under.splice(0)) end();
+    }
+    for (const { inode, model } of files) expect(Buffer.compare(inode.read(0, 40_000), model.subarray(0, inode.size))).toBe(0);
+  }
+  for (const end of under.splice(0)) end();
+  for (const { inode, durable } of files) {
+    // Nothing of what was not synced: every draw is the lowest.
+    inode.cutPower({ below: () => 0 });
+    const { size } = inode;
+    expect(Buffer.compare(inode.read(0, size), durable.subarray(0, size))).toBe(0);
+  }
 });

@@ -8,6 +8,10 @@ export const PAGE_BYTES = 4096;
 const SECTOR_BYTES = 512;
 const EMPTY = new Uint8Array(0);
 
+/** Pages that were given back. Each sync leaves some, and each write behind it wants one: made anew they cost more than the write. */
+const SPARE: Uint8Array[] = [];
+const SPARE_MAX = 1_024;
+
 /** Pages by their numbers; null = was not there. */
 type Pages = Map<number, Uint8Array | null>;
 
@@ -40,12 +44,13 @@ export class Inode {
   read(position: number, length: number): Uint8Array {
     const end = Math.min(position + length, this.size);
     if (end <= position) return EMPTY;
-    const bytes = new Uint8Array(end - position);
+    const bytes = Buffer.allocUnsafe(end - position);
     for (let at = position; at < end;) {
       const inPage = at % PAGE_BYTES;
       const take = Math.min(PAGE_BYTES - inPage, end - at);
       const page = this.pages.get(Math.floor(at / PAGE_BYTES));
-      if (page !== undefined) bytes.set(page.subarray(inPage, inPage + take), at - position);
+      if (page === undefined) bytes.fill(0, at - position, at - position + take);
+      else bytes.set(take === PAGE_BYTES ? page : page.subarray(inPage, inPage + take), at - position);
       at += take;
     }
     return bytes;
@@ -86,7 +91,8 @@ export class Inode {
 
   synced(covered: Pages, size: number): void {
     const at = this.syncing.indexOf(covered);
-    if (at >= 0) this.syncing.splice(0, at + 1);
+    // Nobody comes back to what these pages were before.
+    if (at >= 0) for (const pages of this.syncing.splice(0, at + 1)) for (const page of pages.values()) givePage(page);
     this.durableSize = size;
   }
 
@@ -141,7 +147,7 @@ export class Inode {
 
   private revert(page: number, bytes: Uint8Array | null): void {
     if (bytes === null) this.pages.delete(page);
-    else this.pages.set(page, Uint8Array.from(bytes));
+    else this.pages.set(page, bytes.slice());
   }
 
   private touch(number: number): Uint8Array {
@@ -149,7 +155,7 @@ export class Inode {
     this.unreadable.delete(number);
     if (!this.unsynced.has(number)) this.unsynced.set(number, this.durableOf(number, page));
     else if (page !== undefined) return page;
-    const copy = page === undefined ? new Uint8Array(PAGE_BYTES) : page.slice();
+    const copy = takePage(page);
     this.pages.set(number, copy);
     return copy;
   }
@@ -169,9 +175,23 @@ export class Inode {
   }
 }
 
+/** A page of its own, as `page` is; without one all zero. */
+function takePage(page: Uint8Array | undefined): Uint8Array {
+  const spare = SPARE.pop();
+  if (spare === undefined) return page?.slice() ?? new Uint8Array(PAGE_BYTES);
+  if (page === undefined) spare.fill(0);
+  else spare.set(page);
+  return spare;
+}
+
+/** The page belongs to nobody any more. */
+function givePage(page: Uint8Array | null): void {
+  if (page !== null && SPARE.length < SPARE_MAX) SPARE.push(page);
+}
+
 /** A page of which a part was written: whole sectors, or up to any byte. */
 function torn(random: Random, old: Uint8Array | null, now: Uint8Array | null): Uint8Array {
-  const page = Uint8Array.from(old ?? new Uint8Array(PAGE_BYTES));
+  const page = old?.slice() ?? new Uint8Array(PAGE_BYTES);
   const cut = chance(random, 50) ? random.below(PAGE_BYTES / SECTOR_BYTES) * SECTOR_BYTES : random.below(PAGE_BYTES);
   if (now !== null) page.set(now.subarray(0, cut));
   return page;

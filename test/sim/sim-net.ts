@@ -3,6 +3,7 @@
 // power is not told to anybody. Over the streams between nodes frames may be shuffled (frame-shuffler.ts).
 
 import { crc32 } from "node:zlib";
+import { copyInto } from "../../src/base/copy.ts";
 import type { Random } from "../../src/base/prng.ts";
 import type { PeerListener, PeerNetwork, PeerSocket } from "../../src/peer/network.ts";
 import { FrameShuffler, type Shuffle } from "./frame-shuffler.ts";
@@ -208,7 +209,9 @@ export class SimSocket implements PeerSocket {
   private isConnected: boolean;
   private readonly listeners = new Map<string, (argument: never) => void>();
   private corked = 0;
-  private waiting: Buffer[] = [];
+  /** What was written and is not sent, from `waitingFrom` of the first part on. Uncopied, as in a kernel that takes no more for now. */
+  private waiting: Uint8Array[] = [];
+  private waitingFrom = 0;
   private waitingBytes = 0;
   private flightBytes = 0;
   private isEnding = false;
@@ -257,7 +260,7 @@ export class SimSocket implements PeerSocket {
 
   write(bytes: Uint8Array): boolean {
     if (this.isClosed || this.isEnding || this.owner.isDead) return false;
-    this.waiting.push(Buffer.from(bytes));
+    if (bytes.length > 0) this.waiting.push(bytes);
     this.waitingBytes += bytes.length;
     if (this.waitingBytes > 16 * 1024) this.mustDrain = true;
     if (this.corked === 0) this.pump();
@@ -310,6 +313,7 @@ export class SimSocket implements PeerSocket {
   private close(): void {
     this.isClosed = true;
     this.waiting = [];
+    this.waitingFrom = 0;
     this.waitingBytes = 0;
     this.net.sockets.delete(this);
   }
@@ -335,13 +339,24 @@ export class SimSocket implements PeerSocket {
     if (this.isEnding && this.waitingBytes === 0 && !this.hasEnded) this.tellEnd("end");
   }
 
+  /** A copy: memory is not shared between machines. */
   private takePiece(): Buffer {
-    const all = this.waiting.length === 1 ? this.waiting[0]! : Buffer.concat(this.waiting);
-    let size = Math.min(all.length, PIECE_BYTES);
+    let size = Math.min(this.waitingBytes, PIECE_BYTES);
     if (size > 1 && chance(this.net.random, this.net.knobs.splitPercent)) size = between(this.net.random, 1, size);
-    this.waiting = size === all.length ? [] : [all.subarray(size)];
+    const piece = Buffer.allocUnsafe(size);
+    let filled = 0;
+    let taken = 0;
+    while (filled < size) {
+      const part = this.waiting[taken]!;
+      const end = Math.min(part.length, this.waitingFrom + size - filled);
+      copyInto(piece, filled, this.waitingFrom === 0 && end === part.length ? part : part.subarray(this.waitingFrom, end));
+      filled += end - this.waitingFrom;
+      this.waitingFrom = end === part.length ? 0 : end;
+      if (end === part.length) taken += 1;
+    }
+    if (taken > 0) this.waiting.splice(0, taken);
     this.waitingBytes -= size;
-    return all.subarray(0, size);
+    return piece;
   }
 
   private send(other: SimSocket, piece: Piece): void {
