@@ -31,13 +31,11 @@ const ONE_MORE_BYTES = BATCH_BYTES_MAX + 64 * 1024;
 export class MemoryChecks {
   private looks = 0;
 
-  look(node: string, host: ReplicaHost): void {
-    const isSeldom = this.looks++ % SELDOM === 0;
-    for (const replica of host.groups()) {
-      for (const one of proposalsOf(replica)) check(`group ${replica.group} on ${node}`, one);
-      if (isSeldom) for (const one of boundsOf(replica)) check(`group ${replica.group} on ${node}`, one);
-    }
-    if (!isSeldom) return;
+  /** `changed`: those that something was proposed to, or whose log moved, since the last look. */
+  look(node: string, host: ReplicaHost, changed: Iterable<Replica>): void {
+    for (const replica of changed) for (const one of proposalsOf(replica)) check(`group ${replica.group} on ${node}`, one);
+    if (this.looks++ % SELDOM !== 0) return;
+    for (const replica of host.groups()) for (const one of boundsOf(replica)) check(`group ${replica.group} on ${node}`, one);
     const { tailBudget, replicas } = host as unknown as HostParts;
     const most = TAIL_CACHE_BYTES_MAX + replicas.size * (UNCOMMITTED_BYTES_MAX + ONE_MORE_BYTES);
     check(node, { what: "bytes of cached entries", held: tailBudget.bytes, most });

@@ -8,6 +8,7 @@ import type { ReplicaHost } from "../../src/replica/host.ts";
 import type { Outbox } from "../../src/replica/outbox.ts";
 import type { Replica } from "../../src/replica/replica.ts";
 import { DurableLog, DurableReplicas } from "./durable-log.ts";
+import { HostWatch } from "./host-watch.ts";
 import { MemoryChecks } from "./memory-checks.ts";
 import { PromiseChecks, type Promising } from "./promise-checks.ts";
 import { DATA_DIR, type SimMachine } from "./sim-node.ts";
@@ -20,7 +21,7 @@ type RaftParts = { readonly core: { readonly changeIndexes: readonly number[] } 
 export class Observer {
   private readonly checks: PromiseChecks;
   private readonly memory = new MemoryChecks();
-  private readonly hosts = new WeakSet<ReplicaHost>();
+  private readonly hosts = new WeakMap<ReplicaHost, HostWatch>();
   private readonly known = new WeakMap<Replica, Known>();
   private readonly logs = new Map<SimMachine, DurableLog>();
   private readonly catalogs = new WeakMap<object, number>();
@@ -40,19 +41,21 @@ export class Observer {
     }
   }
 
-  /** After an event of this node. */
-  look(machine: SimMachine, host: ReplicaHost): void {
-    if (!this.hosts.has(host)) this.attach(machine, host);
-    for (const replica of host.groups()) {
+  /** After an event of this node. Returns its replicas in which something changed; good until the next call. */
+  look(machine: SimMachine, host: ReplicaHost): readonly Replica[] {
+    const changed = (this.hosts.get(host) ?? this.attach(machine, host)).look();
+    for (const replica of changed) {
       const known = this.known.get(replica);
       if (known === undefined) this.opened(machine, replica);
       else this.moved(machine, replica, known);
     }
-    this.memory.look(machine.name, host);
+    this.memory.look(machine.name, host, changed);
+    return changed;
   }
 
-  private attach(machine: SimMachine, host: ReplicaHost): void {
-    this.hosts.add(host);
+  private attach(machine: SimMachine, host: ReplicaHost): HostWatch {
+    const watch = new HostWatch(host);
+    this.hosts.set(host, watch);
     this.logs.get(machine)!.ended();
     const { outbox } = (host as unknown as HostParts).messages;
     const add = outbox.add.bind(outbox);
@@ -61,6 +64,7 @@ export class Observer {
       this.tell(() => this.checks.sent(machine.name, group, message, isSynced));
       add(node, group, message);
     };
+    return watch;
   }
 
   private opened(machine: SimMachine, replica: Replica): void {

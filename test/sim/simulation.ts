@@ -310,10 +310,10 @@ export class Simulation {
     if (this.failure !== null) return;
     try {
       if (owner instanceof SimLife && owner.machine.life === owner && owner.host !== null) {
-        this.checks.look(owner.name, owner.host.groups());
-        this.observer.look(owner.machine, owner.host);
+        const { host, machine } = owner;
+        this.checks.look(owner.name, this.observer.look(machine, host));
         // Machines that differ are found by the checks: what the product finds beyond is no difference, or one that they do not see.
-        if (owner.host.comparisons.mismatches > 0) throw new Violation("R4", `${owner.name} found replicas that differ`);
+        if (host.comparisons.mismatches > 0) throw new Violation("R4", `${owner.name} found replicas that differ`);
       }
     } catch (error) {
       this.fail(error as Error);
