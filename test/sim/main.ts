@@ -143,10 +143,10 @@ function seedsOf(flags: Flags, commit: string): { readonly seedAt: (at: number) 
 }
 
 function lineOf(outcome: Outcome): string {
-  const { seed, hash, nodes, events, virtualMs, realMs, healedMs, counts } = outcome;
+  const { seed, hash, nodes, events, virtualMs, spent, healedMs, counts } = outcome;
   return (
     `seed ${seed}: ${seedFailure(outcome)} ${hash} ${nodes} nodes, ${events} events, ${(virtualMs / 1_000).toFixed(1)} virtual s in ` +
-    `${realMs.toFixed(0)} ms, healed in ${(healedMs / 1_000).toFixed(1)} s, ${JSON.stringify(counts)}`
+    `${spent.realMs.toFixed(0)} ms (${spent.cpuMs.toFixed(0)} of CPU), healed in ${(healedMs / 1_000).toFixed(1)} s, ${JSON.stringify(counts)}`
   );
 }
 
@@ -158,12 +158,15 @@ async function runSeeds(flags: Flags): Promise<number> {
   const given = givenIn(flags);
   let at = 0;
   const next = (): Task | null => {
-    if (at >= seeds || tally.failed.length >= flags.failures || performance.now() >= endMs) return null;
+    // One that cannot come to its end in time would only be given up.
+    if (at >= seeds || tally.failed.length >= flags.failures || performance.now() + tally.usualMs >= endMs) return null;
     const twice = flags.twice || at % TWICE_ONE_IN === TWICE_ONE_IN - 1;
     return { given: { ...given, seed: seedAt(at++) }, twice, planted: "" };
   };
   await runSwarm(Math.min(flags.jobs, seeds), {
     next,
+    endMs,
+    givenUp: ({ given: { seed } }) => void tally.givenUp.push(seed),
     done: (_task, outcome) => {
       tally.add(outcome);
       if (flags.verbose) write(lineOf(outcome));

@@ -130,7 +130,7 @@ class PlantedSearch {
     if (search === undefined) this.plainFails.set(plainKey, isFailed);
     else {
       search.ended += 1;
-      search.realMs += outcome.realMs;
+      search.realMs += outcome.spent.realMs;
       if (isFailed) search.failed.push(outcome);
       if (isFailed && !this.plainFails.has(plainKey)) {
         this.plainFails.set(plainKey, null);

@@ -1,6 +1,7 @@
 // What a run of many seeds has to say: a line of progress, what failed and how to see it again, a summary, a file for other programs.
 
 import type { Outcome } from "./run-seed.ts";
+import type { Spent } from "./spent.ts";
 
 const MS_PER_HOUR = 3_600_000;
 /** On a terminal, and where lines add up. */
@@ -32,13 +33,19 @@ export class Tally {
   private seeds = 0;
   private events = 0;
   private virtualMs = 0;
-  private realMs = 0;
-  private readonly storms = { virtualMs: 0, realMs: 0 };
+  /** By one job. */
+  private readonly all = new Speed();
+  private readonly storms = new Speed();
+  /** Those of clusters with so many nodes. */
+  private readonly byNodes = new Map<number, Speed>();
+  private largestBytes = 0;
   private slowestHealMs = 0;
   private slowestSeed = { seed: 0, realMs: 0 };
   private readonly counts = new Map<string, number>();
   private readonly faults = new Map<string, number>();
   readonly failed: Outcome[] = [];
+  /** Seeds that were under way when the time was over: nothing is known of them. */
+  readonly givenUp: number[] = [];
 
   constructor(settings: TallySettings) {
     this.settings = settings;
@@ -48,14 +55,23 @@ export class Tally {
     this.seeds += 1;
     this.events += outcome.events;
     this.virtualMs += outcome.virtualMs;
-    this.realMs += outcome.realMs;
-    this.storms.virtualMs += outcome.storms.virtualMs;
-    this.storms.realMs += outcome.storms.realMs;
+    this.all.add(outcome);
+    this.storms.add(outcome.storms);
+    let ofNodes = this.byNodes.get(outcome.nodes);
+    if (ofNodes === undefined) this.byNodes.set(outcome.nodes, (ofNodes = new Speed()));
+    ofNodes.add(outcome);
+    this.largestBytes = Math.max(this.largestBytes, outcome.memoryBytes);
     this.slowestHealMs = Math.max(this.slowestHealMs, outcome.healedMs);
-    if (outcome.realMs > this.slowestSeed.realMs) this.slowestSeed = { seed: outcome.seed, realMs: outcome.realMs };
+    const { realMs } = outcome.spent;
+    if (realMs > this.slowestSeed.realMs) this.slowestSeed = { seed: outcome.seed, realMs };
     for (const [name, value] of Object.entries(outcome.counts)) add(this.counts, name, value);
     for (const [name, value] of Object.entries(outcome.faults)) add(this.faults, name, value);
     if (outcome.failure !== null) this.failed.push(outcome);
+  }
+
+  /** Real milliseconds that a seed takes one job, as far as is known. */
+  get usualMs(): number {
+    return this.seeds === 0 ? 0 : this.all.realMs / this.seeds;
   }
 
   /** A line for the terminal, or null when the last one is fresh. */
@@ -68,15 +84,19 @@ export class Tally {
 
   summary(): string[] {
     const hours = this.hours;
-    const storms = this.storms.virtualMs;
+    const { storms } = this;
     const failures =
       this.failed.length === 0 ? "0 failed" : `${this.failed.length} failed (${this.failed.map(({ seed }) => seed).join(", ")})`;
     return [
       `faults: ${listOf(this.faults)}`,
       `counts: ${listOf(this.counts)}`,
       `load: ${rate(this.counts.get("acked") ?? 0, this.virtualMs)} batches acknowledged and ${rate(this.counts.get("records") ?? 0, this.virtualMs)} records ` +
-        `a virtual second; ${(this.faultCount / Math.max(hours, 1e-9)).toFixed(0)} faults a cluster-hour; ${percent(storms, this.virtualMs)} of the time are storms, ` +
-        `run at ${factor(this.storms)} times real time by one job; slowest to heal ${(this.slowestHealMs / 1_000).toFixed(1)} virtual s`,
+        `a virtual second; ${(this.faultCount / Math.max(hours, 1e-9)).toFixed(0)} faults a cluster-hour; slowest to heal ` +
+        `${(this.slowestHealMs / 1_000).toFixed(1)} virtual s`,
+      `speed per core, by its CPU time: ${this.all.perCore}; ${this.sortedNodes.map(([nodes, speed]) => `${speed.perCore} with ${nodes} nodes`).join(", ")}; ` +
+        `${storms.perCore} in storms, which are ${percent(storms.virtualMs, this.virtualMs)} of the time; ` +
+        `a job held at most ${(this.largestBytes / 2 ** 20).toFixed(0)} MiB`,
+      ...(this.givenUp.length === 0 ? [] : [`given up as the time was over: ${this.givenUp.join(", ")}`]),
       `${this.seeds} seeds of commit ${this.settings.commit.slice(0, 12)}, ${failures}; ${hours.toFixed(2)} cluster-hours in ` +
         `${((performance.now() - this.beganMs) / 1_000).toFixed(1)} s: ${this.speed}; ${this.faultCount} faults of ${this.kinds} kinds`,
     ];
@@ -90,12 +110,12 @@ export class Tally {
       clusterHours: this.hours,
       seconds: (performance.now() - this.beganMs) / 1_000,
       timesRealTime: this.virtualMs / (performance.now() - this.beganMs),
-      timesRealTimeOfOneJob: this.virtualMs / Math.max(this.realMs, 1),
-      storms: {
-        hours: this.storms.virtualMs / MS_PER_HOUR,
-        timesRealTimeOfOneJob: this.storms.virtualMs / Math.max(this.storms.realMs, 1),
-      },
+      ofOneJob: this.all.toJson(),
+      ofOneJobByNodes: Object.fromEntries(this.sortedNodes.map(([nodes, speed]) => [nodes, speed.toJson()])),
+      ofOneJobInStorms: this.storms.toJson(),
       events: this.events,
+      largestBytes: this.largestBytes,
+      givenUp: this.givenUp,
       slowestToHealMs: this.slowestHealMs,
       slowestSeed: this.slowestSeed,
       faults: Object.fromEntries(sorted(this.faults)),
@@ -123,13 +143,47 @@ export class Tally {
   /** Of all jobs together, and of one. */
   private get speed(): string {
     const wallMs = performance.now() - this.beganMs;
-    return `${(this.virtualMs / wallMs).toFixed(0)} times real time (${factor({ virtualMs: this.virtualMs, realMs: this.realMs })} by one job, ${((this.events / Math.max(this.realMs, 1)) * 1_000).toFixed(0)} events/s)`;
+    const { all } = this;
+    return (
+      `${(this.virtualMs / wallMs).toFixed(0)} times real time (${all.perCore} per core of CPU time, ` +
+      `${((this.events / Math.max(all.cpuMs, 1)) * 1_000).toFixed(0)} events/s)`
+    );
+  }
+
+  private get sortedNodes(): [number, Speed][] {
+    return [...this.byNodes].sort(([a], [b]) => a - b);
   }
 
   private leftMs(now: number): number {
     const byTime = this.settings.endMs - now;
     const bySeeds = this.seeds === 0 ? Number.POSITIVE_INFINITY : ((now - this.beganMs) / this.seeds) * (this.settings.seeds - this.seeds);
     return Math.min(byTime, bySeeds);
+  }
+}
+
+/** Virtual time against real time, summed up over seeds. */
+class Speed {
+  virtualMs = 0;
+  realMs = 0;
+  cpuMs = 0;
+
+  add({ virtualMs, spent }: { readonly virtualMs: number; readonly spent: Spent }): void {
+    this.virtualMs += virtualMs;
+    this.realMs += spent.realMs;
+    this.cpuMs += spent.cpuMs;
+  }
+
+  get perCore(): string {
+    return (this.virtualMs / Math.max(this.cpuMs, 1)).toFixed(0);
+  }
+
+  toJson(): object {
+    const { virtualMs, realMs, cpuMs } = this;
+    return {
+      hours: virtualMs / MS_PER_HOUR,
+      timesRealTime: virtualMs / Math.max(realMs, 1),
+      timesRealTimeByCpu: virtualMs / Math.max(cpuMs, 1),
+    };
   }
 }
 
@@ -164,10 +218,6 @@ function listOf(map: ReadonlyMap<string, number>): string {
       .map(([name, value]) => `${name} ${value}`)
       .join(", ") || "none"
   );
-}
-
-function factor({ virtualMs, realMs }: { readonly virtualMs: number; readonly realMs: number }): string {
-  return (virtualMs / Math.max(realMs, 1)).toFixed(0);
 }
 
 function rate(count: number, virtualMs: number): string {

@@ -3,6 +3,7 @@
 import { optionsOf, describeOptions, type GivenOptions, type SimOptions } from "./options.ts";
 import { PLANTED } from "./planted.ts";
 import { Simulation, type SimResult } from "./simulation.ts";
+import { NOTHING_SPENT, type Spent } from "./spent.ts";
 
 export type Task = {
   readonly given: GivenOptions;
@@ -28,11 +29,14 @@ export type Outcome = {
   readonly nodes: number;
   readonly events: number;
   readonly virtualMs: number;
-  readonly realMs: number;
-  readonly storms: { readonly virtualMs: number; readonly realMs: number };
+  readonly spent: Spent;
+  readonly storms: { readonly virtualMs: number; readonly spent: Spent };
   readonly healedMs: number;
   readonly counts: Readonly<Record<string, number>>;
   readonly faults: Readonly<Record<string, number>>;
+  /** Of the process that ran it: at its end, and after cleaning up. */
+  readonly memoryBytes: number;
+  readonly memoryLeftBytes: number;
 };
 
 export async function runSeed({ given, twice, planted }: Task): Promise<Outcome> {
@@ -58,7 +62,7 @@ async function run(given: GivenOptions, twice: boolean): Promise<Outcome> {
     const again = await new Simulation(options).run();
     if (again.hash !== result.hash) failure = new Error(`determinism: two runs left the traces ${result.hash} and ${again.hash}`);
   }
-  const { seed, hash, nodes, events, virtualMs, realMs, storms, healedMs, counts } = result;
+  const { seed, hash, nodes, events, virtualMs, spent, storms, healedMs, counts } = result;
   return {
     seed,
     failure: failure === null ? null : describe(failure, options, result),
@@ -66,11 +70,13 @@ async function run(given: GivenOptions, twice: boolean): Promise<Outcome> {
     nodes,
     events,
     virtualMs,
-    realMs,
+    spent,
     storms,
     healedMs,
     counts,
     faults: Object.fromEntries(result.faults),
+    memoryBytes: process.memoryUsage.rss(),
+    memoryLeftBytes: 0,
   };
 }
 
@@ -88,11 +94,13 @@ export function lostOutcome(given: GivenOptions, message: string): Outcome {
     nodes: options.nodes,
     events: 0,
     virtualMs: 0,
-    realMs: 0,
-    storms: { virtualMs: 0, realMs: 0 },
+    spent: NOTHING_SPENT,
+    storms: { virtualMs: 0, spent: NOTHING_SPENT },
     healedMs: -1,
     counts: {},
     faults: {},
+    memoryBytes: 0,
+    memoryLeftBytes: 0,
   };
 }
 

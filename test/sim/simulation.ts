@@ -12,6 +12,7 @@ import { Observer } from "./observer.ts";
 import { ReplicaChecks } from "./replica-checks.ts";
 import { describe, SimLife, SimMachine } from "./sim-node.ts";
 import { SimNet } from "./sim-net.ts";
+import { NOTHING_SPENT, spentSince, spentSoFar, sumOf, type Spent } from "./spent.ts";
 import { lackOf } from "./whole.ts";
 import { between, chance, type Owner, World } from "./world.ts";
 
@@ -30,9 +31,9 @@ export type SimResult = {
   readonly hash: string;
   readonly events: number;
   readonly virtualMs: number;
-  /** Real milliseconds that it took; and of both what went by in storms: the most costly part. */
-  readonly realMs: number;
-  readonly storms: { readonly virtualMs: number; readonly realMs: number };
+  readonly spent: Spent;
+  /** Of both what went by in storms: the most costly part. */
+  readonly storms: { readonly virtualMs: number; readonly spent: Spent };
   readonly nodes: number;
   readonly counts: Readonly<Record<string, number>>;
   readonly faults: ReadonlyMap<string, number>;
@@ -59,7 +60,7 @@ export class Simulation {
   private readonly nemesis: Nemesis;
   private readonly clients: ClientParts;
   private readonly pace: Pace = { isCalm: false };
-  private readonly storms = { virtualMs: 0, realMs: 0 };
+  private readonly storms = { virtualMs: 0, spent: NOTHING_SPENT };
   private failure: Error | null = null;
   private healedMs = -1;
   /** What the cluster still lacks; for the message when it never gets it. */
@@ -91,7 +92,7 @@ export class Simulation {
   }
 
   async run(): Promise<SimResult> {
-    const beganMs = performance.now();
+    const began = spentSoFar();
     try {
       await this.phases();
     } catch (error) {
@@ -104,7 +105,7 @@ export class Simulation {
       hash: world.trace.hash,
       events: world.events,
       virtualMs: world.nowMs,
-      realMs: performance.now() - beganMs,
+      spent: spentSince(began),
       storms: this.storms,
       nodes: options.nodes,
       counts: {
@@ -186,13 +187,13 @@ export class Simulation {
     const { world, options, nemesis, pace } = this;
     const isOver = (): boolean => this.failure !== null;
     for (let storm = 0; storm < options.storms && !isOver(); storm++) {
-      const [sinceMs, beganMs] = [world.nowMs, performance.now()];
+      const [sinceMs, began] = [world.nowMs, spentSoFar()];
       pace.isCalm = false;
       for (const client of [...this.producers, ...this.readers]) client.resume();
       nemesis.start();
       await world.run(world.nowUs + options.seconds * 1_000_000, isOver);
       this.storms.virtualMs += world.nowMs - sinceMs;
-      this.storms.realMs += performance.now() - beganMs;
+      this.storms.spent = sumOf(this.storms.spent, spentSince(began));
       if (options.calmSeconds === 0) continue;
       pace.isCalm = true;
       nemesis.rest();
