@@ -2,11 +2,14 @@
 
 import { expect, test } from "vitest";
 import { Prng } from "../../src/base/prng.ts";
+import type { PeerSocket } from "../../src/peer/network.ts";
 import { LANE_FORWARD, LANE_RAFT } from "../../src/peer/transport.ts";
 import { action, drawAction } from "./actions.ts";
 import { cutsOf } from "./cuts.ts";
 import { FrameShuffler } from "./frame-shuffler.ts";
 import { FAULTS } from "./options.ts";
+import { SimNet } from "./sim-net.ts";
+import { World, type Owner } from "./world.ts";
 
 function frame(lane: number, number: number): Buffer {
   const bytes = Buffer.alloc(9);
@@ -69,5 +72,43 @@ test("an action says all of what it does, and is drawn alike from the same seed"
     const { node, peer } = drawAction(new Prng(3), fault, 3);
     expect(node).not.toBe(peer);
     expect(JSON.parse(JSON.stringify(action(fault)))).toEqual(action(fault));
+  }
+});
+
+test("a stream arrives in its order and whole, also while its reader stands still now and then", async () => {
+  for (let seed = 1; seed <= 20; seed++) {
+    const world = new World(seed);
+    const { random } = world;
+    const owner = (name: string): { -readonly [K in keyof Owner]: Owner[K] } => ({
+      name,
+      isDead: false,
+      pausedUntilUs: 0,
+      failed: (error) => {
+        throw error;
+      },
+    });
+    const [kernel, writer, reader] = [owner("net"), owner("a"), owner("b")];
+    const net = new SimNet(world, world.fork(), { latencyUs: 50, jitterUs: 10, splitPercent: 30 }, kernel);
+    const received: Buffer[] = [];
+    const accept = (socket: PeerSocket): void => {
+      socket.on("data", (bytes: Buffer) => void received.push(Buffer.from(bytes)));
+    };
+    await net.for("b", reader, () => {}).listen({ host: "b", port: 1, connectionsMax: 1 }, accept);
+    const socket = net.for("a", writer, () => {}).connect("b", 1);
+    const sent: Buffer[] = [];
+    for (let burst = 0; burst < 40; burst++) {
+      world.after(random.below(20_000), writer, "write", () => {
+        for (let count = random.below(40); count > 0; count--) {
+          const bytes = Buffer.alloc(1 + random.below(9), random.below(256));
+          sent.push(bytes);
+          socket.write(bytes);
+        }
+      });
+      world.after(random.below(20_000), kernel, "pause", () => {
+        reader.pausedUntilUs = world.nowUs + random.below(200);
+      });
+    }
+    await world.run(1_000_000);
+    expect(Buffer.concat(received).equals(Buffer.concat(sent)), `seed ${seed}`).toBe(true);
   }
 });

@@ -222,6 +222,11 @@ export class SimSocket implements PeerSocket {
   private readonly early = new Map<number, Piece>();
   private nextArrival = 0;
   private nextPiece = 0;
+  /**
+   * What arrived here and the process has yet to be told of. Each has an event, which tells of the first: events of a process that
+   * stands still wait, and when it goes on before its time those of later pieces may come earlier.
+   */
+  private readonly untold: Piece[] = [];
 
   constructor(net: SimNet, parts: { owner: Owner; host: string; remoteHost: string; effect: EffectWatcher; isConnected: boolean }) {
     this.net = net;
@@ -368,15 +373,23 @@ export class SimSocket implements PeerSocket {
         this.net.felt("stream half-open");
         return;
       }
+      if (number === this.nextArrival && this.early.size === 0) {
+        this.nextArrival += 1;
+        this.arrived(other, piece, true);
+        return;
+      }
       this.early.set(number, piece);
       for (let next = this.early.get(this.nextArrival); next !== undefined; next = this.early.get(this.nextArrival)) {
         this.early.delete(this.nextArrival++);
-        this.arrived(other, next);
+        this.arrived(other, next, false);
       }
     });
   }
 
-  private arrived(other: SimSocket, { kind, bytes }: Piece): void {
+  /** `isAlone`: nothing else arrives in this event, so the process may be told at once, if nothing that came before waits for it. */
+  private arrived(other: SimSocket, piece: Piece, isAlone: boolean): void {
+    const { world } = this.net;
+    const { kind, bytes } = piece;
     if (this.net.isDown(other.host)) return;
     if (kind === "data") this.acknowledged(bytes.length, other);
     if (other.isClosed || other.owner.isDead) return;
@@ -384,16 +397,23 @@ export class SimSocket implements PeerSocket {
       other.fail("ECONNRESET");
       return;
     }
-    other.later(kind, () => {
-      if (other.isClosed) return;
-      if (kind === "data") {
-        const passed = this.net.mayShuffle ? this.shuffler.pass(bytes, this.net.shuffle) : bytes;
-        if (passed.length > 0) other.emit("data", passed);
-        return;
-      }
-      other.emit("end");
-      other.destroy();
-    });
+    if (isAlone && kind === "data" && other.untold.length === 0 && other.owner.pausedUntilUs <= world.nowUs) {
+      world.handOver(other.owner, kind, () => this.tell(other, piece));
+      return;
+    }
+    other.untold.push(piece);
+    other.later(kind, () => this.tell(other, other.untold.shift()!));
+  }
+
+  private tell(other: SimSocket, { kind, bytes }: Piece): void {
+    if (other.isClosed) return;
+    if (kind === "data") {
+      const passed = this.net.mayShuffle ? this.shuffler.pass(bytes, this.net.shuffle) : bytes;
+      if (passed.length > 0) other.emit("data", passed);
+      return;
+    }
+    other.emit("end");
+    other.destroy();
   }
 
   /** The other kernel has it, or says that nobody is there any more. */

@@ -132,15 +132,28 @@ export class World {
       }
       this.nowUs = event.atUs;
       this.events += 1;
-      this.trace.note(this.nowUs, owner.name, event.kind, 0, 0);
-      this.current = owner;
-      forbidStrays(owner);
-      try {
-        callback();
-      } catch (error) {
-        owner.failed(error as Error);
-      }
+      this.carryOut(owner, event.kind, callback);
       return true;
+    }
+  }
+
+  /**
+   * The rest of the event that runs is what it does to another owner: the last thing that the event does, and all that it may have
+   * left to promises is the other's. Only for one that is at work: whoever stands still has an event of its own coming.
+   */
+  handOver(owner: Owner, kind: string, callback: () => void): void {
+    if (owner.isDead) return;
+    this.carryOut(owner, kind, callback);
+  }
+
+  private carryOut(owner: Owner, kind: string, callback: () => void): void {
+    this.trace.note(this.nowUs, owner.name, kind, 0, 0);
+    this.current = owner;
+    forbidStrays(owner);
+    try {
+      callback();
+    } catch (error) {
+      owner.failed(error as Error);
     }
   }
 
