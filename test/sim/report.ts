@@ -1,5 +1,6 @@
 // What a run of many seeds has to say: a line of progress, what failed and how to see it again, a summary, a file for other programs.
 
+import { PROBES } from "./probes.ts";
 import type { Outcome } from "./run-seed.ts";
 import type { Spent } from "./spent.ts";
 
@@ -43,6 +44,7 @@ export class Tally {
   private slowestSeed = { seed: 0, realMs: 0 };
   private readonly counts = new Map<string, number>();
   private readonly faults = new Map<string, number>();
+  private readonly said = new Map<string, number>();
   readonly failed: Outcome[] = [];
   /** Seeds that were under way when the time was over: nothing is known of them. */
   readonly givenUp: number[] = [];
@@ -66,6 +68,7 @@ export class Tally {
     if (realMs > this.slowestSeed.realMs) this.slowestSeed = { seed: outcome.seed, realMs };
     for (const [name, value] of Object.entries(outcome.counts)) add(this.counts, name, value);
     for (const [name, value] of Object.entries(outcome.faults)) add(this.faults, name, value);
+    for (const [name, value] of Object.entries(outcome.said)) add(this.said, name, value);
     if (outcome.failure !== null) this.failed.push(outcome);
   }
 
@@ -90,6 +93,7 @@ export class Tally {
     return [
       `faults: ${listOf(this.faults)}`,
       `counts: ${listOf(this.counts)}`,
+      this.probes,
       `load: ${rate(this.counts.get("acked") ?? 0, this.virtualMs)} batches acknowledged and ${rate(this.counts.get("records") ?? 0, this.virtualMs)} records ` +
         `a virtual second; ${(this.faultCount / Math.max(hours, 1e-9)).toFixed(0)} faults a cluster-hour; slowest to heal ` +
         `${(this.slowestHealMs / 1_000).toFixed(1)} virtual s`,
@@ -120,8 +124,15 @@ export class Tally {
       slowestSeed: this.slowestSeed,
       faults: Object.fromEntries(sorted(this.faults)),
       counts: Object.fromEntries(this.counts),
+      probes: Object.fromEntries(PROBES.map((probe) => [probe, this.said.get(probe) ?? 0])),
       failed: this.failed.map(({ seed, failure }) => ({ seed, ...failure })),
     };
+  }
+
+  private get probes(): string {
+    const missing = PROBES.filter((probe) => !this.said.has(probe));
+    const rest = missing.length === 0 ? "" : `; not reached: ${missing.join(" | ")}`;
+    return `probes: ${PROBES.length - missing.length} of ${PROBES.length} reached${rest}`;
   }
 
   private get hours(): number {

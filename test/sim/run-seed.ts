@@ -34,6 +34,7 @@ export type Outcome = {
   readonly healedMs: number;
   readonly counts: Readonly<Record<string, number>>;
   readonly faults: Readonly<Record<string, number>>;
+  readonly said: Readonly<Record<string, number>>;
   /** Of the process that ran it: at its end, and after cleaning up. */
   readonly memoryBytes: number;
   readonly memoryLeftBytes: number;
@@ -75,6 +76,7 @@ async function run(given: GivenOptions, twice: boolean): Promise<Outcome> {
     healedMs,
     counts,
     faults: Object.fromEntries(result.faults),
+    said: Object.fromEntries(result.said),
     memoryBytes: process.memoryUsage.rss(),
     memoryLeftBytes: 0,
   };
@@ -99,6 +101,7 @@ export function lostOutcome(given: GivenOptions, message: string): Outcome {
     healedMs: -1,
     counts: {},
     faults: {},
+    said: {},
     memoryBytes: 0,
     memoryLeftBytes: 0,
   };

@@ -49,6 +49,8 @@ export class SimMachine {
   clientCuts = 0;
   /** Told when a fault is felt. */
   felt: (what: string) => void = () => {};
+  /** How often its nodes wrote down what. */
+  readonly said = new Map<string, number>();
   private readonly parts: { world: World; net: SimNet; options: SimOptions; events: MachineEvents; random: Random };
 
   constructor(id: number, parts: SimMachine["parts"]) {
@@ -220,6 +222,8 @@ export class SimLife implements Owner {
       (fields: object, event: string): void => {
         if (this.isDead) return;
         world.trace.note(world.nowUs, this.name, event, 0, 0);
+        const { said } = this.machine;
+        said.set(event, (said.get(event) ?? 0) + 1);
         events.note(this.name, `${level}: ${event}`, fields);
       };
     const logger: Logger = { error: say("error"), warn: say("warn"), info: say("info"), debug: () => {}, child: () => logger };

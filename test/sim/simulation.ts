@@ -37,6 +37,8 @@ export type SimResult = {
   readonly nodes: number;
   readonly counts: Readonly<Record<string, number>>;
   readonly faults: ReadonlyMap<string, number>;
+  /** How often nodes wrote down what. */
+  readonly said: ReadonlyMap<string, number>;
   /** All that was tried, for a run that does the same instead of drawing. */
   readonly schedule: readonly Struck[];
   /** How long the cluster took to be whole after the last fault, in virtual ms. */
@@ -114,6 +116,7 @@ export class Simulation {
         restarts: this.machines.reduce((sum, { lives }) => sum + lives - 1, 0),
       },
       faults: this.nemesis.counts,
+      said: saidBy(this.machines),
       schedule: this.nemesis.tried,
       healedMs: this.healedMs,
       notes: this.notes.map(
@@ -341,4 +344,10 @@ export class Simulation {
   private fail(error: Error): void {
     this.failure ??= error;
   }
+}
+
+function saidBy(machines: readonly SimMachine[]): Map<string, number> {
+  const said = new Map<string, number>();
+  for (const machine of machines) for (const [what, times] of machine.said) said.set(what, (said.get(what) ?? 0) + times);
+  return said;
 }

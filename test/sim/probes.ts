@@ -1,0 +1,31 @@
+// Rare lines of the product that a swarm is to come by: what nodes write down when they heal, move, wait or give way. One that is
+// never reached, in a swarm of many seeds, is a path that the simulator does not test.
+
+export const PROBES = [
+  "a checkpoint is damaged: another one is made",
+  "a chunk of a snapshot arrived damaged and is asked for again",
+  "a damaged file header is written again",
+  "a replica differs from the majority of its group",
+  "damage between the entries of the newest file: another file is begun",
+  "damaged data is set aside",
+  "damaged replicas get successors",
+  "joined the cluster",
+  "membership change proposed",
+  "peer connection refused",
+  "peer link refused",
+  "replica is damaged and out of service; a successor will take its place",
+  "replica removed: its group no longer has it as a member",
+  "snapshot installed",
+  "the catalog's replica on this node is damaged; it is fetched again from the other nodes",
+  "the checkpoint at the start of the log is missing or too large",
+  "the data of this node cannot be relied on; it joins again and fetches its replicas from the others",
+  "the disk is full: the reserve is given up",
+  "the disk is full: this node waits for space",
+  "the event loop stalled",
+  "the file of this node's identity is damaged: it is written again",
+  "the index of a file is damaged in the store and in the file: it is rewritten",
+  "the node is fit again: it may lead",
+  "the node is not fit to lead: leaders move away",
+  "the store lost the index of a file: it is taken from the footer",
+  "waiting to join the cluster",
+] as const;
