@@ -177,7 +177,7 @@ async function runSeeds(flags: Flags): Promise<number> {
   });
   for (const line of tally.summary()) write(line);
   if (flags.json !== undefined) writeFileSync(flags.json, `${JSON.stringify(tally.toJson(), null, 2)}\n`);
-  return tally.failed.length === 0 ? 0 : 1;
+  return tally.failed.length === 0 && tally.count > 0 ? 0 : 1;
 }
 
 /** Exit code 0: every planted bug was found within the seeds stated for it, or within those asked for. */

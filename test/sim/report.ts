@@ -72,6 +72,11 @@ export class Tally {
     if (outcome.failure !== null) this.failed.push(outcome);
   }
 
+  /** Seeds that came to an end. Without any nothing was shown. */
+  get count(): number {
+    return this.seeds;
+  }
+
   /** Real milliseconds that a seed takes one job, as far as is known. */
   get usualMs(): number {
     return this.seeds === 0 ? 0 : this.all.realMs / this.seeds;
