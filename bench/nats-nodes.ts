@@ -5,7 +5,8 @@ import { once } from "node:events";
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { connect, StorageType, type NatsConnection } from "nats";
-import { end, freePorts, run, until, versionOf, type Running } from "./processes.ts";
+import { freePorts } from "./ports.ts";
+import { end, run, until, versionOf, type Running } from "./processes.ts";
 
 export const NATS_NODES = [1, 2, 3] as const;
 

@@ -5,7 +5,8 @@ import { appendFileSync, mkdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
-import { end, freePorts, run, until, type Running } from "./processes.ts";
+import { freePorts } from "./ports.ts";
+import { end, run, until, type Running } from "./processes.ts";
 
 const MAIN = fileURLToPath(new URL("../src/cli/main.js", import.meta.url));
 const BUILT_MAIN = fileURLToPath(new URL("../dist/src/cli/main.js", import.meta.url));

@@ -2,7 +2,6 @@
 
 import { spawn, type ChildProcess } from "node:child_process";
 import { once } from "node:events";
-import { createServer } from "node:net";
 import { setTimeout as delay } from "node:timers/promises";
 
 const living = new Set<ChildProcess>();
@@ -64,15 +63,6 @@ export async function until(what: string, check: () => Promise<boolean>, process
     if (dead !== undefined || Date.now() > deadline) throw new Error(`${what} did not happen:\n${(dead ?? processes[0])?.output() ?? ""}`);
     await delay(50);
   }
-}
-
-/** Ports that nobody listens on now. */
-export async function freePorts(count: number): Promise<number[]> {
-  const servers = Array.from({ length: count }, () => createServer());
-  await Promise.all(servers.map(async (server) => once(server.listen(0, "127.0.0.1"), "listening")));
-  const ports = servers.map((server) => (server.address() as { port: number }).port);
-  await Promise.all(servers.map(async (server) => once(server.close(), "close")));
-  return ports;
 }
 
 /** The first line that a program prints about its version; undefined when it is not installed. */

@@ -5,7 +5,8 @@ import { once } from "node:events";
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { withDescendants } from "./accounting.ts";
-import { end, freePorts, run, until, versionOf, type Running } from "./processes.ts";
+import { freePorts } from "./ports.ts";
+import { end, run, until, versionOf, type Running } from "./processes.ts";
 
 const SERVER = "/usr/lib/rabbitmq/bin/rabbitmq-server";
 const CTL = "/usr/lib/rabbitmq/bin/rabbitmqctl";

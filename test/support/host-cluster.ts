@@ -1,11 +1,10 @@
 // Replica hosts in one process, over everything real below them: segment logs, LevelDB, TCP links.
 
 import { mkdtemp, rm } from "node:fs/promises";
-import { createServer, type AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { once } from "node:events";
 import { crc32 } from "node:zlib";
+import { freePorts } from "../../bench/ports.ts";
 import type { Clock } from "../../src/base/clock.ts";
 import { replicaId, type GroupId, type NodeId } from "../../src/base/ids.ts";
 import type { Logger } from "../../src/base/logger.ts";
@@ -272,12 +271,4 @@ export class HostCluster {
     for (const host of this.running) await host.stop();
     for (const { directory } of this.hosts) await rm(directory, { recursive: true, force: true });
   }
-}
-
-async function freePorts(count: number): Promise<number[]> {
-  const servers = Array.from({ length: count }, () => createServer().listen(0, "127.0.0.1"));
-  await Promise.all(servers.map((server) => once(server, "listening")));
-  const ports = servers.map((server) => (server.address() as AddressInfo).port);
-  await Promise.all(servers.map((server) => new Promise((resolve) => server.close(resolve))));
-  return ports;
 }
