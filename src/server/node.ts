@@ -82,6 +82,8 @@ export class FlotillaNode {
   private broker: NodeBroker | null = null;
   /** The API takes calls. */
   private isServing = false;
+  /** All parts are being closed, to be opened again. */
+  private isClosing = false;
   /** Times that everything stored was read. */
   private scrubRounds = 0;
   private logs: readonly [catalog: SegmentLog, data: SegmentLog] | null = null;
@@ -423,7 +425,8 @@ export class FlotillaNode {
 
   /** Closes all parts, does what is needed between, and opens them again; while they are being opened, right after that. */
   private restart(reason: string, between: () => Promise<void>): void {
-    if (this.stopping !== null) return;
+    // What is wrong with parts that are being closed is not wrong with those that take their place, or they find it again.
+    if (this.stopping !== null || this.isClosing) return;
     this.wanted ??= { reason, between };
     if (!this.isOpening) this.restarting ??= this.restartWanted();
   }
@@ -449,11 +452,14 @@ export class FlotillaNode {
     const { parts } = this;
     this.parts = new Closers();
     this.isServing = false;
+    this.isClosing = true;
+    // Parts of which something is damaged need not close well: nothing of theirs is used again.
+    await parts.close().catch((error: unknown) => this.logger.warn({ error: (error as Error).message }, "a part did not close cleanly"));
+    // Not before: calls under way end well only while peers are heard and the groups led here go on.
+    this.isClosing = false;
     this.broker = null;
     this.host = null;
     this.logs = null;
-    // Parts of which something is damaged need not close well: nothing of theirs is used again.
-    await parts.close().catch((error: unknown) => this.logger.warn({ error: (error as Error).message }, "a part did not close cleanly"));
   }
 
   /** Only a catalog that is no older than this start knows of all topics that this node may be the last to hold. */
