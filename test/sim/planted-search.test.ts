@@ -30,7 +30,7 @@ test("planted bugs: one that is found is told with its seed and its check", { ti
   expect(verdict!.tried).toBeLessThanOrEqual(BUG.within);
   expect(states.at(-1)!.decided).toBe(1);
   const [line, told] = plantedLines(verdict!);
-  expect(line).toMatch(/^producers-forgotten +\d+ of 20 +\d+ [LRS]\d +\d+\.\d  saved states know no producers$/);
+  expect(line).toMatch(/^producers-forgotten +\d+ of 40 +\d+ [LRS]\d +\d+\.\d  saved states know no producers$/);
   expect(told!.trim()).toBe(verdict!.found!.message);
   expect(plantedSummary(verdicts, 90)).toBe(`1 of 1 planted bugs found in ${verdict!.tried} seeds and 1.5 min`);
 });

@@ -73,7 +73,7 @@ export const PLANTED_FIRST: readonly Planted[] = [
   {
     name: "producers-forgotten",
     what: "saved states know no producers",
-    within: 20,
+    within: 40,
     plant: () => swap<Producers["write"]>(Producers, "write", () => (writer) => void writer.varint(0)),
   },
   {
@@ -104,7 +104,7 @@ export const PLANTED_FIRST: readonly Planted[] = [
   {
     name: "early-forget",
     what: "old checkpoints go before the log begins later",
-    within: 20,
+    within: 40,
     plant: () =>
       swap<SegmentLog["trim"]>(
         SegmentLog,
@@ -119,7 +119,7 @@ export const PLANTED_FIRST: readonly Planted[] = [
   {
     name: "unsynced-store",
     what: "checkpoints and segment rows are not synced",
-    within: 20,
+    within: 40,
     plant: () =>
       swap<SimKv["batch"]>(
         SimKv,
@@ -147,7 +147,7 @@ export const PLANTED_FIRST: readonly Planted[] = [
   {
     name: "digest",
     what: "a replica that a snapshot brought up to date counts half of what was applied before",
-    within: 20,
+    within: 40,
     plant: () =>
       swap<Digest["restore"]>(
         Digest,

@@ -111,7 +111,7 @@ export const PLANTED_MACHINES: readonly Planted[] = [
   {
     name: "group-number-again",
     what: "a group that is made gets the number of one that was deleted",
-    within: 20,
+    within: 40,
     run: { faults: ["topics", "kill", "power"] },
     plant: () =>
       swap<(this: CatalogMachine, vhost: string, name: string) => unknown>(
@@ -131,7 +131,7 @@ export const PLANTED_MACHINES: readonly Planted[] = [
   {
     name: "life-again",
     what: "a replica that takes the place of a lost one gets its id",
-    within: 20,
+    within: 60,
     run: { nodes: 4, faults: ["move", "drain", "bitrot", "kill"] },
     plant: () =>
       swap<NodeTable["takeLife"]>(

@@ -14,7 +14,7 @@ export const PLANTED_NODE: readonly Planted[] = [
   {
     name: "stuck-at-rest",
     what: "a group at rest does not wake when the node of its leader is lost",
-    within: 50,
+    within: 120,
     plant: () =>
       swap<Pulse["wake"]>(
         Pulse,
@@ -60,7 +60,7 @@ export const PLANTED_NODE: readonly Planted[] = [
   {
     name: "end-before-applied",
     what: "a read is served as soon as it is confirmed, before what was committed then is applied",
-    within: 20,
+    within: 40,
     plant: () =>
       swap<Replica["readsConfirmed"]>(
         Replica,

@@ -22,7 +22,7 @@ export const PLANTED_RAFT: readonly Planted[] = [
   {
     name: "old-term-counted",
     what: "an entry of an older term is committed because a majority has it",
-    within: 40,
+    within: 80,
     plant: () =>
       swap<Core["maybeCommit"]>(
         Core,
@@ -38,7 +38,7 @@ export const PLANTED_RAFT: readonly Planted[] = [
   {
     name: "half-a-joint-quorum",
     what: "while members change, the majority of the new ones alone commits",
-    within: 40,
+    within: 80,
     plant: () =>
       swap<Core["maybeCommit"]>(
         Core,
@@ -85,7 +85,7 @@ export const PLANTED_RAFT: readonly Planted[] = [
   {
     name: "late-append-cuts",
     what: "an append that comes late shortens the log to where it ends",
-    within: 20,
+    within: 40,
     plant: () =>
       swap<RaftNode["step"]>(
         RaftNode,

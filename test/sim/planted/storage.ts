@@ -25,7 +25,7 @@ export const PLANTED_STORAGE: readonly Planted[] = [
   {
     name: "sync-tried-again",
     what: "a sync that failed is tried again, and what the second one says is believed",
-    within: 20,
+    within: 60,
     plant: () =>
       swap<SyncFile>(
         SegmentLog,
@@ -107,7 +107,7 @@ export const PLANTED_STORAGE: readonly Planted[] = [
   {
     name: "applied-twice",
     what: "a state is saved as that of one entry before: after a restart or a snapshot that entry is applied again",
-    within: 20,
+    within: 40,
     plant: () =>
       swap<(this: Checkpointer, replica: Replica) => Promise<void>>(
         Checkpointer,
@@ -134,7 +134,8 @@ export const PLANTED_STORAGE: readonly Planted[] = [
   {
     name: "members-not-taken",
     what: "a snapshot leaves the members as they were before it",
-    within: 20,
+    within: 80,
+    run: { nodes: 4, faults: ["move", "drain", "wipe"] },
     plant: () =>
       swap<Snapshots["install"]>(
         Snapshots,
