@@ -1,6 +1,7 @@
 // The arithmetic of the failover series: it decides whether a figure is met, so it is held against cases worked out by hand.
 
 import { expect, test } from "vitest";
+import { Agenda } from "../../bench/chaos/failover-agenda.ts";
 import { distributionOf, gapOf, percentile } from "../../bench/chaos/failover-gaps.ts";
 import { failoverFigures, gapsOf, renderFailover, type FailoverReport } from "../../bench/chaos/failover-report.ts";
 import { failoverPage } from "../../bench/chaos/failover-page.ts";
@@ -86,4 +87,23 @@ test("report: only what the struck node led makes the distribution; both pages t
   const page = failoverPage(report);
   expect(page.match(/<circle /g)).toHaveLength(2);
   expect(page).toContain("&lt;none&gt; &amp; all");
+});
+
+test("agenda: what is left is reckoned from what faults took so far, and from what is usual before the first one", () => {
+  let nowMs = 0;
+  const parts = [
+    { name: "flotilla", faults: 10 },
+    { name: "flotilla", faults: 10 },
+    { name: "nats", faults: 4 },
+  ];
+  const agenda = new Agenda(parts, () => nowMs);
+  // Starting a cluster is no fault's time.
+  nowMs = 100_000;
+  agenda.begin();
+  nowMs += 6_000;
+  expect(agenda.fault("flotilla")).toBe("1 of 24 faults, about 3 min left");
+  nowMs += 60_000;
+  expect(agenda.fault("flotilla")).toBe("2 of 24 faults, about 11 min left");
+  agenda.end("nats");
+  expect(agenda.fault("flotilla")).toBe("3 of 20 faults, about 7 min left");
 });
