@@ -142,7 +142,9 @@ export class DurableLog {
   }
 
   wrote(file: object, parts: readonly Uint8Array[]): void {
-    const changes = changesIn(parts.length === 1 ? Buffer.from(parts[0]!) : Buffer.concat(parts));
+    const [first] = parts;
+    const isOne = parts.length === 1 && first !== undefined;
+    const changes = changesIn(isOne ? Buffer.from(first.buffer, first.byteOffset, first.length) : Buffer.concat(parts));
     if (changes.length === 0) return;
     const known = this.written.get(file);
     if (known === undefined) this.written.set(file, changes);
@@ -174,6 +176,7 @@ export class DurableLog {
 
   /** R8: the state at which a log begins is not given up before the log begins later. Deleting all states of a group is no cut. */
   stored(keys: readonly string[], store: KvStorage): void {
+    if (keys.length === 0) return;
     for (const [group, { trim }] of this.current) {
       if (trim <= FOUNDING_INDEX || !keys.includes(textOf(checkpointKey(group as GroupId, trim)))) continue;
       const prefix = textOf(checkpointsOf(group as GroupId));
@@ -263,5 +266,5 @@ function u64(bytes: Buffer, at: number): number {
 }
 
 function textOf(bytes: Uint8Array): string {
-  return Buffer.from(bytes).toString("latin1");
+  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString("latin1");
 }

@@ -147,7 +147,7 @@ export class Inode {
 
   private revert(page: number, bytes: Uint8Array | null): void {
     if (bytes === null) this.pages.delete(page);
-    else this.pages.set(page, bytes.slice());
+    else this.pages.set(page, new Uint8Array(bytes));
   }
 
   private touch(number: number): Uint8Array {

@@ -163,7 +163,7 @@ export class SimKv implements NodeStore {
   async batch(operations: readonly KvOperation[], { sync }: { readonly sync: boolean }): Promise<void> {
     // What a caller changes after the call is not what it asked for.
     const batch = operations.map((one) =>
-      "put" in one ? ([textOf(one.put[0]), Uint8Array.from(one.put[1])] as const) : ([textOf(one.remove), null] as const),
+      "put" in one ? ([textOf(one.put[0]), new Uint8Array(one.put[1])] as const) : ([textOf(one.remove), null] as const),
     );
     let crc = 0;
     let bytes = 0;
@@ -209,7 +209,7 @@ export class SimKv implements NodeStore {
   private read(key: string): Uint8Array | undefined {
     if (this.storage.rotten.has(key)) throw new StoreCorruptError(bytesOf(key));
     const value = this.storage.rows.get(key);
-    return value === undefined ? undefined : Uint8Array.from(value);
+    return value === undefined ? undefined : new Uint8Array(value);
   }
 
   private keysOf(prefix: Uint8Array): string[] {
@@ -227,9 +227,9 @@ function told(error: Error): Error {
 
 /** One character a byte, so that the order of texts is the order of bytes. */
 function textOf(bytes: Uint8Array): string {
-  return Buffer.from(bytes).toString("latin1");
+  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString("latin1");
 }
 
 function bytesOf(text: string): Uint8Array {
-  return Uint8Array.from(Buffer.from(text, "latin1"));
+  return new Uint8Array(Buffer.from(text, "latin1"));
 }
