@@ -432,23 +432,35 @@ function recordBatch(
   random: Random,
   { id, partition, sequence, count, bytesMax }: { id: number; partition: number; sequence: number; count: number; bytesMax: number },
 ): Uint8Array {
-  const parts: Buffer[] = [];
-  for (let at = 0; at < count; at++) {
-    const body = Buffer.alloc(16 + random.below(bytesMax), random.below(256));
-    body.writeUInt32LE(id, 0);
-    body.writeUInt32LE(partition, 4);
-    body.writeUInt32LE(sequence + at, 8);
-    // Field 2 of a record, length-delimited; the broker does not look into it.
-    const record = Buffer.concat([Buffer.from([0x12]), varint(body.length), body]);
-    parts.push(Buffer.from([0x0a]), varint(record.length), record);
+  const bodies = Array.from({ length: count }, () => ({ bytes: 16 + random.below(bytesMax), fill: random.below(256) }));
+  const batch = Buffer.allocUnsafe(bodies.reduce((sum, { bytes }) => sum + fieldBytes(fieldBytes(bytes)), 0));
+  let at = 0;
+  for (const [place, { bytes, fill }] of bodies.entries()) {
+    at = putHead(batch, at, 0x0a, fieldBytes(bytes));
+    // Field 2 of a record; the broker does not look into it.
+    at = putHead(batch, at, 0x12, bytes);
+    batch.fill(fill, at, at + bytes);
+    batch.writeUInt32LE(id, at);
+    batch.writeUInt32LE(partition, at + 4);
+    batch.writeUInt32LE(sequence + place, at + 8);
+    at += bytes;
   }
-  return Buffer.concat(parts);
+  return batch;
 }
 
-function varint(value: number): Buffer {
-  const bytes: number[] = [];
-  let rest = value;
-  for (; rest >= 0x80; rest = Math.floor(rest / 0x80)) bytes.push((rest % 0x80) | 0x80);
-  bytes.push(rest);
-  return Buffer.from(bytes);
+/** Bytes of a length-delimited field with so many bytes in it. */
+function fieldBytes(bytes: number): number {
+  let head = 2;
+  for (let rest = bytes; rest >= 0x80; rest = Math.floor(rest / 0x80)) head += 1;
+  return head + bytes;
+}
+
+/** The tag and the length of such a field; returns where its content begins. */
+function putHead(target: Buffer, start: number, tag: number, bytes: number): number {
+  let at = start;
+  target[at++] = tag;
+  let rest = bytes;
+  for (; rest >= 0x80; rest = Math.floor(rest / 0x80)) target[at++] = (rest % 0x80) | 0x80;
+  target[at++] = rest;
+  return at;
 }
