@@ -284,6 +284,7 @@ test("R8: a state that goes while the log begins at it, and a cut before its sta
   const key = (index: number): string => Buffer.from(checkpointKey(GROUP as GroupId, index)).toString("latin1");
   const log = new DurableLog("a", {
     replicas: new DurableReplicas(),
+    nowMs: () => 0,
     failed: (error) => void failures.push(error.message.slice(0, 2)),
     store: () => store,
   });

@@ -100,10 +100,16 @@ export class DurableReplicas {
   }
 }
 
+/** How far a log is durable is noted once a second, after what a slow disk still has to do: only what is older is known to be missing. */
+const NOTED_MS = 5_000;
+
+type NewEntry = { readonly timeMs: number; readonly group: number; readonly index: number };
+
 /** The disk of one machine. */
 export class DurableLog {
   private readonly replicas: DurableReplicas;
   private readonly name: string;
+  private readonly nowMs: () => number;
   private readonly failed: (error: Error) => void;
   /** The store beside the log; null in tests of the log alone. */
   private readonly store: (() => KvStorage | undefined) | null;
@@ -111,15 +117,16 @@ export class DurableLog {
   private written = new WeakMap<object, Change[]>();
   /** Which replica of each group the newest records are of. */
   private readonly current = new Map<number, View>();
-  /** The first entry of each group in the newest write to its log: the only ones whose damage may pass for a torn end. */
-  private readonly newest: [catalog: Map<number, number>, data: Map<number, number>] = [new Map(), new Map()];
+  /** First entries of groups in the newest writes to each log: the only ones whose damage may pass for a torn end. */
+  private readonly newest: [catalog: NewEntry[], data: NewEntry[]] = [[], []];
 
   constructor(
     name: string,
-    parts: { replicas: DurableReplicas; failed: (error: Error) => void; store: (() => KvStorage | undefined) | null },
+    parts: { replicas: DurableReplicas; nowMs: () => number; failed: (error: Error) => void; store: (() => KvStorage | undefined) | null },
   ) {
     this.name = name;
     this.replicas = parts.replicas;
+    this.nowMs = parts.nowMs;
     this.failed = parts.failed;
     this.store = parts.store;
   }
@@ -138,7 +145,9 @@ export class DurableLog {
 
   /** The first entry of the group whose damage may pass for a write that a crash tore; infinity: none. */
   mayBeTornFrom(group: number): number {
-    return this.newest[group === CATALOG_GROUP ? 0 : 1].get(group) ?? Number.POSITIVE_INFINITY;
+    let first = Number.POSITIVE_INFINITY;
+    for (const entry of this.newest[group === CATALOG_GROUP ? 0 : 1]) if (entry.group === group) first = Math.min(first, entry.index);
+    return first;
   }
 
   wrote(file: object, parts: readonly Uint8Array[]): void {
@@ -150,10 +159,13 @@ export class DurableLog {
     if (known === undefined) this.written.set(file, changes);
     else known.push(...changes);
     const newest = this.newest[changes[0]!.group === CATALOG_GROUP ? 0 : 1];
-    newest.clear();
+    const timeMs = this.nowMs();
+    const old = newest.findIndex((entry) => entry.timeMs > timeMs - NOTED_MS);
+    newest.splice(0, old === -1 ? newest.length : old);
     for (const { type, group, index, term, crc } of changes) {
       if (type === RECORD_ENTRY) {
-        if (!newest.has(group)) newest.set(group, index);
+        if (newest[newest.length - 1]?.group !== group || newest[newest.length - 1]?.timeMs !== timeMs)
+          newest.push({ timeMs, group, index });
         if (!this.replicas.agrees(group, index, term, crc))
           this.failed(
             new Violation("R2", `group ${group} on ${this.name}: entry ${index} of term ${term} is written, elsewhere it is another one`),

@@ -29,13 +29,18 @@ export class Observer {
   private readonly failed: (error: Error) => void;
 
   /** `isStruck`: its disk was damaged once, other than by crashes. */
-  constructor(machines: readonly SimMachine[], failed: (error: Error) => void, isStruck: (machine: SimMachine) => boolean) {
+  constructor(
+    machines: readonly SimMachine[],
+    nowMs: () => number,
+    failed: (error: Error) => void,
+    isStruck: (machine: SimMachine) => boolean,
+  ) {
     const replicas = new DurableReplicas();
     this.checks = new PromiseChecks(replicas);
     this.isStruck = isStruck;
     this.failed = failed;
     for (const machine of machines) {
-      const log = new DurableLog(machine.name, { replicas, failed, store: () => machine.disk.stores.get(`${DATA_DIR}/store`) });
+      const log = new DurableLog(machine.name, { replicas, nowMs, failed, store: () => machine.disk.stores.get(`${DATA_DIR}/store`) });
       machine.disk.watcher = log;
       this.logs.set(machine, log);
     }

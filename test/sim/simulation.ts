@@ -87,6 +87,7 @@ export class Simulation {
     this.nemesis = new Nemesis({ options, clients: this.clients, net, schedule });
     this.observer = new Observer(
       this.machines,
+      () => world.nowMs,
       (error) => this.fail(error),
       (machine) => this.nemesis.damage.atlas.struck.has(machine),
     );

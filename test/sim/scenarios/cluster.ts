@@ -77,6 +77,7 @@ export class Cluster {
     this.nemesis = new Nemesis({ options, clients: this.clients, net: this.net });
     this.observer = new Observer(
       this.machines,
+      () => world.nowMs,
       (error) => this.fail(error),
       (machine) => this.nemesis.damage.atlas.struck.has(machine),
     );
