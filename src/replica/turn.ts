@@ -43,6 +43,8 @@ export class Turn {
   private readonly components: TurnComponents;
   /** Groups that have notes to collect. */
   private readonly dirty = new DirtyList();
+  /** Those of them whose lane is full: they ask for no turn, as none could do anything before a write is done, and that one runs one. */
+  private held: Replica[] = [];
   private scheduled = false;
   private running = false;
   private stopped = false;
@@ -121,6 +123,7 @@ export class Turn {
       this.collectAll();
       messages.flush(false);
       for (const lane of lanes) lane.start();
+      this.release();
       applyQueue.run(deadlineMs);
     }
     elections.pump();
@@ -140,6 +143,20 @@ export class Turn {
     snapshots.tick();
   }
 
+  /** Lanes that have begun to write have room again. */
+  private release(): void {
+    if (this.held.length === 0) return;
+    const { held } = this;
+    this.held = [];
+    for (const replica of held) {
+      if (this.components.laneOf(replica).isFull) this.held.push(replica);
+      else {
+        replica.dirty = false;
+        this.dirty.add(replica);
+      }
+    }
+  }
+
   private collectAll(): void {
     const { clock, laneOf, worked } = this.components;
     const beganMs = clock.monotonicMs();
@@ -148,7 +165,8 @@ export class Turn {
       replica.dirty = false;
       if (replica.closed) continue;
       if (laneOf(replica).isFull) {
-        this.note(replica);
+        replica.dirty = true;
+        this.held.push(replica);
         continue;
       }
       this.collect(replica, nowMs);

@@ -24,6 +24,17 @@ test.each([3, 4, 5, 6, 7, 8])("seed %d with all faults", { timeout: 60_000 }, as
   expect(result.counts["acked"]).toBeGreaterThan(0);
 });
 
+test(
+  "a node whose log takes no more while its disk stands still waits for it, and does not turn on the spot",
+  { timeout: 60_000 },
+  async () => {
+    // A flood, and a disk that does nothing for eight seconds.
+    const { failure, events } = await new Simulation(optionsOf({ nodes: 3, groups: 4, seconds: 6, seed: 901 })).run();
+    expect(failure).toBeNull();
+    expect(events).toBeLessThan(300_000);
+  },
+);
+
 test("what a promise does belongs to the event that settled it, and a dead owner does nothing more", async () => {
   const world = new World(1);
   const done: string[] = [];
