@@ -147,7 +147,8 @@ function faultChart({ faults, kinds }: ChaosReport, scale: TimeScale): string {
 }
 
 function gapChart({ gaps, partitions, downMs, gapsLeftOut }: ChaosReport, scale: TimeScale): string {
-  const lanes = Array.from({ length: partitions }, (_, partition) => `p${partition} ${((downMs[partition] ?? 0) / 1_000).toFixed(1)} s`);
+  const down = (seconds: number): string => seconds.toFixed(seconds < 100 ? 1 : 0);
+  const lanes = Array.from({ length: partitions }, (_, partition) => `p${partition} ${down((downMs[partition] ?? 0) / 1_000)} s`);
   const bars = gaps.map(({ partition, fromMs, toMs }): Bar => ({
     fromSecond: fromMs / 1_000,
     toSecond: toMs / 1_000,

@@ -3,6 +3,7 @@
 
 import { open } from "node:fs/promises";
 import { join } from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
 import { expect, test } from "vitest";
 import { find } from "../../bench/damaged-files.ts";
 import { Flotilla } from "../../src/client/index.ts";
@@ -14,6 +15,8 @@ const TOPIC = "orders";
 const NODE = 2;
 /** For calls that nobody answers any more the API waits two seconds; all others end in a fraction of one. */
 const CLOSED_MS_MAX = 1_800;
+/** A call that finds nobody fails at once. */
+const RETRY_MS = 20;
 
 test("restart of the parts: calls under way are answered, and nobody waits for those that are not", { timeout: 120_000 }, async () => {
   await using cluster = await startCluster({
@@ -28,7 +31,7 @@ test("restart of the parts: calls under way are answered, and nobody waits for t
   await using through = await Flotilla.connect({ endpoints: [cluster.endpoints[NODE - 1]!] });
   let isOver = false;
   const published = (async () => {
-    for (let turn = 0; !isOver; turn++) await through.publish(TOPIC, [{ body: "x" }], { partition: turn % 6 }).catch(() => {});
+    for (let turn = 0; !isOver; turn++) await through.publish(TOPIC, [{ body: "x" }], { partition: turn % 6 }).catch(() => delay(RETRY_MS));
   })();
   await load.progress(500);
   const path = join(cluster.dataDir(NODE), (await find("catalog segment", cluster.dataDir(NODE)))!);
