@@ -63,6 +63,7 @@ export class GrpcApi {
   private readonly sockets = new Set<Socket>();
   private readonly stopping = new AbortController();
   private readonly traffic = new Traffic();
+  private readonly logger: Logger;
   private healthTimer: NodeJS.Timeout | null = null;
 
   constructor(settings: ApiSettings, { broker, logger, pacer, worked }: ApiComponents) {
@@ -79,6 +80,7 @@ export class GrpcApi {
     const protos = loadProtos();
     // One for each stream.
     setMaxListeners(0, this.stopping.signal);
+    this.logger = logger;
     const unary = { defaultDeadlineMs: DEADLINE_MS, logger, pacer, worked, stopping: this.stopping.signal };
     const messaging = {
       Publish: { decode: decodePublish, encode: encodePublished },
@@ -129,12 +131,13 @@ export class GrpcApi {
     this.listener.close();
     await this.left();
     this.stopping.abort();
-    const finished = new Promise<void>((resolve) => this.server.tryShutdown(() => resolve()));
+    const finished = new Promise<boolean>((resolve) => this.server.tryShutdown(() => resolve(true)));
     let timer: NodeJS.Timeout | undefined;
-    const late = new Promise<void>((resolve) => {
-      timer = setTimeout(resolve, STOP_GRACE_MS);
+    const late = new Promise<boolean>((resolve) => {
+      timer = setTimeout(() => resolve(false), STOP_GRACE_MS);
     });
-    await Promise.race([finished, late]);
+    if (!(await Promise.race([finished, late])))
+      this.logger.warn({ afterMs: STOP_GRACE_MS }, "calls of clients are ended without an answer: the node closes");
     clearTimeout(timer);
     this.server.forceShutdown();
     for (const socket of this.sockets) socket.destroy();

@@ -98,19 +98,16 @@ export class Scrubber {
       if (state === undefined || state.damage !== null) return;
       const places = state.placesIn(segment.number, PLACES_MAX, after);
       if (places.length === 0) return;
-      try {
-        const entries = await reader.readSome(group, places, READ_BYTES);
-        // The rest is on its way to the disk.
-        if (entries.length === 0) return;
-        after = entries[entries.length - 1]!.index;
-        await pace(entries.reduce((bytes, { payload }) => bytes + payload.length, 0));
-      } catch (error) {
-        if (!isDamage(error as Error)) throw error;
+      const entries = await reader.readSome(group, places, READ_BYTES).catch((error: Error) => {
+        if (!isDamage(error)) throw error;
         // A trim, or another place, may have overtaken the read.
-        if (table.groups.get(group)?.find(places[0]!.index)?.segment === segment.number)
-          this.components.damaged(group, (error as Error).message);
-        return;
-      }
+        if (table.groups.get(group)?.find(places[0]!.index)?.segment === segment.number) this.components.damaged(group, error.message);
+        return [];
+      });
+      // The rest is on its way to the disk.
+      if (entries.length === 0) return;
+      after = entries[entries.length - 1]!.index;
+      await pace(entries.reduce((bytes, { payload }) => bytes + payload.length, 0));
     }
   }
 

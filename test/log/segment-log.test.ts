@@ -110,6 +110,21 @@ test("log: a scrub reads the entries of many groups together, and holds damage a
   expect(damaged.sort((a, b) => a - b)).toEqual([77, 501]);
 });
 
+// Found by a node that restarted its parts: the slow round is told to stop by a pace that rejects, and took that for damage.
+test("log: a scrub that is told to stop declares nothing damaged", async () => {
+  await using log = await TestLog.create(1024 * 1024);
+  const many = Array.from({ length: 100 }, (_, at) => entry(at + 1, 1, `many ${at}`));
+  await log.append([write(1, many), write(2, [entry(1, 1, "one")])]);
+  const damaged: GroupId[] = [];
+  log.log.attach({ committedOf: () => 100, damaged: (group) => damaged.push(group) });
+  for (const paces of [0, 1, 2]) {
+    let left = paces;
+    const pace = (): Promise<void> => (left-- > 0 ? Promise.resolve() : Promise.reject(new Error("stopped")));
+    await expect(log.log.scrub(pace)).rejects.toThrow("stopped");
+  }
+  expect(damaged).toEqual([]);
+});
+
 test("log: a trimmed prefix is refused as trimmed, and segments without live entries are used again", async () => {
   await using log = await TestLog.create(16 * 1024);
   const body = "x".repeat(1_000);
