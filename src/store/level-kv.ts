@@ -55,7 +55,7 @@ export class LevelKv implements Kv {
     }
     if (this.failure !== null) throw this.failure;
     try {
-      await told(batch.write(options as object));
+      await told(batch.write(options as object), isCorruption);
     } catch (error) {
       this.failure ??= error as Error;
       throw error;
@@ -95,19 +95,28 @@ async function refuseDamage(directory: string, pace: (bytes: number) => Promise<
 }
 
 /** LevelDB's words for damage, as ours. */
-async function told<T>(work: Promise<T>): Promise<T> {
+async function told<T>(work: Promise<T>, isDamage = isCorruptionOrUnreadable): Promise<T> {
   try {
     return await work;
   } catch (error) {
     const reason = rootOf(error as Error);
-    const isDamage =
-      reason.code === "LEVEL_CORRUPTION" || (reason.code === "LEVEL_IO_ERROR" && !/No space|Permission|Too many open/.test(reason.message));
-    if (!isDamage) throw error;
+    if (!isDamage(reason)) throw error;
     throw new StoreDamagedError(`the store is damaged: ${reason.message}`, { cause: error });
   }
 }
 
-function rootOf(error: Error & { code?: string }): Error & { code?: string } {
+/** Of a write: one that failed has damaged nothing that was there before. */
+function isCorruption({ code }: LevelError): boolean {
+  return code === "LEVEL_CORRUPTION";
+}
+
+function isCorruptionOrUnreadable(error: LevelError): boolean {
+  return isCorruption(error) || (error.code === "LEVEL_IO_ERROR" && !/No space|Permission|Too many open/.test(error.message));
+}
+
+type LevelError = Error & { code?: string };
+
+function rootOf(error: LevelError): LevelError {
   return error.code === "LEVEL_DATABASE_NOT_OPEN" && error.cause instanceof Error ? error.cause : error;
 }
 

@@ -19,16 +19,16 @@ const TRAILER_BYTES = 5;
 
 type Handle = { readonly offset: number; readonly bytes: number };
 
-/** Why the first damaged table is not as it was written; null when none is. `pace` is told of the bytes that were read. */
+/** Why the first damaged table is not as it was written, or cannot be read; null when none is. `pace` is told of the bytes read. */
 export async function damageOfTables(directory: string, pace: (bytes: number) => Promise<void>): Promise<string | null> {
   const names = await readdir(directory).catch(() => []);
   for (const name of names.filter((one) => one.endsWith(".ldb"))) {
+    const bytes = await readFile(join(directory, name)).catch((error: NodeJS.ErrnoException) => error);
     // LevelDB removes what it needs no more at any time.
-    const bytes = await readFile(join(directory, name)).catch(() => null);
-    if (bytes === null) continue;
-    const reason = damageOfTable(bytes);
+    if (bytes instanceof Error && bytes.code === "ENOENT") continue;
+    const reason = bytes instanceof Error ? bytes.message : damageOfTable(bytes);
     if (reason !== null) return `${join(directory, name)}: ${reason}`;
-    await pace(bytes.length);
+    if (!(bytes instanceof Error)) await pace(bytes.length);
   }
   return null;
 }

@@ -3,7 +3,7 @@
 
 import { execFile, spawn } from "node:child_process";
 import { once } from "node:events";
-import { mkdir, open, rm, statfs } from "node:fs/promises";
+import { mkdir, open, readdir, rm, statfs } from "node:fs/promises";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import { afterAll, beforeAll, expect, test } from "vitest";
@@ -184,6 +184,28 @@ test.skipIf(!hasStrace)(
     cluster.start(VICTIM);
     await cluster.ready(VICTIM);
     await leadsAgain();
+  },
+);
+
+// Found by seed 77: the node took it for damage of what was there, set its store aside and had all replicas fetched anew.
+test.skipIf(!hasStrace)(
+  "disk: a write to the store that fails ends the process, and costs nothing of what is there",
+  { timeout: 60_000 },
+  async () => {
+    const began = cluster.outputOf(VICTIM).length;
+    const store = join(cluster.dataDir(VICTIM), "store");
+    const journals = (await readdir(store)).filter((name) => name.endsWith(".log")).sort();
+    const paths = ["-P", join(store, journals[journals.length - 1]!)];
+    const inject = ["-e", "trace=write", "-e", "inject=write:error=EIO:when=1"];
+    const tracer = spawn("strace", ["-f", "-q", "-o", "/dev/null", ...paths, ...inject, "-p", String(cluster.pid(VICTIM))]);
+    const ended = once(tracer, "exit");
+    expect(await cluster.exited(VICTIM)).toBe(70);
+    await ended;
+    expect(cluster.outputOf(VICTIM).slice(began)).toContain("Input/output error");
+    cluster.start(VICTIM);
+    await cluster.ready(VICTIM);
+    await leadsAgain();
+    expect(cluster.outputOf(VICTIM).slice(began)).not.toMatch(/set aside|out of service/);
   },
 );
 

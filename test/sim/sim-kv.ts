@@ -185,8 +185,9 @@ export class SimKv implements NodeStore {
     try {
       await this.disk.change(sync ? "batch, synced" : "batch", write, { call: sync ? "sync" : "write", meanUs: sync ? 500 : 40 });
     } catch (error) {
+      // As the product takes LevelDB's words: what was there before is not damaged by a write that failed.
       this.storage.writeFailed();
-      throw told(error as Error);
+      throw error;
     }
     this.check();
     this.trace(crc, bytes);
@@ -218,7 +219,7 @@ export class SimKv implements NodeStore {
   }
 }
 
-/** As the product takes LevelDB's words: a full disk is no damage, any other failure is. */
+/** As the product takes LevelDB's words: what cannot be read is damaged. */
 function told(error: Error): Error {
   return "code" in error && error.code === "EIO"
     ? new StoreDamagedError(`the store is damaged: ${error.message}`, { cause: error })
