@@ -39,6 +39,8 @@ export type RecoverySettings = {
    * refused, as a vote may be missing from it, and the others have what it held.
    */
   readonly isOnlyCopy?: boolean;
+  /** The node has begun its work with this log: it has said how far it went, even if there is nothing in it any more. */
+  readonly isBegun?: boolean;
 };
 export type RecoveryComponents = {
   readonly disk: Disk;
@@ -61,6 +63,7 @@ export async function recover(settings: RecoverySettings, table: GroupTable, com
 class Recovery {
   private readonly directory: string;
   private readonly isOnlyCopy: boolean;
+  private readonly isBegun: boolean;
   private readonly table: GroupTable;
   private readonly components: RecoveryComponents;
   private readonly files: DiskFile[] = [];
@@ -73,6 +76,7 @@ class Recovery {
   constructor(settings: RecoverySettings, table: GroupTable, components: RecoveryComponents) {
     this.directory = settings.directory;
     this.isOnlyCopy = settings.isOnlyCopy ?? false;
+    this.isBegun = settings.isBegun ?? false;
     this.table = table;
     this.components = components;
   }
@@ -97,7 +101,7 @@ class Recovery {
     const newest = Math.max(0, ...[...used, ...free].filter(({ salt }) => salt !== 0).map(({ number }) => number));
     const damaged = this.unmarked.find(({ number, salt }) => salt === 0 && number < newest);
     if (damaged !== undefined) throw new LogCorruptError(damaged.path, 0, "the file's header is gone, and files after it have theirs");
-    const durableTo = await this.durableTo(used.length > 0);
+    const durableTo = await this.durableTo(used.length > 0 || this.isBegun);
     for (const [at, segment] of used.entries()) {
       await this.load(segment, used[at + 1], durableTo);
       const { firstSequence, lastSequence, isSealed } = segment;
@@ -118,10 +122,10 @@ class Recovery {
   }
 
   /** A batch that is known to have been durable, whoever tells. */
-  private async durableTo(isUsed: boolean): Promise<number> {
+  private async durableTo(isInUse: boolean): Promise<number> {
     const { rows, noted } = this.components;
     const stored = await rows.durableTo();
-    if (isUsed && stored === undefined && noted === undefined && !this.isOnlyCopy)
+    if (isInUse && stored === undefined && noted === undefined && !this.isOnlyCopy)
       throw new LogCorruptError(this.directory, 0, "neither the store nor the file beside the log tells how far it had gone");
     return Math.max(stored ?? 0, noted ?? 0);
   }
@@ -220,8 +224,6 @@ class Recovery {
       segment.isSealed = true;
     } else {
       await this.read(segment, next?.firstSequence ?? 0, durableTo);
-      // A process that was killed may have left what only the page cache holds: from here on all of it counts as durable.
-      await synced(segment.file);
     }
     if (next !== undefined && segment.lastSequence + 1 > next.firstSequence) {
       throw new LogCorruptError(
@@ -232,13 +234,19 @@ class Recovery {
     }
   }
 
-  /** The footer tells what a sealed file holds; without one every batch is read. */
+  /**
+   * The footer tells what a sealed file holds; without one every batch is read. A process that died may have left what only the page
+   * cache holds, and from here on all of it counts as durable. A sync alone does not make it so: of pages whose sync has failed the
+   * kernel takes note as clean, and never writes them (Rebello et al., "Can Applications Recover from fsync Failures?", 2020). So
+   * what nobody knows to be durable is written once more, the same bytes to the same place, and then synced.
+   */
   private async read(segment: Segment, nextFirst: number, durableTo: number): Promise<void> {
     const bytes = await readIfReadable(segment.file, 0, await segment.file.size());
     if (bytes === null) throw new LogCorruptError(segment.path, 0, "the file cannot be read");
     const footerAt = nextFirst > 0 ? findFooter(bytes, segment.salt) : -1;
     if (footerAt < FILE_HEADER_BYTES + BATCH_HEADER_BYTES) {
-      scanSegment(segment, bytes, { table: this.table, nextFirst, durableTo });
+      const durableBytes = scanSegment(segment, bytes, { table: this.table, nextFirst, durableTo });
+      await rewritten(segment, bytes.subarray(0, segment.isSealed ? bytes.length : segment.position), durableBytes);
       return;
     }
     const footer = decodeFooter(bytes, footerAt, segment.salt)!;
@@ -247,5 +255,12 @@ class Recovery {
     segment.lastSequence = footer.lastSequence;
     segment.position = footerAt;
     segment.isSealed = true;
+    await rewritten(segment, bytes, segment.lastSequence <= durableTo ? bytes.length : 0);
   }
+}
+
+/** What the file holds from a byte on is dirty again, and then durable. */
+async function rewritten({ file }: Segment, content: Uint8Array, from: number): Promise<void> {
+  if (from < content.length) await written(file, content.subarray(from), from);
+  await synced(file);
 }

@@ -67,6 +67,8 @@ export class SegmentPool {
   async give(segment: Segment): Promise<void> {
     if (this.free.length < FREE_MAX && !this.isClosed) {
       await markFree(segment, 0);
+      // Files go in order, or the one that says that a group was deleted may be gone while an older one with its entries is back.
+      await synced(segment.file);
       this.free.push(segment);
       return;
     }

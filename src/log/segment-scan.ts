@@ -32,13 +32,19 @@ export type ScanContext = {
   readonly durableTo: number;
 };
 
-/** Fills in what the segment holds, up to where it ends. Throws LogCorruptError when nobody can tell what is missing. */
-export function scanSegment(segment: Segment, bytes: Uint8Array, context: ScanContext): void {
+/**
+ * Fills in what the segment holds, up to where it ends. Returns from which byte on nobody knows that it is durable. Throws
+ * LogCorruptError when nobody can tell what is missing.
+ */
+export function scanSegment(segment: Segment, bytes: Uint8Array, context: ScanContext): number {
   const { table, nextFirst, durableTo } = context;
   const sinks: IndexSink[] = [table.sink(segment.number), segment.index];
   let position = FILE_HEADER_BYTES;
   let sequence = segment.firstSequence - 1;
+  // The file's header became durable with its first batch.
+  let durableBytes = 0;
   for (;;) {
+    if (sequence >= segment.firstSequence && sequence <= durableTo) durableBytes = position;
     if (decodeFooter(bytes, position, segment.salt) !== undefined) {
       segment.isSealed = true;
       break;
@@ -72,6 +78,7 @@ export function scanSegment(segment: Segment, bytes: Uint8Array, context: ScanCo
     throw new LogCorruptError(segment.path, position, `the file ends with batch ${sequence}, the log goes on with ${nextFirst}`);
   segment.position = position;
   segment.lastSequence = sequence;
+  return durableBytes;
 }
 
 /** The next place of a batch that comes after `sequence`; -1 when there is none. An older one is a write that the drive did twice. */

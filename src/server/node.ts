@@ -198,7 +198,8 @@ export class FlotillaNode {
           await new SegmentRows(kv, keys).forgetAll();
         }
         const isOnlyCopy = this.peers.length === 1;
-        const log = await SegmentLog.open({ directory, segmentBytes, isOnlyCopy }, { disk, store: kv, keys, random, logger });
+        const isBegun = this.identity.meta.catalogLife !== null;
+        const log = await SegmentLog.open({ directory, segmentBytes, isOnlyCopy, isBegun }, { disk, store: kv, keys, random, logger });
         this.parts.add(() => log.close());
         return log;
       } catch (error) {
