@@ -177,6 +177,7 @@ export class NodeBroker implements types.Broker {
       },
       clock,
       logger,
+      viewIsCurrent: () => this.view.current(),
       isUp: (node) => transport.isUp(node),
       fatal,
     });

@@ -5,16 +5,16 @@ import type { Clock, Timer } from "../base/clock.ts";
 import { ByteReader, ByteWriter } from "../base/bytes.ts";
 import { BrokerError } from "../base/errors.ts";
 import { CATALOG_GROUP, lifeOfReplica, nodeOfReplica, type GroupId, type NodeId, type ReplicaId } from "../base/ids.ts";
-import { OPENS_MAX, RENEWALS_PER_COMMAND_MAX, TRANSFERS_MAX } from "../base/limits.ts";
+import { OPENS_MAX, TRANSFERS_MAX } from "../base/limits.ts";
 import type { Logger } from "../base/logger.ts";
 import type { CatalogMachine, PartitionRow, TopicRow } from "../machine/catalog/catalog.ts";
-import { CATALOG_OK, encodeRenewReplicas } from "../machine/catalog/commands.ts";
 import { encodeTrim } from "../machine/stream/commands.ts";
 import type { StreamMachine } from "../machine/stream/stream.ts";
 import { ENTRY_COMMAND } from "../raft/types.ts";
 import type { ReplicaHost } from "../replica/host.ts";
 import { DURABILITY_FSYNC, type DurabilityMode } from "../replica/types.ts";
 import type { Serve } from "./forwarder.ts";
+import { Renewals } from "./renewals.ts";
 import { Reshaper } from "./reshaper.ts";
 import type { Router } from "./router.ts";
 import type { TopicConfig } from "./types.ts";
@@ -54,12 +54,18 @@ export type ControllerComponents = {
   readonly clock: Clock;
   readonly logger: Logger;
   readonly isUp: (node: NodeId) => boolean;
+  /** Resolves once the catalog here is as new as the catalog was at the call. */
+  readonly viewIsCurrent: () => Promise<void>;
   readonly fatal: (error: Error) => void;
 };
+
+/** A replica that is to be opened here. */
+type Missing = { readonly topic: TopicRow; readonly partition: number; readonly self: ReplicaId };
 
 export class Controller {
   private readonly components: ControllerComponents;
   private readonly reshaper: Reshaper;
+  private readonly renewals: Renewals;
   private running = false;
   private again = false;
   private stopped = false;
@@ -74,11 +80,11 @@ export class Controller {
   /** Of these the leaders said that they no longer count on them. */
   private left: GroupId[] = [];
   private asking = false;
-  private renewing = false;
 
   constructor(components: ControllerComponents) {
     this.components = components;
     this.reshaper = new Reshaper(components);
+    this.renewals = new Renewals(components);
   }
 
   start(): void {
@@ -94,6 +100,7 @@ export class Controller {
     this.stopped = true;
     this.timer?.cancel();
     this.reshaper.stop();
+    this.renewals.stop();
   }
 
   /** This node leads the group from now on. */
@@ -166,19 +173,20 @@ export class Controller {
     const missing = changed.flatMap((topic) => this.missingOf(topic));
     // New topics alone take nothing from anybody.
     const dead = lookAtAll || isGone ? this.sortHeld() : [];
+    missing.push(...this.missingOfLeaving());
     if (dead.length > 0) {
       await acted.actOn(catalog.viewVersion);
       await host.remove(dead);
     }
     for (let start = 0; start < missing.length && !this.stopped; start += OPENS_MAX)
       await Promise.all(missing.slice(start, start + OPENS_MAX).map((one) => this.open(one.topic, one.partition, one.self)));
-    this.renew();
+    this.renewals.ask();
   }
 
   /** The replicas of the topic that are to be opened here; those that are open are told what changed. */
-  private missingOf(topic: TopicRow): { topic: TopicRow; partition: number; self: ReplicaId }[] {
+  private missingOf(topic: TopicRow): Missing[] {
     const { host, nodeId } = this.components;
-    const missing: { topic: TopicRow; partition: number; self: ReplicaId }[] = [];
+    const missing: Missing[] = [];
     const durability = durabilityOf(topic.config);
     topic.partitions.forEach(({ group, replicas }, partition) => {
       const self = replicas.find((id) => nodeOfReplica(id) === nodeId);
@@ -212,6 +220,22 @@ export class Controller {
     return dead;
   }
 
+  /**
+   * Those on their way out that are not open, as after a restart. Until the group has its new members it counts on the old ones:
+   * were they to stay closed, a move that nodes restarted under would leave it without a majority for good.
+   */
+  private missingOfLeaving(): Missing[] {
+    const { host, catalog } = this.components;
+    const missing: Missing[] = [];
+    for (const group of this.leaving) {
+      const self = host.heldReplica(group) ?? 0;
+      const known = catalog.group(group);
+      if (self === 0 || known === undefined || host.has(group) || host.quarantine.of(group) !== undefined) continue;
+      missing.push({ topic: known.topic, partition: known.partition, self });
+    }
+    return missing;
+  }
+
   /** The group is there, and the catalog wants no replica of it here. */
   private isPlacedElsewhere(group: GroupId): boolean {
     return this.rowOf(group)?.replicas.some((id) => nodeOfReplica(id) === this.components.nodeId) === false;
@@ -229,28 +253,9 @@ export class Controller {
       self,
       members: founders.includes(self) ? { voters, votersOutgoing: [], learners: [], learnersNext: [], autoLeave: false } : null,
       preferred: replicas[0] === self,
+      isFresh: this.renewals.isFresh(self),
       durability: durabilityOf(topic.config),
     });
-  }
-
-  /** Asks the catalog for successors of the replicas in quarantine. Asked again with each round until they are there. */
-  private renew(): void {
-    const { host, nodeId, router, logger } = this.components;
-    const damaged = [...host.quarantine.all()]
-      .map(([group, { replica }]) => ({ group, replica }))
-      .filter(({ group, replica }) => this.canBeReplaced(this.rowOf(group)?.replicas ?? [], replica))
-      .slice(0, RENEWALS_PER_COMMAND_MAX);
-    if (damaged.length === 0 || this.renewing || this.stopped) return;
-    this.renewing = true;
-    router.catalog(encodeRenewReplicas({ node: nodeId, damaged }), (error, code) => {
-      this.renewing = false;
-      if (error === null && code === CATALOG_OK) logger.info({ replicas: damaged.length }, "damaged replicas get successors");
-    });
-  }
-
-  /** The others are a majority without it. Of one or two replicas the damaged one may be all there is: its records stay. */
-  private canBeReplaced(replicas: readonly ReplicaId[], damaged: ReplicaId): boolean {
-    return replicas.includes(damaged) && replicas.length - 1 > replicas.length / 2;
   }
 
   /** Asks the leaders of groups whose replica is to go whether they still count on it, and removes those that do not. */
@@ -281,7 +286,7 @@ export class Controller {
     for (const { id } of catalog.nodes()) this.upRounds.set(id, id === nodeId || isUp(id) ? (this.upRounds.get(id) ?? 0) + 1 : 0);
     this.lookAfterLed();
     this.components.host.raiseVersion(CATALOG_GROUP);
-    if (this.components.host.quarantine.size > 0) this.renew();
+    if (this.components.host.quarantine.size > 0) this.renewals.ask();
     if (this.leaving.length > 0 && !this.asking) {
       this.asking = true;
       this.leave().then(

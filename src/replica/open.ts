@@ -112,8 +112,8 @@ async function stateOf(
 ): Promise<{ readonly state: GroupLogState; readonly isNew: boolean }> {
   const { group, self } = descriptor;
   const held = log.groups().get(group);
-  // Without a hard state nobody knows whose entries these are.
-  if (held !== undefined && (held.replica === self || held.replica === 0)) {
+  // Without a hard state nobody knows whose entries these are; only that they are not of one that never was here.
+  if (held !== undefined && (held.replica === self || (held.replica === 0 && descriptor.isFresh !== true))) {
     const damage = log.damageOf(group);
     if (damage !== null) throw new ReplicaDamagedError(group, damage);
     return { state: held, isNew: false };

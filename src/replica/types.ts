@@ -42,6 +42,8 @@ export type GroupDescriptor = {
   /** This replica starts the first election of a new group, so that leaders are spread as placed. */
   readonly preferred: boolean;
   readonly durability: DurabilityMode;
+  /** It was made after this node's log was read, so nothing in the log is of this replica. */
+  readonly isFresh?: boolean;
 };
 
 /** A machine's state at a point of the log. */

@@ -77,6 +77,7 @@ class Scene {
       clock,
       logger: silentLogger,
       isUp: () => true,
+      viewIsCurrent: () => Promise.resolve(),
       fatal: (error) => void this.calls.push(`fatal: ${error.message}`),
     });
     this.controller.start();

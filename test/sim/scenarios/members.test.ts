@@ -114,6 +114,40 @@ test("a partition is moved around the cluster faster than it can follow: nothing
   await cluster.verify();
 });
 
+// Found by seed 711280303: a node that restarted in the middle of a move did not open the replica that the move was to take away. With
+// two such nodes the group had no majority any more, and the move, which only its leader carries out, never ended.
+test("all nodes restart in the middle of a move: the group goes on with the members that it has", { timeout: 60_000 }, async () => {
+  const cluster = await Cluster.start({ nodes: 5, groups: 1 });
+  cluster.load();
+  await cluster.run(1_000);
+  const group = cluster.groupOf(0);
+  const old = cluster.machines.filter(({ host }) => host!.has(group)).map(({ id }) => id);
+  const [stays, ...leave] = old as [number, number, number];
+  const joining = cluster.others(...old) as [number, number];
+  const call = { vhost: "", topic: "t", partition: 0, nodes: [...joining, stays] };
+  cluster.ask(stays, (broker, signal) => broker.moveReplicas(call, signal), 20_000);
+  const { replicas } = cluster.catalog.topic("/", "t")!.partitions[0]!;
+  await cluster.until("the order is taken", () => cluster.catalog.topic("/", "t")!.partitions[0]!.replicas !== replicas);
+  cluster.crash("kill", ...joining);
+  // A node reads the order in its saved catalog, before it has opened anything.
+  let saved = 0;
+  for (const id of [stays, ...leave]) {
+    const { checkpointer } = cluster.node(id).host as unknown as { checkpointer: { save: (replica: unknown) => Promise<void> } };
+    void checkpointer.save(cluster.replica(id, CATALOG_GROUP)).then(() => (saved += 1));
+  }
+  await cluster.until("the catalog is saved", () => saved === 3);
+  cluster.crash("kill", stays, ...leave);
+  // Without one of those that are to join the others are as they were.
+  cluster.startNodes(joining[0], stays, ...leave);
+  await cluster.leader(group);
+  for (const id of leave) expect(cluster.replica(id, group), `node ${id}`).toBeDefined();
+  const acked = cluster.acked;
+  await cluster.until("more is acknowledged", () => cluster.acked > acked + 20);
+  cluster.startNodes(joining[1]);
+  await cluster.verify();
+  await cluster.until("the old ones are gone", () => leave.every((id) => cluster.node(id).host!.heldReplica(group) === undefined));
+});
+
 // KIP-966: Kafka's set of replicas in sync shrinks to one; that one loses power, and the others are elected without what it
 // alone had acknowledged. Here there is no such set: a partition that was moved to one node is that node's.
 test("D11: the last replica loses power: nobody answers in its place", { timeout: 60_000 }, async () => {
