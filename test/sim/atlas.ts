@@ -25,6 +25,8 @@ type GroupView = { readonly voters: readonly ReplicaId[]; readonly isCalm: boole
 
 type Mark = {
   readonly machine: SimMachine;
+  /** It may cost all that the node holds, and what it gets until then too. */
+  readonly isWhole: boolean;
   /** The replicas that it may have damaged. */
   readonly replicas: ReadonlyMap<GroupId, ReplicaId>;
   /** Whether what was damaged is there still. */
@@ -41,15 +43,17 @@ export class Atlas {
     this.machines = machines;
   }
 
-  /** Damage of this scope on this node leaves enough. */
+  /** Damage of this scope on this node leaves enough. A replica may be moved at any time, and to a node where all is damaged. */
   allows(machine: SimMachine, scope: Scope): boolean {
     this.marks = this.marks.filter((mark) => this.isLive(mark));
-    for (const group of this.groupsIn(machine, scope)) {
+    const sick = new Set(this.marks.flatMap((mark) => (mark.isWhole && mark.machine !== machine ? [mark.machine.id] : [])));
+    for (const group of scope === "all" ? this.groups() : scope) {
       const view = this.viewOf(group);
       if (view === null || !view.isCalm) return false;
       const others = view.voters.filter((voter) => nodeOfReplica(voter) !== machine.id);
       const damaged = others.filter((voter) => this.isDamaged(group, voter));
-      if (others.length < view.voters.length && damaged.length + 1 > Math.floor((view.voters.length - 1) / 2)) return false;
+      const nodes = new Set([...sick, ...damaged.map(nodeOfReplica)]);
+      if (nodes.size + 1 > Math.floor((view.voters.length - 1) / 2)) return false;
       if (!others.every((voter) => damaged.includes(voter) || this.isUpToDate(group, voter, view))) return false;
     }
     return true;
@@ -59,11 +63,11 @@ export class Atlas {
   note(machine: SimMachine, scope: Scope, isThere: () => boolean): void {
     this.struck.add(machine);
     const replicas = new Map<GroupId, ReplicaId>();
-    for (const group of this.groupsIn(machine, scope)) {
+    for (const group of scope === "all" ? this.groups() : scope) {
       const voter = this.viewOf(group)?.voters.find((one) => nodeOfReplica(one) === machine.id);
       if (voter !== undefined) replicas.set(group, voter);
     }
-    this.marks.push({ machine, replicas, isThere });
+    this.marks.push({ machine, isWhole: scope === "all", replicas, isThere });
   }
 
   /** It has another disk: nothing of what was damaged before is there. */
@@ -92,12 +96,14 @@ export class Atlas {
     return held;
   }
 
-  private groupsIn(machine: SimMachine, scope: Scope): readonly GroupId[] {
-    return scope === "all" ? this.heldBy(machine) : scope;
+  private groups(): GroupId[] {
+    const topics = [...(this.catalog()?.topics() ?? [])];
+    return [CATALOG_GROUP, ...topics.flatMap(({ partitions }) => partitions.map(({ group }) => group))];
   }
 
-  private isLive({ replicas, isThere }: Mark): boolean {
+  private isLive({ isWhole, replicas, isThere }: Mark): boolean {
     const there = isThere();
+    if (isWhole && there) return true;
     for (const [group, replica] of replicas) {
       const view = this.viewOf(group);
       if (view === null) {
@@ -110,7 +116,10 @@ export class Atlas {
   }
 
   private isDamaged(group: GroupId, voter: ReplicaId): boolean {
-    return this.marks.some(({ replicas }) => replicas.get(group) === voter);
+    return this.marks.some(({ isWhole, machine, replicas, isThere }) => {
+      if (replicas.get(group) === voter) return true;
+      return isWhole && machine.id === nodeOfReplica(voter) && isThere();
+    });
   }
 
   private isUpToDate(group: GroupId, voter: ReplicaId, { lastIndex }: GroupView): boolean {
@@ -133,12 +142,20 @@ export class Atlas {
     if (leader === null) return null;
     const { voters, votersOutgoing, learners } = leader.configuration;
     const isStream = leader.descriptor.kind === "stream";
+    const isWanted = !isStream || (learners.length === 0 && this.isPlaced(group, voters as readonly ReplicaId[]));
     return {
       voters: voters as readonly ReplicaId[],
       // Every node is a member of the catalog's group: further ones learn.
-      isCalm: votersOutgoing.length === 0 && (!isStream || learners.length === 0) && leader.applied === leader.raft.lastIndex,
+      isCalm: votersOutgoing.length === 0 && isWanted && leader.applied === leader.raft.lastIndex,
       lastIndex: leader.raft.lastIndex,
     };
+  }
+
+  /** No move is under way. */
+  private isPlaced(group: GroupId, voters: readonly ReplicaId[]): boolean {
+    const known = this.catalog()?.group(group);
+    const wanted = known?.topic.partitions[known.partition]!.replicas ?? [];
+    return wanted.length === voters.length && wanted.every((replica) => voters.includes(replica));
   }
 
   /** Of all that are at work, the one that has applied most. */

@@ -23,6 +23,8 @@ const PEER_PORT = 7441;
 export const DATA_DIR = "/data";
 /** There is little to read, and a small read counts for more than it has: this is some ten reads a second. */
 const SCRUB_BYTES_PER_SECOND = 1024 * 1024;
+/** Of each group one, and one of the index; what the product counts for each at least (server/scrubbing.ts). */
+const SCRUB_READ_BYTES = 64 * 1024;
 
 export type Death = "kill" | "power";
 /** The end of a life at an effect: the `left`-th one of the kind from now on ("" = of any), before it happens or right after. */
@@ -229,6 +231,12 @@ export class SimLife implements Owner {
     const logger: Logger = { error: say("error"), warn: say("warn"), info: say("info"), debug: () => {}, child: () => logger };
     return logger;
   }
+}
+
+/** How long the product may take at most to read once what is on the disk. Entries are read by group, and by batch in the newest file. */
+export function slowRoundMs(disk: DiskContents, groups: number): number {
+  const bytes = disk.names.size * (groups + 1) * SCRUB_READ_BYTES + 2 * disk.usedBytes;
+  return (bytes / SCRUB_BYTES_PER_SECOND) * 1_000;
 }
 
 /** A fault that the simulation made, or what the product is meant to end of. */

@@ -10,7 +10,7 @@ import { Nemesis } from "./nemesis.ts";
 import type { SimOptions } from "./options.ts";
 import { Observer } from "./observer.ts";
 import { ReplicaChecks } from "./replica-checks.ts";
-import { describe, SimLife, SimMachine } from "./sim-node.ts";
+import { describe, SimLife, SimMachine, slowRoundMs } from "./sim-node.ts";
 import { SimNet } from "./sim-net.ts";
 import { NOTHING_SPENT, spentSince, spentSoFar, sumOf, type Spent } from "./spent.ts";
 import { lackOf } from "./whole.ts";
@@ -168,7 +168,9 @@ export class Simulation {
       this.lacking = machines.map(decayOn).find((decay) => decay !== "") ?? lackOf(machines);
       return this.lacking === "";
     };
-    await this.until("all damage is healed", isHealed, LIVENESS_MS + options.scrubPauseMs);
+    // A round may just have passed it by: so there is time for two.
+    const roundMs = options.scrubPauseMs + Math.max(...machines.map(({ disk }) => slowRoundMs(disk, options.groups)));
+    await this.until("all damage is healed", isHealed, LIVENESS_MS + 2 * roundMs);
   }
 
   /** All machines lose power at one time: what comes back must be what was there (RPO 0), in the same state. */
