@@ -102,7 +102,11 @@ const program = new Command("chaos")
   .option("--minutes <n>", "how long", number(0.05, 10_080), 10)
   .option("--seed <n>", "draws the faults; the same seed draws the same ones", whole(0, 0xffff_ffff), Math.floor(Math.random() * 1_000_000))
   .addOption(new Option("--nodes <n>", "of the cluster that is started").choices(["3", "5"]).default("3"))
-  .option("--faults <list>", "kinds or families, comma-separated; -name leaves one out", faultList, [...FAULTS])
+  .addOption(
+    new Option("--faults <list>", "kinds or families, comma-separated; -name leaves one out")
+      .argParser(faultList)
+      .default([...FAULTS], "all but bits"),
+  )
   .option(
     "--calm <minutes>",
     "instead: no fault at all, but load, then the most expensive requests: is anybody elected?",
