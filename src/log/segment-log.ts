@@ -475,10 +475,7 @@ export class SegmentLog implements SharedLog {
       }
       this.segments.splice(this.segments.indexOf(segment), 1);
       this.table.forgetSegment(segment.number);
-      this.later(async () => {
-        await this.rows.freed(segment.number);
-        await this.pool.give(segment);
-      });
+      this.later(() => this.pool.give(segment));
     }
   }
 

@@ -63,15 +63,20 @@ export class SegmentPool {
     return segment;
   }
 
-  /** A segment that holds nothing any more: kept for reuse, or deleted. */
+  /**
+   * A segment that holds nothing any more: kept for reuse, or deleted; for good when it resolves. Files go in order, or the one that says
+   * that a group was deleted may be gone while an older one with its entries is back.
+   */
   async give(segment: Segment): Promise<void> {
     if (this.free.length < FREE_MAX && !this.isClosed) {
       await markFree(segment, 0);
-      // Files go in order, or the one that says that a group was deleted may be gone while an older one with its entries is back.
       await synced(segment.file);
+      // Before that a torn header is made up for by what the store knows of the file.
+      await this.rows.freed(segment.number);
       this.free.push(segment);
       return;
     }
+    await this.rows.freed(segment.number);
     await this.remove(segment);
   }
 
@@ -126,11 +131,14 @@ export class SegmentPool {
     const row = { salt, bytes: this.settings.segmentBytes, used: false };
     let file = old?.file;
     try {
+      // With its name and salt known nothing that a crash makes of the header is taken for more than it is.
+      await this.rows.put(number, row);
       if (old !== undefined) {
         await this.rows.freed(old.number);
         await this.disk.rename(old.path, path);
       }
       file ??= await this.disk.open(path, { create: true });
+      await this.disk.syncDirectory(this.settings.directory);
       const segment = new Segment(number, path, file, salt);
       await markFree(segment, salt);
       // It is new, or a footer made it longer.
@@ -138,8 +146,6 @@ export class SegmentPool {
         await file.truncate(row.bytes);
         await synced(file);
       }
-      await this.disk.syncDirectory(this.settings.directory);
-      await this.rows.put(number, row);
       return segment;
     } catch (error) {
       await file?.close();

@@ -103,7 +103,7 @@ export class DurableReplicas {
 /** How far a log is durable is noted once a second, after what a slow disk still has to do: only what is older is known to be missing. */
 const NOTED_MS = 5_000;
 
-type NewEntry = { readonly timeMs: number; readonly group: number; readonly index: number };
+type NewEntry = { timeMs: number; readonly group: number; readonly index: number };
 
 /** The disk of one machine. */
 export class DurableLog {
@@ -119,6 +119,8 @@ export class DurableLog {
   private readonly current = new Map<number, View>();
   /** First entries of groups in the newest writes to each log: the only ones whose damage may pass for a torn end. */
   private readonly newest: [catalog: NewEntry[], data: NewEntry[]] = [[], []];
+  /** Since when nothing is noted, as no process runs; -1 while one does. */
+  private diedMs = -1;
 
   constructor(
     name: string,
@@ -135,6 +137,11 @@ export class DurableLog {
   opened(group: number, view: View): void {
     this.current.set(group, view);
     this.replicas.put(group, view);
+  }
+
+  /** The process ends: until its successor writes, time does not count. */
+  died(): void {
+    if (this.diedMs < 0) this.diedMs = this.nowMs();
   }
 
   /** The process ended: what its successor finds of this is durable by then, and nothing else counts. */
@@ -160,6 +167,8 @@ export class DurableLog {
     else known.push(...changes);
     const newest = this.newest[changes[0]!.group === CATALOG_GROUP ? 0 : 1];
     const timeMs = this.nowMs();
+    if (this.diedMs >= 0) for (const entry of this.newest.flat()) entry.timeMs += timeMs - this.diedMs;
+    this.diedMs = -1;
     const old = newest.findIndex((entry) => entry.timeMs > timeMs - NOTED_MS);
     newest.splice(0, old === -1 ? newest.length : old);
     for (const { type, group, index, term, crc } of changes) {

@@ -145,10 +145,12 @@ export class DiskContents {
 
   /** The process ends, the machine does not: what was written stays. */
   kill(random: Random): void {
+    this.watcher?.died();
     this.abandon(random);
   }
 
   cutPower(random: Random): void {
+    this.watcher?.died();
     this.abandon(random);
     // A journal keeps changes of names in their order.
     const kept = random.below(this.pending.length + 1);

@@ -189,10 +189,15 @@ function givePage(page: Uint8Array | null): void {
   if (page !== null && SPARE.length < SPARE_MAX) SPARE.push(page);
 }
 
-/** A page of which a part was written: whole sectors, or up to any byte. */
+/** Bytes in which a file's header ends. */
+const HEAD_BYTES = 64;
+
+/** A page of which a part was written: whole sectors, or up to any byte, often one of the first. */
 function torn(random: Random, old: Uint8Array | null, now: Uint8Array | null): Uint8Array {
   const page = old?.slice() ?? new Uint8Array(PAGE_BYTES);
-  const cut = chance(random, 50) ? random.below(PAGE_BYTES / SECTOR_BYTES) * SECTOR_BYTES : random.below(PAGE_BYTES);
+  const cut = chance(random, 50)
+    ? random.below(PAGE_BYTES / SECTOR_BYTES) * SECTOR_BYTES
+    : random.below(chance(random, 50) ? HEAD_BYTES : PAGE_BYTES);
   if (now !== null) page.set(now.subarray(0, cut));
   return page;
 }
