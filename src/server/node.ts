@@ -1,7 +1,6 @@
 // One node, put together: the only place where the parts are made and connected. Opened in this order, closed in reverse.
 // What turns out to be damaged as a whole is set aside, and the node comes up again without it.
 
-import { join } from "node:path";
 import { crc32 } from "node:zlib";
 import { CATALOG_GROUP, replicaId, toNodeId } from "../base/ids.ts";
 import { CALLS_SLICE_MS, CALLS_WAITING_MAX, PAYLOAD_BYTES_MAX, PAYLOAD_SLAB_BYTES, TAIL_CACHE_BYTES_MAX } from "../base/limits.ts";
@@ -14,10 +13,7 @@ import { NodeBroker } from "../broker/broker.ts";
 import { splitMembers } from "../broker/reshaper.ts";
 import { advertisedHostOf, peersOf, type PeerAddress, type Settings } from "../config/settings.ts";
 import { isNoSpace } from "../log/disk.ts";
-import { LogCorruptError } from "../log/errors.ts";
-import { SegmentLog } from "../log/segment-log.ts";
-import { segmentNumber } from "../log/segment.ts";
-import { SegmentRows } from "../log/segment-rows.ts";
+import type { SegmentLog } from "../log/segment-log.ts";
 import type { NodeRegistration } from "../machine/catalog/commands.ts";
 import type { CatalogMachine } from "../machine/catalog/catalog.ts";
 import type { PeerLinks } from "../peer/links.ts";
@@ -25,10 +21,9 @@ import { FitnessWatch } from "../replica/fitness.ts";
 import { ReplicaHost } from "../replica/host.ts";
 import { DURABILITY_FSYNC, HOST_DEFAULTS, type GroupDescriptor, type HostEvents } from "../replica/types.ts";
 import { Checkpoints } from "../store/checkpoints.ts";
-import { LOG_CATALOG, LOG_DATA, segmentKeys, type LogId } from "../store/keys.ts";
 import { StoreDamagedError } from "../store/kv.ts";
 import { Closers } from "./closers.ts";
-import type { NodeEnvironment, NodeStore } from "./environment.ts";
+import type { NodeEnvironment } from "./environment.ts";
 import { LoopWatch } from "./loop-watch.ts";
 import { Identity } from "./identity.ts";
 import { Joining } from "./joining.ts";
@@ -37,10 +32,9 @@ import { makeLinks, startLinks, type PeeringComponents } from "./peering.ts";
 import { Reserve } from "./reserve.ts";
 import { Scrubbing } from "./scrubbing.ts";
 import { forgetSetAside, LostError, setAside, type DataFolder } from "./set-aside.ts";
+import { openStorage } from "./storage.ts";
 import { tlsFilesOf } from "./tls.ts";
 
-/** The catalog's log is small: a few rows per topic. */
-const CATALOG_SEGMENT_BYTES = 8 * 1024 * 1024;
 /**
  * A log is cut at checkpoints only, so what retention trims may stay for as long as the next one takes. With a part of a file
  * between two of them that never keeps a file by itself.
@@ -59,7 +53,8 @@ export const VERSION = "0.1.0";
 
 export type NodeComponents = {
   readonly logger: Logger;
-  /** The node cannot go on; the process must end with a failure. */ readonly fatal: (error: Error) => void;
+  /** The node cannot go on; the process must end with a failure. */
+  readonly fatal: (error: Error) => void;
 };
 
 export class FlotillaNode {
@@ -185,30 +180,16 @@ export class FlotillaNode {
 
   private async open(): Promise<void> {
     const { settings, logger } = this;
-    const { clock, disk, seed, serveApi, release } = this.environment;
-    const kv = await this.openStore();
+    const { clock, seed, serveApi, release } = this.environment;
     const random = new Prng(seed());
-    const openLog = async (name: "catalog" | "log", id: LogId, segmentBytes: number): Promise<SegmentLog> => {
-      const directory = join(settings.dataDir, name);
-      const keys = segmentKeys(id);
-      try {
-        if (!(await disk.list(directory)).some((file) => segmentNumber(file) >= 0)) {
-          if (this.identity.meta.catalogLife !== null) throw new LogCorruptError(directory, 0, "all segment files are missing");
-          // What was set aside takes its rows along.
-          await new SegmentRows(kv, keys).forgetAll();
-        }
-        const isOnlyCopy = this.peers.length === 1;
-        const isBegun = this.identity.meta.catalogLife !== null;
-        const log = await SegmentLog.open({ directory, segmentBytes, isOnlyCopy, isBegun }, { disk, store: kv, keys, random, logger });
-        this.parts.add(() => log.close());
-        return log;
-      } catch (error) {
-        if (error instanceof StoreDamagedError) throw new LostError("store", error);
-        throw error instanceof LogCorruptError ? new LostError(name, error) : error;
-      }
-    };
-    const catalogLog = await openLog("catalog", LOG_CATALOG, Math.min(CATALOG_SEGMENT_BYTES, settings.segmentBytes));
-    const dataLog = await openLog("log", LOG_DATA, settings.segmentBytes);
+    const { kv, catalogLog, dataLog } = await openStorage(settings, {
+      environment: this.environment,
+      logger,
+      random,
+      parts: this.parts,
+      isBegun: this.identity.meta.catalogLife !== null,
+      isOnlyCopy: this.peers.length === 1,
+    });
     this.logs = [catalogLog, dataLog];
     const life = this.identity.meta.catalogLife ?? (await this.join(random));
     const links = this.links(random);
@@ -312,16 +293,6 @@ export class FlotillaNode {
       liveBytes += bytesLive;
     }
     this.broker?.diskSeen({ logBytes, liveBytes, freeBytes });
-  }
-
-  private async openStore(): Promise<NodeStore> {
-    try {
-      const kv = await this.environment.openStore(join(this.settings.dataDir, "store"));
-      this.parts.add(() => kv.close());
-      return kv;
-    } catch (error) {
-      throw error instanceof StoreDamagedError ? new LostError("store", error) : error;
-    }
   }
 
   /** Founds the cluster with the others, or gets a replica of its catalog; resolves with that replica's life. */

@@ -5,6 +5,7 @@ import { ReplicaHost } from "../../../src/replica/host.ts";
 import { Pulse } from "../../../src/replica/pulse.ts";
 import { Shared } from "../../../src/replica/shared.ts";
 import { Replica } from "../../../src/replica/replica.ts";
+import { Controller } from "../../../src/broker/controller.ts";
 import { StreamReader } from "../../../src/broker/stream-reader.ts";
 import { both, swap, type Planted } from "./swap.ts";
 
@@ -25,6 +26,13 @@ export const PLANTED_NODE: readonly Planted[] = [
             original.call(this, replica);
           },
       ),
+  },
+  {
+    name: "moved-away-closed",
+    what: "a node that starts does not open the replicas that a move has yet to take away from it",
+    within: 240,
+    run: { nodes: 5, faults: ["move", "drain", "kill", "cluster"] },
+    plant: () => swap<() => unknown[]>(Controller, "missingOfLeaving", () => () => []),
   },
   {
     name: "no-back-pressure",
