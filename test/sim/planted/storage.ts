@@ -47,8 +47,8 @@ export const PLANTED_STORAGE: readonly Planted[] = [
   {
     name: "damage-is-the-end",
     what: "an entry that is damaged in a file passes for the torn end of its group's log, committed or not",
-    within: 40,
-    run: { faults: ["bitrot", "kill", "power", "transfer"] },
+    within: 80,
+    run: { seconds: 40, groups: 1, faults: ["bitrot", "kill"] },
     plant: () =>
       swap<GroupTable["settle"]>(
         GroupTable,
