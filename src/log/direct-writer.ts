@@ -9,7 +9,8 @@ import type { DiskCallback } from "./disk.ts";
 
 /** Every file system's direct writes are whole blocks of at most this size. */
 const BLOCK_BYTES = 4096;
-const CHUNK_BYTES = 1024 * 1024;
+/** Bytes of one call: each has to wait for its turn of the event loop, so a large write under load should not take many. */
+const CHUNK_BYTES = 4 * 1024 * 1024;
 const WASM_PAGE_BYTES = 65_536;
 
 /** Part of every Node, though not of its types. */
