@@ -237,7 +237,7 @@ export class Controller {
   }
 
   /** The group is there, and the catalog wants no replica of it here. */
-  private isPlacedElsewhere(group: GroupId): boolean {
+  isPlacedElsewhere(group: GroupId): boolean {
     return this.rowOf(group)?.replicas.some((id) => nodeOfReplica(id) === this.components.nodeId) === false;
   }
 
