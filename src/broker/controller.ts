@@ -171,8 +171,8 @@ export class Controller {
     const isGone = [...settled].some((topic) => !rows.has(topic));
     this.settled = rows;
     const missing = changed.flatMap((topic) => this.missingOf(topic));
-    // New topics alone take nothing from anybody.
-    const dead = lookAtAll || isGone ? this.sortHeld() : [];
+    // New topics alone take nothing from anybody; a move that this node hears of only now, as after a restart, may.
+    const dead = lookAtAll || isGone || changed.some((topic) => this.takes(topic)) ? this.sortHeld() : [];
     missing.push(...this.missingOfLeaving());
     if (dead.length > 0) {
       await acted.actOn(catalog.viewVersion);
@@ -234,6 +234,12 @@ export class Controller {
       missing.push({ topic: known.topic, partition: known.partition, self });
     }
     return missing;
+  }
+
+  /** Something of the topic is held here that the catalog places elsewhere. */
+  private takes({ partitions }: TopicRow): boolean {
+    const { host } = this.components;
+    return partitions.some(({ group }) => host.heldReplica(group) !== undefined && this.isPlacedElsewhere(group));
   }
 
   /** The group is there, and the catalog wants no replica of it here. */

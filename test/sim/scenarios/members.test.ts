@@ -2,6 +2,7 @@
 
 import { expect, test } from "vitest";
 import { CATALOG_GROUP } from "../../../src/base/ids.ts";
+import type { Leaders } from "../../../src/broker/leaders.ts";
 import { DATA_DIR } from "../sim-node.ts";
 import { Cluster } from "./cluster.ts";
 
@@ -146,6 +147,32 @@ test("all nodes restart in the middle of a move: the group goes on with the memb
   cluster.startNodes(joining[1]);
   await cluster.verify();
   await cluster.until("the old ones are gone", () => leave.every((id) => cluster.node(id).host!.heldReplica(group) === undefined));
+});
+
+// A start reads of the move only once it has opened what its saved catalog knew: nothing, of so young a cluster. And (seed 639570319) a
+// replica that is no member any more hears of no leader: its word must not go for the whole node, or nobody is asked whether it may go.
+test("a node comes back after its replica was moved away: it learns who leads, and gives the replica up", { timeout: 60_000 }, async () => {
+  const cluster = await Cluster.start({ nodes: 5, groups: 1 });
+  cluster.load();
+  await cluster.run(1_000);
+  const group = cluster.groupOf(0);
+  const old = cluster.machines.filter(({ host }) => host!.has(group)).map(({ id }) => id);
+  const away = old.find((id) => !cluster.leaders(group).includes(id))!;
+  const [joining] = cluster.others(...old) as [number];
+  cluster.crash("kill", away);
+  const nodes = [...old.filter((id) => id !== away), joining];
+  const asked = nodes[0]!;
+  await cluster.call(asked, (broker, signal) => broker.moveReplicas({ vhost: "", topic: "t", partition: 0, nodes }, signal), 20_000);
+  await cluster.run(3_000);
+  cluster.startNodes(away);
+  const machine = cluster.node(away);
+  type Parts = { leaders: Leaders; leaderChanged: (group: number, leader: number, term: number) => void };
+  const parts = (): Parts => machine.broker as unknown as Parts;
+  await cluster.until("it is told who leads", () => cluster.replica(away, group) !== undefined && parts().leaders.of(group) !== 0);
+  // The replica waits in vain for its leader.
+  parts().leaderChanged(group, 0, parts().leaders.termOf(group));
+  await cluster.until("its replica is gone", () => machine.host!.heldReplica(group) === undefined);
+  await cluster.verify();
 });
 
 // KIP-966: Kafka's set of replicas in sync shrinks to one; that one loses power, and the others are elected without what it
