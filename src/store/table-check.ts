@@ -25,10 +25,13 @@ export async function damageOfTables(directory: string, pace: (bytes: number) =>
   for (const name of names.filter((one) => one.endsWith(".ldb"))) {
     const bytes = await readFile(join(directory, name)).catch((error: NodeJS.ErrnoException) => error);
     // LevelDB removes what it needs no more at any time.
-    if (bytes instanceof Error && bytes.code === "ENOENT") continue;
-    const reason = bytes instanceof Error ? bytes.message : damageOfTable(bytes);
+    if (bytes instanceof Error) {
+      if (bytes.code === "ENOENT") continue;
+      return `${join(directory, name)}: ${bytes.message}`;
+    }
+    const reason = damageOfTable(bytes);
     if (reason !== null) return `${join(directory, name)}: ${reason}`;
-    if (!(bytes instanceof Error)) await pace(bytes.length);
+    await pace(bytes.length);
   }
   return null;
 }
