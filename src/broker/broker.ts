@@ -14,7 +14,7 @@ import { LANE_FORWARD, type PeerTransport } from "../peer/transport.ts";
 import type { Fitness } from "../replica/fitness.ts";
 import type { ReplicaHost } from "../replica/host.ts";
 import { Admin, infoOf } from "./admin.ts";
-import { ClusterAdmin, groupOf, OP_MEMBERS, OP_MOVES, OP_TRANSFER } from "./cluster-admin.ts";
+import { ClusterAdmin, groupOf, OP_MEMBERS, OP_TRANSFER } from "./cluster-admin.ts";
 import { Controller, OP_MEMBER, type ActedView } from "./controller.ts";
 import { Cursors, POSITIONS } from "./cursors.ts";
 import { Damages } from "./damages.ts";
@@ -23,6 +23,7 @@ import { Fetcher, OP_FETCH, OP_OFFSETS } from "./fetcher.ts";
 import { Forwarder, type Serve } from "./forwarder.ts";
 import { Leaders } from "./leaders.ts";
 import { LocalGroups } from "./local-groups.ts";
+import { Moves, OP_MOVES } from "./moves.ts";
 import { News } from "./news.ts";
 import { Publisher } from "./publisher.ts";
 import { OP_JOIN, Registrar } from "./registrar.ts";
@@ -69,6 +70,7 @@ export class NodeBroker implements types.Broker {
   private readonly fetcher: Fetcher;
   private readonly admin: Admin;
   private readonly cluster: ClusterAdmin;
+  private readonly moves: Moves;
   private readonly controller: Controller;
   private readonly cursors: Cursors;
   private readonly view: View;
@@ -120,7 +122,7 @@ export class NodeBroker implements types.Broker {
         [OP_TRANSFER, (from, body, reply, signal) => this.cluster.serveTransfer(from, body, reply, signal)],
         [OP_JOIN, this.registrar.serveJoin],
         [OP_MEMBERS, (from, body, reply, signal) => this.cluster.serveMembers(from, body, reply, signal)],
-        [OP_MOVES, (from, body, reply, signal) => this.cluster.serveMoves(from, body, reply, signal)],
+        [OP_MOVES, (from, body, reply, signal) => this.moves.serve(from, body, reply, signal)],
         [OP_MEMBER, (from, body, reply, signal) => this.controller.serveMember(from, body, reply, signal)],
         [OP_VIEW, (from, body, reply, signal) => this.view.serveView(from, body, reply, signal)],
       ]),
@@ -162,6 +164,14 @@ export class NodeBroker implements types.Broker {
       clock,
       isAlive: (node) => this.isAlive(node),
       ledBy: (group, node, signal) => this.ledBy(group, node, signal),
+    });
+    this.moves = new Moves({
+      nodeId: this.nodeId,
+      host,
+      catalog: this.catalog,
+      router: this.router,
+      admin: this.admin,
+      isAlive: (node) => this.isAlive(node),
     });
     this.controller = new Controller({
       nodeId: this.nodeId,
@@ -230,6 +240,7 @@ export class NodeBroker implements types.Broker {
     if (this.catalog.groupState(group) === "deleted") return;
     // One that is no member any more hears from nobody, and whom the leader told of it would not hear of it again.
     if (leader === 0 && this.controller.isPlacedElsewhere(group)) return;
+    if (leader === 0 && this.leaders.of(group) === this.nodeId) this.news.leadsNoMore(group, term);
     this.leaders.set(group, leader, term);
     if (leader !== this.nodeId) return;
     this.components.logger.debug({ group, term }, "leads the group");
@@ -325,8 +336,9 @@ export class NodeBroker implements types.Broker {
     return this.cluster.moveReplicas(call, signal);
   }
 
-  listMoves(signal: AbortSignal): Promise<readonly types.ReplicaMove[]> {
-    return this.cluster.listMoves(signal);
+  async listMoves(signal: AbortSignal): Promise<readonly types.ReplicaMove[]> {
+    await this.view.current();
+    return this.moves.list(signal);
   }
 
   drainNode(call: Parameters<types.Broker["drainNode"]>[0], signal: AbortSignal): Promise<number> {

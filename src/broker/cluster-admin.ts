@@ -14,15 +14,13 @@ import type { Damages } from "./damages.ts";
 import type { Disks } from "./disks.ts";
 import type { Serve } from "./forwarder.ts";
 import type { Leaders } from "./leaders.ts";
-import { isInPlace } from "./membership.ts";
 import type { Router } from "./router.ts";
 import { endAfter } from "./wait-until.ts";
-import type { ClusterInfo, DamagedReplica, NodeInfo, PartitionInfo, ReplicaMove, Topology } from "./types.ts";
+import type { ClusterInfo, DamagedReplica, NodeInfo, PartitionInfo, Topology } from "./types.ts";
 
 /** A leader gives a transfer up after an election timeout. */
 const TRANSFER_RETRY_MS = 600;
 export const OP_TRANSFER = 4;
-export const OP_MOVES = 6;
 export const OP_MEMBERS = 8;
 
 export type ClusterAdminComponents = {
@@ -40,9 +38,6 @@ export type ClusterAdminComponents = {
   /** Resolves when the node leads the group, as far as this node sees. */
   readonly ledBy: (group: GroupId, node: NodeId, signal: AbortSignal) => Promise<void>;
 };
-
-/** What a leader tells of a group whose members are not yet those that are wanted. */
-type Unfinished = { readonly group: GroupId; readonly members: readonly NodeId[]; readonly done: number; readonly total: number };
 
 export class ClusterAdmin {
   private readonly components: ClusterAdminComponents;
@@ -207,24 +202,6 @@ export class ClusterAdmin {
     );
   };
 
-  /** From every live node what the groups that it leads still lack. */
-  async listMoves(signal: AbortSignal): Promise<readonly ReplicaMove[]> {
-    const { catalog, router, nodeId, isAlive } = this.components;
-    const others = catalog.nodes().filter(({ id }) => id !== nodeId && isAlive(id));
-    const answers = await Promise.all(others.map(({ id }) => router.ask(id, OP_MOVES, [], signal).then(decodeUnfinished)));
-    const moves: ReplicaMove[] = [];
-    for (const { group, members, done, total } of [...this.unfinished(), ...answers.flat()]) {
-      const row = catalog.group(group);
-      if (row === undefined) continue;
-      const { topic, partition } = row;
-      const toNodes = topic.partitions[partition]!.replicas.map(nodeOfReplica);
-      moves.push({ vhost: topic.vhost, topic: topic.name, partition, fromNodes: members, toNodes, entriesDone: done, entriesTotal: total });
-    }
-    return moves;
-  }
-
-  readonly serveMoves: Serve = (_from, _body, reply) => reply(null, [encodeUnfinished(this.unfinished())]);
-
   async drainNode(call: { node: number; drained: boolean; moveReplicas: boolean }, signal: AbortSignal): Promise<number> {
     const { admin, catalog } = this.components;
     const row = this.nodeRow(call.node);
@@ -261,26 +238,6 @@ export class ClusterAdmin {
     const nodes = this.components.admin.placementNodes().filter(({ id }) => !replicas.some((replica) => nodeOfReplica(replica) === id));
     if (nodes.length === 0) throw new BrokerError("NOT_ENOUGH_NODES", "no other live node can take the replicas; add one first");
     return place({ nodes, partitions: 1, replicas: 1, start: this.components.catalog.viewVersion })[0]![0]!;
-  }
-
-  private unfinished(): Unfinished[] {
-    const { host, catalog } = this.components;
-    const list: Unfinished[] = [];
-    for (const replica of host.groups()) {
-      const row = catalog.group(replica.group);
-      if (!replica.isLeader || row === undefined) continue;
-      const target = row.topic.partitions[row.partition]!.replicas;
-      const { configuration, raft } = replica;
-      if (isInPlace(configuration, { voters: target, learners: [] })) continue;
-      const matches = raft.status().filter(({ peer }) => target.includes(peer as ReplicaId));
-      const members = [...new Set([...configuration.voters, ...configuration.votersOutgoing])].map((peer) =>
-        nodeOfReplica(peer as ReplicaId),
-      );
-      // Those that are not even members have nothing yet.
-      const done = matches.length < target.length ? 0 : Math.min(...matches.map(({ match }) => match));
-      list.push({ group: replica.group, members, done, total: raft.lastIndex });
-    }
-    return list;
   }
 
   private nodeRow(node: number): NodeRow {
@@ -330,25 +287,4 @@ function encodeNodes(nodes: readonly NodeId[]): Uint8Array {
 function decodeNodes(body: Uint8Array): NodeId[] {
   const reader = new ByteReader(body);
   return Array.from({ length: reader.varint() }, () => reader.varint() as NodeId);
-}
-
-function encodeUnfinished(list: readonly Unfinished[]): Uint8Array {
-  const writer = new ByteWriter(1024).varint(list.length);
-  for (const { group, members, done, total } of list) {
-    writer.u32(group).u64(done).u64(total).varint(members.length);
-    for (const node of members) writer.varint(node);
-  }
-  return writer.finish();
-}
-
-function decodeUnfinished(body: Uint8Array): Unfinished[] {
-  const reader = new ByteReader(body);
-  const list: Unfinished[] = [];
-  for (let count = reader.varint(); count > 0; count--) {
-    const [group, done, total] = [reader.u32() as GroupId, reader.u64(), reader.u64()];
-    const members: NodeId[] = [];
-    for (let left = reader.varint(); left > 0; left--) members.push(reader.varint() as NodeId);
-    list.push({ group, members, done, total });
-  }
-  return list;
 }

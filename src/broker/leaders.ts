@@ -1,5 +1,5 @@
 // Who leads which group, as far as this node knows: from its own replicas, and for groups that have none here from the
-// leaders themselves, who tell every node when they take over.
+// leaders themselves, who tell every node when they take over, and when they step down.
 
 import { ByteReader, ByteWriter } from "../base/bytes.ts";
 import { toGroupId, type GroupId, type NodeId } from "../base/ids.ts";
@@ -61,7 +61,7 @@ export class Leaders {
   }
 }
 
-/** "I lead these groups in these terms." */
+/** "I lead these groups in these terms", or "no more since these terms". */
 export function encodeLeading(groups: readonly { group: GroupId; term: number }[]): Uint8Array {
   const writer = new ByteWriter(groups.length * 12 + 8).varint(groups.length);
   for (const { group, term } of groups) writer.u32(group).u64(term);

@@ -19,6 +19,7 @@ const NOTICE_FITNESS = 2;
 const NOTICE_LAGGARDS = 3;
 const NOTICE_DISK = 4;
 const NOTICE_DAMAGES = 5;
+const NOTICE_LEADERLESS = 6;
 
 type Led = { readonly group: GroupId; readonly term: number };
 
@@ -39,14 +40,16 @@ export class News {
   /** By the kind of notice: what is heard from the others. */
   readonly heard: ReadonlyMap<number, (from: NodeId, body: Uint8Array) => void>;
   private readonly components: NewsComponents;
-  /** Led here since the last notice to the other nodes. */
+  /** Led here since the last notice to the other nodes, and led here before it but not any more. */
   private led: Led[] = [];
+  private lost: Led[] = [];
 
   constructor(components: NewsComponents) {
     this.components = components;
     const { unfit, disks, damages } = components;
     this.heard = new Map([
       [NOTICE_LEADING, (from, body) => this.heardLeading(from, body)],
+      [NOTICE_LEADERLESS, (from, body) => this.heardLeaderless(from, body)],
       [NOTICE_DISK, (from, body) => disks.heard(from, decodeDiskUse(body))],
       [NOTICE_FITNESS, (from, body) => unfit.set(from, decodeFitness(body))],
       [NOTICE_DAMAGES, (from, body) => void damages.set(from, decodeDamages(body))],
@@ -58,6 +61,11 @@ export class News {
   leads(group: GroupId, term: number): void {
     // Elections come in crowds: what one turn brings is told with one notice.
     if (this.led.push({ group, term }) === 1) this.components.clock.defer(() => this.tellLed());
+  }
+
+  /** This node led the group until this term, and knows of no other leader: nodes without a replica hear it from nobody else. */
+  leadsNoMore(group: GroupId, term: number): void {
+    if (this.lost.push({ group, term }) === 1) this.components.clock.defer(() => this.tellLost());
   }
 
   fitness(fitness: Fitness): void {
@@ -88,7 +96,7 @@ export class News {
     const { host, disks, unfit, notify } = this.components;
     const leading: Led[] = [];
     for (const replica of host.groups()) if (replica.isLeader) leading.push({ group: replica.group, term: replica.raft.term });
-    this.tellLeading([peer], leading);
+    this.tell(NOTICE_LEADING, [peer], leading);
     if (disks.own !== undefined) notify(peer, NOTICE_DISK, encodeDiskUse(disks.own));
     if (unfit.own !== "fit") notify(peer, NOTICE_FITNESS, encodeFitness(unfit.own));
     const lagging = host.recovery.nodes();
@@ -112,20 +120,35 @@ export class News {
   private tellLed(): void {
     const { led } = this;
     this.led = [];
-    const { catalog, nodeId, transport } = this.components;
-    const up = catalog.nodes().flatMap(({ id }) => (id !== nodeId && transport.isUp(id) ? [id] : []));
-    this.tellLeading(up, led);
+    this.tell(NOTICE_LEADING, this.up(), led);
   }
 
-  private tellLeading(nodes: readonly NodeId[], led: readonly Led[]): void {
-    for (let start = 0; start < led.length; start += NOTICE_GROUPS_MAX) {
-      const notice = encodeLeading(led.slice(start, start + NOTICE_GROUPS_MAX));
-      for (const node of nodes) this.components.notify(node, NOTICE_LEADING, notice);
+  private tellLost(): void {
+    const { lost } = this;
+    this.lost = [];
+    this.tell(NOTICE_LEADERLESS, this.up(), lost);
+  }
+
+  private up(): NodeId[] {
+    const { catalog, nodeId, transport } = this.components;
+    return catalog.nodes().flatMap(({ id }) => (id !== nodeId && transport.isUp(id) ? [id] : []));
+  }
+
+  private tell(notice: number, nodes: readonly NodeId[], groups: readonly Led[]): void {
+    for (let start = 0; start < groups.length; start += NOTICE_GROUPS_MAX) {
+      const body = encodeLeading(groups.slice(start, start + NOTICE_GROUPS_MAX));
+      for (const node of nodes) this.components.notify(node, notice, body);
     }
   }
 
   private heardLeading(from: NodeId, body: Uint8Array): void {
     const { catalog, leaders } = this.components;
     for (const { group, term } of decodeLeading(body)) if (catalog.groupState(group) !== "deleted") leaders.set(group, from, term);
+  }
+
+  /** Whoever took over since then may have been heard of first. */
+  private heardLeaderless(from: NodeId, body: Uint8Array): void {
+    const { leaders } = this.components;
+    for (const { group, term } of decodeLeading(body)) if (leaders.of(group) === from) leaders.set(group, 0, term);
   }
 }

@@ -106,6 +106,7 @@ export type ReplicaMove = {
   readonly vhost: string;
   readonly topic: string;
   readonly partition: number;
+  /** None while nobody leads the partition: only its leader knows. */
   readonly fromNodes: readonly NodeId[];
   readonly toNodes: readonly NodeId[];
   /** Log entries that the furthest behind of the new replicas has, of so many. */
@@ -215,6 +216,7 @@ export interface Broker {
     call: { vhost: string; topic: string; partition: number; nodes: readonly number[] },
     signal: AbortSignal,
   ): Promise<PartitionInfo>;
+  /** Every partition whose leader does not say that its replicas are those that the catalog wants. */
   listMoves(signal: AbortSignal): Promise<readonly ReplicaMove[]>;
   /** Resolves with the number of partitions whose replicas were ordered away. */
   drainNode(call: { node: number; drained: boolean; moveReplicas: boolean }, signal: AbortSignal): Promise<number>;

@@ -98,7 +98,7 @@ function addMoves(cluster: Command): void {
     session(options, async (client) => {
       const rows = (await client.cluster.listMoves()).map((move) => ({
         ...move,
-        from: move.fromNodes.join(","),
+        from: move.fromNodes.join(",") || "no leader",
         to: move.toNodes.join(","),
         done: `${move.entriesTotal === 0 ? 0 : Math.floor((100 * move.entriesDone) / move.entriesTotal)} %`,
       }));

@@ -73,7 +73,7 @@ export type ReplicaMove = {
   readonly vhost: string;
   readonly topic: string;
   readonly partition: number;
-  /** Nodes that hold it now, and those that are to. */
+  /** Nodes that hold it now (none are named while nobody leads it: only its leader knows), and those that are to. */
   readonly fromNodes: readonly number[];
   readonly toNodes: readonly number[];
   /** Log entries that the furthest behind of the new replicas has, of so many. */
@@ -237,7 +237,7 @@ export class ClusterClient {
     return (await this.call<{ partition: PartitionInfo }>("MoveReplicas", { topic, partition, nodes, vhost }, options)).partition;
   }
 
-  /** Partitions whose replicas are not yet where they are to be. */
+  /** Partitions whose replicas are not yet where they are to be, or of which nobody can tell, as they have no leader. */
   async listMoves(options: CallOptions = {}): Promise<readonly ReplicaMove[]> {
     return (await this.call<{ moves: ReplicaMove[] }>("ListMoves", {}, options)).moves;
   }

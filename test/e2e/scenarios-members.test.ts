@@ -125,6 +125,26 @@ test("D11: the last replica dies: nobody answers in its place", { timeout: 90_00
   for (const node of [2, 3]) await expect(publishVia(node, "t", "in-vain 0")).rejects.toThrow(/./);
   await using survivor = await Flotilla.connect({ endpoints: [cluster.endpoints[1]!] });
   expect((await survivor.cluster.resolve("t")).partitions[0]!.leader).toBe(0);
+  // Where it is nobody can tell, so nobody says that it is where it is to be.
+  expect(await survivor.cluster.listMoves()).toMatchObject([{ topic: "t", partition: 0, fromNodes: [], toNodes: [1] }]);
   await startAgain(1);
   for (const endpoint of cluster.endpoints) expect(violations(load.acked, await readAll(endpoint, "t"))).toEqual([]);
+});
+
+// The sentence "all is well" must not come from a node that hears nothing of the group: an operator would stop the next node.
+test("a leader without a majority steps down: nodes without a replica know it too", { timeout: 90_000 }, async () => {
+  await start(4);
+  await client.admin.createTopic({ name: "t", partitions: 1, replicas: 2 });
+  await whole(cluster, client);
+  const { leader, replicas } = (await client.cluster.resolve("t")).partitions[0]!;
+  const follower = replicas.find((node) => node !== leader)!;
+  const stranger = cluster.nodeIds.find((node) => !replicas.includes(node))!;
+  await using asked = await Flotilla.connect({ endpoints: [cluster.endpoints[stranger - 1]!] });
+  expect((await asked.cluster.resolve("t")).partitions[0]!.leader).toBe(leader);
+  await cluster.kill(follower);
+  await until("it has heard of it", async () => (await asked.cluster.resolve("t")).partitions[0]!.leader === 0);
+  expect((await asked.cluster.describe()).leaderlessGroups).toBe(1);
+  expect(await asked.cluster.listMoves()).toMatchObject([{ topic: "t", partition: 0, fromNodes: [] }]);
+  await startAgain(follower);
+  await whole(cluster, client);
 });
