@@ -76,9 +76,10 @@ test("D8: records on two of five nodes are damaged, with kills: all is there, by
   for (let round = 0; round < 3; round++) {
     const [a, b, killed] = [0, 2, 1].map((step) => 1 + ((round + step) % NODES)) as [number, number, number];
     await damage("sealed segment", "flip in 20 places", a, b);
+    // Once the damage is seen, these three are a majority that nothing goes on without.
     await cluster.kill(killed);
-    await load.progress(500);
     await startAgain(killed);
+    await load.progress(500);
     await until("both had it read", () => [a, b].every((node) => cluster.loggedSince(node, 0).some((line) => line.includes("damaged"))));
     await whole(cluster, client);
   }
