@@ -110,7 +110,12 @@ class Recovery {
     if ((last?.lastSequence ?? 0) < durableTo)
       throw new LogCorruptError(this.directory, 0, `the log ends with batch ${last?.lastSequence ?? 0}, and had reached ${durableTo}`);
     this.table.settle(this.gone);
-    for (const segment of this.unmarked) await markFree(segment, segment.salt);
+    // The store forgets a free file when it is used for something else: from then on only its header says what it is. That of a former
+    // life may be in the cache alone, or nowhere, for its sync may have failed.
+    for (const segment of free) {
+      await markFree(segment, segment.salt);
+      await synced(segment.file);
+    }
     const unlisted = new Set(used.filter(({ number, isSealed }) => !known.has(number) || (isSealed && !this.indexes.has(number))));
     return {
       segments: used,

@@ -102,6 +102,8 @@ export class SegmentPool {
     if (segment === undefined && ready !== null && !isNeeded) {
       this.ready = null;
       segment = await ready;
+      // Until now the store made up for a header that a crash tears.
+      await synced(segment.file);
     }
     if (segment === undefined) return;
     // A file that the store knows must be there.

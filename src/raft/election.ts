@@ -46,7 +46,11 @@ function ask(core: Core, kind: typeof MSG_VOTE | typeof MSG_PRE_VOTE, term: numb
   }
 }
 
-/** Counts one vote; the first answer of a voter stands. */
+/**
+ * Counts one vote; the first answer of a voter stands. Without its own vote, which counts once it is durable, nobody leads, however
+ * many others voted: restarted with an older term it would stand in this one again, get their votes again, and put other
+ * entries of the same term in the place of those that it sent out before.
+ */
 export function recordVote(core: Core, voter: PeerId, granted: boolean): void {
   if (core.progressOf(voter) === undefined) return;
   const votes = (core.votes ??= new Map());
@@ -55,7 +59,7 @@ export function recordVote(core: Core, voter: PeerId, granted: boolean): void {
   const result: VoteResult = jointVote(voters, votersOutgoing, (peer) => votes.get(peer));
   if (result === VOTE_WON) {
     if (core.role === ROLE_PRE_CANDIDATE) stand(core, false);
-    else if (core.role === ROLE_CANDIDATE) {
+    else if (core.role === ROLE_CANDIDATE && votes.get(core.id) === true) {
       core.becomeLeader();
       core.broadcastAppend();
     }

@@ -44,6 +44,22 @@ test("election: a replica alone leads only once its own vote is durable, and com
   expect(node.commitIndex).toBe(1);
 });
 
+test("election: nobody leads before its own vote is durable, however many others voted", () => {
+  const network = new RaftNetwork(3, PLAIN);
+  const { node } = network.peer(1);
+  network.slowDisks.add(1);
+  node.campaign();
+  network.settle();
+  expect([2, 3].map((id) => network.peer(id).disk.hardState)).toMatchObject([
+    { term: 1, vote: 1 },
+    { term: 1, vote: 1 },
+  ]);
+  // Restarted now it stands in term 1 again, and gets the same votes again.
+  expect([node.role, node.lastIndex, network.peer(1).disk.hardState.term]).toEqual([ROLE_CANDIDATE, 0, 0]);
+  network.finishWrites(1);
+  expect(node.role).toBe(ROLE_LEADER);
+});
+
 test("election: votes and refusals leave only after the term and the vote are durable", () => {
   const peer = new RaftPeer(2, { ...PLAIN, start: { index: 0, term: 0, configuration: members([1, 2, 3]), history: [] } });
   for (const kind of [MSG_PRE_VOTE, MSG_VOTE] as const) {

@@ -270,8 +270,12 @@ test("R6: a change that takes effect before it is on disk that it is committed",
 });
 
 test("R7: an older life that comes back, a message for another life, a group's number that is given out again", () => {
-  const { checks, replica } = promised(5);
-  checks.opened("a", { ...replica, self: 1 + 1024 }, Number.POSITIVE_INFINITY);
+  const { checks, replica, replicas } = promised(5);
+  const successor = { ...replica, self: 1 + 1024, term: 0, vote: 0, lastIndex: 0 };
+  replicas.put(GROUP, checks.opened("a", successor, Number.POSITIVE_INFINITY));
+  // It had no time to write anything.
+  checks.opened("a", replica, Number.POSITIVE_INFINITY);
+  replicas.put(GROUP, checks.opened("a", { ...successor, term: 1 }, Number.POSITIVE_INFINITY));
   expect(() => checks.opened("a", replica, Number.POSITIVE_INFINITY)).toThrow("R7");
   expect(() => checks.received("a", GROUP, 1 + 1024, new Message(1, 2, 1, 1))).toThrow("R7");
   checks.named(GROUP, "partition 0 of t of yesterday");

@@ -26,6 +26,8 @@ const FOUNDING_INDEX = 1;
 /** One replica. What it promised is in `promised…`: never more than what is durable. */
 export type View = {
   readonly replica: number;
+  /** Something of it has been on disk. */
+  isBegun: boolean;
   term: number;
   vote: number;
   commit: number;
@@ -54,6 +56,7 @@ type Change = {
 export function emptyView(replica: number): View {
   return {
     replica,
+    isBegun: false,
     term: 0,
     vote: 0,
     commit: 0,
@@ -231,6 +234,7 @@ export class DurableLog {
       case RECORD_RESET: {
         const same = view?.replica === replica ? view : (this.replicas.of(group, replica) ?? emptyView(replica));
         if (same !== view) this.opened(group, same);
+        same.isBegun = true;
         same.term = term;
         same.vote = stamp;
         same.commit = index;

@@ -22,8 +22,8 @@ export type Promising = {
 
 export class PromiseChecks {
   private readonly replicas: DurableReplicas;
-  /** The newest life of each group's replica on each node. */
-  private readonly lives = new Map<string, number>();
+  /** The replica of the newest life, by group and node. */
+  private readonly latest = new Map<string, number>();
   /** Memberships by group and the index of the entry that made them. */
   private readonly memberships = new Map<string, string>();
   /** What each group number stands for. */
@@ -42,9 +42,11 @@ export class PromiseChecks {
     const known = this.replicas.of(group, self);
     const where = `group ${group} on ${node}: replica ${self}`;
     const key = `${group} ${nodeOfReplica(self as ReplicaId)}`;
-    const life = lifeOfReplica(self as ReplicaId);
-    if (life < (this.lives.get(key) ?? 0)) throw new Violation("R7", `${where} comes back, though life ${this.lives.get(key)} was here`);
-    this.lives.set(key, life);
+    const latest = this.latest.get(key) ?? self;
+    // One of which nothing was on disk has promised nothing: the process that had opened it is forgotten.
+    if (lifeOfReplica(self as ReplicaId) < lifeOfReplica(latest as ReplicaId) && this.replicas.of(group, latest)?.isBegun === true)
+      throw new Violation("R7", `${where} comes back, though replica ${latest} was here`);
+    this.latest.set(key, self);
     if (known !== undefined) {
       if (term < known.promisedTerm)
         throw new Violation("R3", `${where} begins in term ${term}, and has answered in ${known.promisedTerm}`);
@@ -57,6 +59,7 @@ export class PromiseChecks {
     const view: View = { ...(known ?? emptyView(self)), term, vote, commit, trim: firstIndex - 1, lastIndex, terms: new Map() };
     for (let index = replica.firstIndex; index <= lastIndex; index++) view.terms.set(index, replica.termAt(index));
     view.acked = Math.min(view.acked, lastIndex);
+    view.isBegun ||= term > 0 || lastIndex > 0;
     return view;
   }
 
