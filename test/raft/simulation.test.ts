@@ -3,7 +3,7 @@ import { RaftSimulation } from "../support/raft-simulation.ts";
 
 /** RAFT_SEED replays one seed; RAFT_SEEDS sets how many are tried. */
 const only = process.env["RAFT_SEED"];
-const seeds = only === undefined ? Array.from({ length: Number(process.env["RAFT_SEEDS"] ?? 400) }, (_, at) => at + 1) : [Number(only)];
+const seeds = only === undefined ? Array.from({ length: Number(process.env["RAFT_SEEDS"] ?? 800) }, (_, at) => at + 1) : [Number(only)];
 const STEPS = 8_000;
 
 test("raft: whatever is lost, late, cut off or crashed, the group keeps its promises and goes on afterwards", { timeout: 600_000 }, () => {

@@ -142,6 +142,8 @@ test("R1: two leaders in one term", () => {
   checks.look("a", [replica({ isLeader: true })]);
   checks.look("b", [replica({ isLeader: true, term: 2 })]);
   expect(() => checks.look("b", [replica({ isLeader: true })])).toThrow("R1");
+  // Started again.
+  expect(() => checks.look("a", [replica({ isLeader: true })])).toThrow("R1");
 });
 
 test("R2: more is applied than is committed", () => {

@@ -75,11 +75,12 @@ export class ReplicaChecks {
     }
   }
 
+  /** One that led before it was started again is another leader: what it sent out then, it may not know. */
   private leads(node: string, group: number, term: number): void {
     const key = `${group} ${term}`;
     const other = this.leaders.get(key);
-    if (other === undefined) this.leaders.set(key, node);
-    else if (other !== node) throw new Violation("R1", `group ${group} has two leaders in term ${term}: ${other} and ${node}`);
+    if (other !== undefined) throw new Violation("R1", `group ${group} has two leaders in term ${term}: ${other} and ${node}`);
+    this.leaders.set(key, node);
   }
 
   /** L0: what retention took leaves as much as it is to leave, at every moment. */

@@ -2,6 +2,7 @@
 // disks and machines, power cuts, membership changes, transfers, snapshots, reads. Every step is checked.
 
 import { Prng } from "../../src/base/prng.ts";
+import type { RaftNode } from "../../src/raft/raft-node.ts";
 import { MSG_SNAPSHOT, type Change, type ChangeKind, type Entry, type Transition } from "../../src/raft/types.ts";
 import { members, RaftPeer, textOf, type Mail } from "./raft-peer.ts";
 
@@ -23,13 +24,15 @@ export class RaftSimulation {
   readonly counts = { committed: 0, elections: 0, restarts: 0, changes: 0, joint: 0, snapshots: 0, reads: 0, transfers: 0 };
   private mail: Mail[] = [];
   private readonly cut = new Set<number>();
-  private readonly leaders = new Map<number, number>();
+  private readonly leaders = new Map<number, RaftNode>();
   private readonly commits: number[];
   private readonly committed: Committed[] = [];
   /** Log matching: (index, term) to what precedes it and what it holds. */
   private readonly contents = new Map<string, string>();
   /** Reads under way: token to what was committed when it was asked for. */
   private readonly reads = new Map<number, number>();
+  /** Of this one no write ends, as long as it is that one's turn; 0 or none of them: of all they do. */
+  private slow = 0;
   private nextValue = 1;
 
   constructor(seed: number) {
@@ -68,14 +71,16 @@ export class RaftSimulation {
     else if (dice < 518) peer.node.campaign();
     else if (dice < 519) peer.node.forgetLeader();
     else if (dice < 521) this.cutOrHeal();
-    else if (dice < 700) this.finishWrite(peer);
-    else this.work(peer);
+    else if (dice < 700) {
+      if (peer.id !== this.slow) this.finishWrite(peer);
+    } else this.work(peer);
     this.check(peer);
   }
 
   /** No more faults: the group must elect a leader, finish what it began, and bring every member up to date. */
   finish(): void {
     this.cut.clear();
+    this.slow = 0;
     const value = `last ${this.nextValue}`;
     let proposed = false;
     for (let round = 0; round < 600; round++) {
@@ -201,6 +206,7 @@ export class RaftSimulation {
   }
 
   private cutOrHeal(): void {
+    this.slow = this.random.below(3 * PEERS);
     if (this.cut.size > 0) {
       this.cut.clear();
       return;
@@ -246,9 +252,10 @@ export class RaftSimulation {
 
   private checkLeader({ id, node }: RaftPeer): void {
     const known = this.leaders.get(node.term);
-    if (known === id) return;
-    if (known !== undefined) throw new SimulationError(`replicas ${known} and ${id} both lead in term ${node.term}`);
-    this.leaders.set(node.term, id);
+    if (known === node) return;
+    // One that was started again is another leader.
+    if (known !== undefined) throw new SimulationError(`replicas ${known.id} and ${id} both lead in term ${node.term}`);
+    this.leaders.set(node.term, node);
     this.counts.elections += 1;
     // Leader completeness. A leader of an older term that is elected late may lack what later leaders committed.
     for (let at = node.firstIndex - 1; at < this.committed.length; at++) {

@@ -2,8 +2,8 @@
 
 import { Core } from "../../../src/raft/core.ts";
 import { RaftLog } from "../../../src/raft/log.ts";
-import { MSG_APPEND, MSG_TIMEOUT_NOW, ROLE_CANDIDATE, ROLE_LEADER, type Message } from "../../../src/raft/types.ts";
-import { jointVote, majorityIndex, VOTE_WON } from "../../../src/raft/quorum.ts";
+import { MSG_APPEND, MSG_TIMEOUT_NOW, ROLE_LEADER, type Message } from "../../../src/raft/types.ts";
+import { majorityIndex } from "../../../src/raft/quorum.ts";
 import { RaftNode } from "../../../src/raft/raft-node.ts";
 import { both, swap, swapGetter, type Planted } from "./swap.ts";
 
@@ -128,28 +128,6 @@ export const PLANTED_RAFT: readonly Planted[] = [
     what: "a vote goes to a candidate whose log lacks what the voter has",
     within: 20,
     plant: () => swap<RaftLog["isUpToDate"]>(RaftLog, "isUpToDate", () => () => true),
-  },
-  {
-    name: "leads-too-early",
-    what: "a candidate that a majority of others votes for leads, though its own vote is not on disk yet",
-    within: 120,
-    run: { seconds: 40, groups: 1, nodes: 3, faults: ["stalldisk", "eio", "power"] },
-    plant: () =>
-      swap<RaftNode["step"]>(
-        RaftNode,
-        "step",
-        (original) =>
-          function (this: RaftNode, message: Message) {
-            original.call(this, message);
-            const { core } = this as unknown as Inner;
-            const { role, votes, configuration } = core;
-            if (role !== ROLE_CANDIDATE || votes === null) return;
-            const { voters, votersOutgoing } = configuration;
-            if (jointVote(voters, votersOutgoing, (peer) => votes.get(peer)) !== VOTE_WON) return;
-            core.becomeLeader();
-            core.broadcastAppend();
-          },
-      ),
   },
   {
     name: "votes-twice",
