@@ -39,6 +39,8 @@ export type SegmentLogComponents = {
 };
 
 const STATE_BYTES = RECORD_HEADER_BYTES + STATE_PAYLOAD_BYTES;
+/** Seconds without an append after which no file is kept ready. */
+const REST_SECONDS = 15;
 
 export class SegmentLog implements SharedLog {
   private readonly settings: SegmentLogSettings;
@@ -69,6 +71,9 @@ export class SegmentLog implements SharedLog {
   /** A batch was written in which a group voted, or came to another term. */
   private hasVotes = false;
   private bytesAppended = 0;
+  /** Seconds without an append, and what had been appended before them. */
+  private restSeconds = 0;
+  private restedAt = 0;
   private syncs = 0;
   /** Groups whose hard state or cut goes into the next batch, beyond those that the batch names. */
   private readonly pendingStates = new Map<GroupId, typeof RECORD_STATE | typeof RECORD_RESET>();
@@ -259,7 +264,9 @@ export class SegmentLog implements SharedLog {
     if (this.isClosed || this.failure !== null) return;
     this.compactor.secondPassed();
     this.hasDeadFile = this.mayFree && this.segments.some((segment) => this.isDead(segment) && segment.readers === 0);
-    if (this.pool.secondPassed(this.needsNext)) this.later(() => this.pool.shed(this.needsNext));
+    this.restSeconds = this.bytesAppended === this.restedAt ? this.restSeconds + 1 : 0;
+    this.restedAt = this.bytesAppended;
+    if (this.pool.secondPassed(this.keepsNext)) this.later(() => this.pool.shed(this.keepsNext));
   }
 
   /** Has the next file made ready in the background. */
@@ -276,6 +283,11 @@ export class SegmentLog implements SharedLog {
   private get needsNext(): boolean {
     const active = this.segments[this.segments.length - 1];
     return active === undefined || active.position > this.settings.segmentBytes / 2;
+  }
+
+  /** And something is written to it: at rest two files' worth of disk, beside what is live, is enough. */
+  private get keepsNext(): boolean {
+    return this.needsNext && (this.segments.length === 0 || this.restSeconds < REST_SECONDS);
   }
 
   compact(): Promise<void> {
