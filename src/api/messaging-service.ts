@@ -7,6 +7,7 @@ import { PublishStream, type PublishCall } from "./publish-stream.ts";
 import type { PublishedAnswer } from "./raw-codec.ts";
 import type { Traffic } from "./traffic.ts";
 import { unary, type UnarySettings } from "./unary.ts";
+import { callController } from "../broker/wait-until.ts";
 
 const ROUTING_DIRECT = 2;
 
@@ -65,7 +66,7 @@ export function messagingService(broker: Broker, settings: UnarySettings, traffi
  * than a kilobyte of each call for as long as the node lives.
  */
 async function fetch(broker: Broker, request: FetchCall, signal: AbortSignal, { stopping, waiting }: Leaving): ReturnType<Broker["fetch"]> {
-  const ended = new AbortController();
+  const ended = callController();
   const end = (): void => ended.abort();
   signal.addEventListener("abort", end, { once: true });
   waiting.add(end);

@@ -7,6 +7,7 @@ import type { Pacer } from "../base/pacer.ts";
 import type { Worked } from "../base/work.ts";
 import type { Decoded } from "./definitions.ts";
 import { toStatus, unknownFailure } from "./status.ts";
+import { callController } from "../broker/wait-until.ts";
 
 export type UnarySettings = {
   readonly defaultDeadlineMs: number;
@@ -69,7 +70,7 @@ function fail(error: unknown, callback: sendUnaryData<never>, logger: Logger): v
 
 /** Aborts when the caller leaves or its time, or the default, is up. `done` frees the timer. */
 export function deadlineOf(call: ServerUnaryCall<unknown, unknown>, defaultMs: number): { signal: AbortSignal; done: () => void } {
-  const controller = new AbortController();
+  const controller = callController();
   const deadline = call.getDeadline();
   const until = deadline instanceof Date ? deadline.getTime() : deadline;
   const ms = Math.max(0, Math.min(Number.isFinite(until) ? until - Date.now() : defaultMs, 0x7fff_ffff));

@@ -20,6 +20,7 @@ import type { Serve } from "./forwarder.ts";
 import { callerLeft, fetchedBytes, type GroupFetch, type GroupFetched, type GroupOffsets, type LocalGroups } from "./local-groups.ts";
 import type { Router } from "./router.ts";
 import { FROM_OFFSET } from "./types.ts";
+import { callController } from "./wait-until.ts";
 
 export const OP_FETCH = 2;
 export const OP_OFFSETS = 3;
@@ -82,7 +83,7 @@ export class Fetcher {
     const share = Math.floor(maxBytes / parts.length);
     const now = await this.gather(fetches, byNode, share, 0, direct, signal);
     if (now.some((part) => part.batches.length > 0 || part.error !== null)) return now;
-    const enough = new AbortController();
+    const enough = callController();
     const left = (): void => enough.abort();
     signal.addEventListener("abort", left, { once: true });
     const positions = now.map((part, at) => ({ group: fetches[at]!.group, from: 0 as const, value: part.nextOffset }));

@@ -6,6 +6,7 @@ import { BrokerError } from "../base/errors.ts";
 import type { NodeId } from "../base/ids.ts";
 import { FORWARDED_REQUESTS_MAX } from "../base/limits.ts";
 import { decodeError, encodeError } from "./forward-codec.ts";
+import { callController } from "./wait-until.ts";
 
 const REQUEST = 1;
 const ANSWER = 2;
@@ -125,7 +126,7 @@ export class Forwarder {
     }
     let serving = this.serving.get(from);
     if (serving === undefined) this.serving.set(from, (serving = new Map()));
-    const controller = new AbortController();
+    const controller = callController();
     serving.set(id, controller);
     serve(
       from,
