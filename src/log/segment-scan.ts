@@ -55,7 +55,7 @@ export function scanSegment(segment: Segment, bytes: Uint8Array, context: ScanCo
     const later = findLater(bytes, isNext ? Math.min(end, bytes.length) : position + 1, segment.salt, sequence + 1);
     const laterSequence = later < 0 ? -1 : readBatchHeader(bytes, later, segment.salt)!.sequence;
     // A crash explains a batch that is not whole only if it was the last one, and not yet durable.
-    const isPast = laterSequence > sequence + 1 || sequence + 1 <= durableTo || (nextFirst > 0 && sequence + 1 < nextFirst);
+    const isPast = laterSequence > sequence + 1 || (nextFirst > 0 ? sequence + 1 < nextFirst : sequence + 1 <= durableTo);
     // Only its header is lost when the batch fills just the room before the next one.
     if (!isNext && isPast && laterSequence === sequence + 2) end = later;
     const records = end < 0 ? null : readRecords(bytes, position + BATCH_HEADER_BYTES, end, segment.salt);

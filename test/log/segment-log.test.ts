@@ -5,6 +5,8 @@ import { expect, test } from "vitest";
 import type { GroupId, ReplicaId } from "../../src/base/ids.ts";
 import { LOG_READ_ENTRIES_MAX } from "../../src/base/limits.ts";
 import { LogCorruptError, LogReadError } from "../../src/log/errors.ts";
+import { LOG_DATA, segmentKeys } from "../../src/store/keys.ts";
+import { LevelKv } from "../../src/store/level-kv.ts";
 import { entry, TestLog, text, write } from "../support/log.ts";
 
 async function segmentFiles(test: TestLog): Promise<string[]> {
@@ -303,6 +305,27 @@ test("log: without the store the footers tell the same", async () => {
   await log.open();
   expect([text(await log.readAll(0)), text(await log.readAll(1)), text(await log.readAll(2))]).toEqual(expected);
 });
+
+test.each([0, 27])(
+  "log: a file that a crash left with %d bytes of its footer is whole, however far the next one is durable",
+  async (kept) => {
+    await using log = await TestLog.create(8 * 1024);
+    let index = 0;
+    while (log.log.stats().segments < 2) await log.append([write(1, [entry(++index, 1, "q".repeat(3_000))])]);
+    log.log.noteDurable();
+    await log.close();
+    const file = join(log.files, "0000000001.seg");
+    const bytes = await readFile(file);
+    const footerAt = bytes.lastIndexOf("FLFT");
+    expect(footerAt).toBeGreaterThan(0);
+    await writeFile(file, bytes.fill(0, footerAt + kept));
+    const kv = await LevelKv.open(join(log.directory, "store"));
+    await kv.batch([{ remove: segmentKeys(LOG_DATA).index(1) }], { sync: true });
+    await kv.close();
+    await log.open();
+    expect(await log.readAll(1)).toHaveLength(index);
+  },
+);
 
 test("log: at 1 KiB a payload byte costs at most 1.1 bytes on disk", async () => {
   await using log = await TestLog.create(1024 * 1024);
