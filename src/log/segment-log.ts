@@ -68,8 +68,11 @@ export class SegmentLog implements SharedLog {
   private failure: Error | null = null;
   private isClosed = false;
   private readonly notes: DurableNotes;
-  /** A batch was written in which a group voted, or came to another term. */
-  private hasVotes = false;
+  /**
+   * A batch was written in which a group voted, or came to another term; or which says again what a file says that is about to go.
+   * It must not pass for torn.
+   */
+  private mustNote = false;
   private bytesAppended = 0;
   /** Seconds without an append, and what had been appended before them. */
   private restSeconds = 0;
@@ -380,6 +383,7 @@ export class SegmentLog implements SharedLog {
       if (this.needsNext) this.prepareNext();
       this.bytesAppended += buffer.length;
       if (moved.length > 0) {
+        this.mustNote = true;
         this.compactor.place(moved, segment.number);
         this.mayFree = true;
       }
@@ -401,8 +405,9 @@ export class SegmentLog implements SharedLog {
       const state = table.groupOf(group);
       const pending = this.pendingStates.get(group);
       const { term, vote } = state.hardState;
-      if (hardState !== null && (hardState.term !== term || hardState.vote !== vote)) this.hasVotes = true;
+      if (hardState !== null && (hardState.term !== term || hardState.vote !== vote)) this.mustNote = true;
       if (hardState !== null || pending !== undefined) {
+        if (pending !== undefined) this.mustNote = true;
         this.pendingStates.delete(group);
         this.writeState(group, hardState ?? state.hardState, pending ?? RECORD_STATE);
       }
@@ -411,6 +416,7 @@ export class SegmentLog implements SharedLog {
       assert(first > state.trimmed.index && first <= state.lastIndex + 1, "entries follow the log without a gap");
       for (const entry of entries) buffer.entry(group, entry);
     }
+    if (this.pendingStates.size > 0) this.mustNote = true;
     for (const [group, type] of this.pendingStates) this.writeState(group, table.groupOf(group).hardState, type);
     this.pendingStates.clear();
     // There may be one for each of very many groups, too many for the arguments of a call.
@@ -437,9 +443,9 @@ export class SegmentLog implements SharedLog {
       segment.isUnsynced = false;
       this.notes.durableTo = segment.lastSequence;
       this.busy = false;
-      // Nobody else has what says whom the node voted for, so it must not pass for torn.
-      if (this.hasVotes) this.notes.noteAtOnce();
-      this.hasVotes = false;
+      // Nobody else has what says whom the node voted for. What it says goes before any file does.
+      if (this.mustNote) this.notes.noteAtOnce();
+      this.mustNote = false;
       // Only behind a sync: what takes a segment's place must be durable before the segment goes.
       if (this.mayFree) this.freeDead();
       const recorded = this.trimsWritten;
