@@ -168,6 +168,9 @@ class Recovery {
       const content = await readIfReadable(file, 0, size);
       if (content === null) return this.unreadable(number, path, file, row, index);
       if (index !== undefined || findBatch(content, 0, salt) >= 0) return this.withoutHeader(number, path, file, salt, index, content);
+      // No two files of a log have one number: that store is of another time than the log, and what else it forgot nobody knows.
+      if (header?.number === number && header.firstSequence > 0)
+        throw new LogCorruptError(path, 0, "the file is in use, and the store takes it for another one");
     }
     const segment = new Segment(number, path, file, salt);
     if (header === undefined) this.unmarked.push(segment);

@@ -5,6 +5,7 @@ import { expect, test } from "vitest";
 import type { GroupId, ReplicaId } from "../../src/base/ids.ts";
 import { LOG_READ_ENTRIES_MAX } from "../../src/base/limits.ts";
 import { LogCorruptError, LogReadError } from "../../src/log/errors.ts";
+import { SegmentRows } from "../../src/log/segment-rows.ts";
 import { LOG_DATA, segmentKeys } from "../../src/store/keys.ts";
 import { LevelKv } from "../../src/store/level-kv.ts";
 import { entry, TestLog, text, write } from "../support/log.ts";
@@ -326,6 +327,20 @@ test.each([0, 27])(
     expect(await log.readAll(1)).toHaveLength(index);
   },
 );
+
+test("log: a file in use that the store takes for another one is not taken for a free one", async () => {
+  const log = await TestLog.create(8 * 1024);
+  for (let index = 1; index <= 8; index++) await log.append([write(1, [entry(index, 1, "q".repeat(3_000))])]);
+  await log.close();
+  // A store that is older than the log: it remembers the file of this number in the log before.
+  const kv = await LevelKv.open(join(log.directory, "store"));
+  const keys = segmentKeys(LOG_DATA);
+  await new SegmentRows(kv, keys).put(1, { salt: 12345, bytes: 8 * 1024, used: false });
+  await kv.batch([{ remove: keys.index(1) }], { sync: true });
+  await kv.close();
+  await expect(log.open()).rejects.toThrow("the store takes it for another one");
+  await rm(log.directory, { recursive: true });
+});
 
 test("log: at 1 KiB a payload byte costs at most 1.1 bytes on disk", async () => {
   await using log = await TestLog.create(1024 * 1024);
