@@ -229,8 +229,9 @@ export class ClusterAdmin {
     const row = this.nodeRow(node);
     if (row.id === nodeId || isAlive(row.id))
       throw new BrokerError("CONFLICT", `node ${node} is running: stop it first, then forget it through another node`);
-    await admin.command(encodeForgetNode(row.id), signal);
-    await admin.seen(() => catalog.node(row.id) === undefined, signal);
+    const { id, storeId } = row;
+    await admin.command(encodeForgetNode({ node: id, storeId }), signal);
+    await admin.seen(() => catalog.node(id)?.storeId !== storeId, signal);
   }
 
   /** The node with the fewest replicas that may take one of a group held by `replicas`. */

@@ -54,11 +54,11 @@ class CatalogModel {
     return codes.CATALOG_OK;
   }
 
-  forget(id: number): number {
+  forget(id: number, storeId: string): number {
     const known = this.nodes.get(id);
     if ([...this.placed.values()].flat().some((replica) => replica.startsWith(`${id}:`))) return codes.CATALOG_CONFLICT;
     if (known === undefined) return codes.CATALOG_UNKNOWN_NODE;
-    if (this.nodes.size === 1) return codes.CATALOG_CONFLICT;
+    if (known.storeId !== storeId || this.nodes.size === 1) return codes.CATALOG_CONFLICT;
     this.nodes.delete(id);
     this.forgotten.set(id, known.nextLife);
     return codes.CATALOG_OK;
@@ -182,7 +182,7 @@ const change = fc.oneof(
     incarnation: fc.nat({ max: 3 }),
     lostLife: fc.integer({ min: -1, max: 2 }),
   }),
-  fc.record({ kind: fc.constant("forget" as const), id: node }),
+  fc.record({ kind: fc.constant("forget" as const), id: node, storeId: fc.constantFrom("s", "s", "t", "u") }),
   fc.record({ kind: fc.constant("drain" as const), id: node, drained: fc.boolean() }),
   fc.record({ kind: fc.constant("prefer" as const), group, node }),
   fc.record({ kind: fc.constant("place" as const), group, nodes: fc.uniqueArray(node, { minLength: 1, maxLength: 3 }) }),
@@ -204,7 +204,7 @@ function changed(one: Change, model: CatalogModel): { payload: Uint8Array; code:
       return { payload, code: model.join(id, storeId, incarnation, lostLife) };
     }
     case "forget":
-      return { payload: encodeForgetNode(one.id as NodeId), code: model.forget(one.id) };
+      return { payload: encodeForgetNode({ node: one.id as NodeId, storeId: one.storeId }), code: model.forget(one.id, one.storeId) };
     case "drain":
       return { payload: encodeDrainNode({ node: one.id as NodeId, drained: one.drained }), code: model.drain(one.id, one.drained) };
     case "prefer":

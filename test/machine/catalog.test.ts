@@ -31,7 +31,7 @@ import {
   type CreateTopic,
 } from "../../src/machine/catalog/commands.ts";
 import { machineFor } from "../../src/machine/registry.ts";
-import { CONFIG, nodeRow, placed } from "./entries.ts";
+import { CONFIG, forget, nodeRow, placed } from "./entries.ts";
 import { MachineRun } from "./machine-run.ts";
 
 function create(changes: Partial<CreateTopic> = {}): Uint8Array {
@@ -89,8 +89,8 @@ const cases: readonly { name: string; command: Uint8Array; code: number; detail?
   },
   { name: "drain a node", command: encodeDrainNode({ node: 2 as NodeId, drained: true }), code: CATALOG_OK },
   { name: "drain a node that nobody knows", command: encodeDrainNode({ node: 9 as NodeId, drained: true }), code: CATALOG_UNKNOWN_NODE },
-  { name: "forget a node that holds replicas", command: encodeForgetNode(2 as NodeId), code: CATALOG_CONFLICT, detail: "2 replicas" },
-  { name: "forget a node that nobody knows", command: encodeForgetNode(9 as NodeId), code: CATALOG_UNKNOWN_NODE },
+  { name: "forget a node that holds replicas", command: encodeForgetNode(forget(2)), code: CATALOG_CONFLICT, detail: "2 replicas" },
+  { name: "forget a node that nobody knows", command: encodeForgetNode(forget(9)), code: CATALOG_UNKNOWN_NODE },
   { name: "prefer a node without a replica", command: encodePreferLeader({ group: FIRST, node: 3 as NodeId }), code: CATALOG_CONFLICT },
   {
     name: "prefer a leader of a group that is not there",
@@ -451,11 +451,17 @@ test("catalog: a node that comes with another disk gets all replicas under a new
 test("catalog: a node that joins as a new one has no replica of life 0, and its number is not used twice", () => {
   const run = cluster();
   expect(run.command(encodeJoinNode({ node: nodeRow(4), lostLife: -1 })).value).toBe(1);
-  expect(run.command(encodeForgetNode(4 as NodeId)).code).toBe(CATALOG_OK);
+  expect(run.command(encodeForgetNode(forget(4))).code).toBe(CATALOG_OK);
   expect([run.machine.node(4 as NodeId), run.machine.wasForgotten(4 as NodeId)]).toEqual([undefined, true]);
   expect(run.command(encodeRegisterNode(nodeRow(4))).code).toBe(CATALOG_STORE_MISMATCH);
   expect(run.command(encodeJoinNode({ node: nodeRow(4, { storeId: "other" }), lostLife: -1 })).value).toBe(2);
   expect(run.machine.wasForgotten(4 as NodeId)).toBe(false);
+  // The same order once more, late: it was for the disk that is gone.
+  expect(run.command(encodeForgetNode(forget(4)))).toMatchObject({
+    code: CATALOG_CONFLICT,
+    detail: expect.stringContaining("another disk"),
+  });
+  expect(run.machine.node(4 as NodeId)).toMatchObject({ storeId: "other" });
 });
 
 test("catalog: partitions that lie alike share one list of replicas, made or restored", () => {

@@ -1,6 +1,7 @@
 // Log entries for machines under test.
 
 import type { NodeId } from "../../src/base/ids.ts";
+import type { ForgetNode } from "../../src/machine/catalog/commands.ts";
 import type { ConfigRow, NodeRegistration } from "../../src/machine/catalog/rows.ts";
 import { RECORDS_HEADER_BYTES, writeRecordsHeader } from "../../src/machine/stream/records-codec.ts";
 
@@ -21,6 +22,12 @@ export function records(count: number, { id = 0, epoch = 0, sequence = 0, bytes 
   const payload = new Uint8Array(RECORDS_HEADER_BYTES + bytes);
   writeRecordsHeader(payload, 0, { count, producerId: id, producerEpoch: epoch, sequence });
   return payload;
+}
+
+/** A node to be forgotten as it runs on the disk that `nodeRow` gives it. */
+export function forget(id: number): ForgetNode {
+  const { id: node, storeId } = nodeRow(id);
+  return { node, storeId };
 }
 
 export function nodeRow(id: number, changes: Partial<NodeRegistration> = {}): NodeRegistration {

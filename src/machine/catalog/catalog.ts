@@ -34,6 +34,7 @@ import {
   type CatalogCommand,
   type CreateTopic,
   type ExpandTopic,
+  type ForgetNode,
   type JoinNode,
   type PlaceReplicas,
   type Placement,
@@ -169,7 +170,7 @@ export class CatalogMachine implements Machine {
       case JOIN_NODE:
         return this.join(command);
       case FORGET_NODE:
-        return this.forget(command.node);
+        return this.forget(command);
       case DRAIN_NODE:
         return this.nodeTable.drain(command);
       case PREFER_LEADER:
@@ -249,12 +250,13 @@ export class CatalogMachine implements Machine {
     return outcome;
   }
 
-  private forget(node: NodeId): Outcome {
+  private forget(command: ForgetNode): Outcome {
+    const { node } = command;
     let held = 0;
     for (const topic of this.topicRows.values())
       for (const { replicas } of topic.partitions) if (replicas.some((replica) => nodeOfReplica(replica) === node)) held += 1;
     if (held > 0) return refuse(CATALOG_CONFLICT, `node ${node} is to hold ${held} replicas; move them away first`);
-    return this.nodeTable.forget(node);
+    return this.nodeTable.forget(command);
   }
 
   private prefer({ group, node }: PreferLeader): Outcome {

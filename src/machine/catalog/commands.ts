@@ -79,6 +79,8 @@ export type DeleteTopic = { readonly vhost: string; readonly name: string };
 export type JoinNode = { readonly node: NodeRegistration; readonly lostLife: number };
 /** `drained`: the node gets neither leaders nor new replicas. */
 export type DrainNode = { readonly node: NodeId; readonly drained: boolean };
+/** The node as it ran on this disk: an order that comes late says nothing of the node that came back on another one. */
+export type ForgetNode = { readonly node: NodeId; readonly storeId: string };
 export type PreferLeader = { readonly group: GroupId; readonly node: NodeId };
 /** Where a group is to be. Refused when the placement is no longer `expected`. The first node is where the leader is wanted. */
 export type PlaceReplicas = { readonly group: GroupId; readonly expected: readonly ReplicaId[]; readonly nodes: readonly NodeId[] };
@@ -96,7 +98,7 @@ export type CatalogCommand =
   | ({ readonly kind: typeof EXPAND_TOPIC } & ExpandTopic)
   | ({ readonly kind: typeof DELETE_TOPIC } & DeleteTopic)
   | ({ readonly kind: typeof JOIN_NODE } & JoinNode)
-  | { readonly kind: typeof FORGET_NODE; readonly node: NodeId }
+  | ({ readonly kind: typeof FORGET_NODE } & ForgetNode)
   | ({ readonly kind: typeof DRAIN_NODE } & DrainNode)
   | ({ readonly kind: typeof PREFER_LEADER } & PreferLeader)
   | ({ readonly kind: typeof PLACE_REPLICAS } & PlaceReplicas)
@@ -148,8 +150,8 @@ export function encodeJoinNode({ node, lostLife }: JoinNode): Uint8Array {
   return writer.finish();
 }
 
-export function encodeForgetNode(node: NodeId): Uint8Array {
-  return begin(FORGET_NODE).varint(node).finish();
+export function encodeForgetNode({ node, storeId }: ForgetNode): Uint8Array {
+  return begin(FORGET_NODE).varint(node).string(storeId).finish();
 }
 
 export function encodeDrainNode({ node, drained }: DrainNode): Uint8Array {
@@ -209,7 +211,7 @@ function decodeFields(kind: number, reader: ByteReader): CatalogCommand | undefi
     case JOIN_NODE:
       return { kind, lostLife: reader.varint() - 1, node: readRegistration(reader) };
     case FORGET_NODE:
-      return { kind, node: readNodeId(reader) };
+      return { kind, node: readNodeId(reader), storeId: reader.string() };
     case DRAIN_NODE:
       return { kind, node: readNodeId(reader), drained: reader.u8() === 1 };
     case PREFER_LEADER:

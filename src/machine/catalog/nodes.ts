@@ -9,6 +9,7 @@ import {
   CATALOG_STORE_MISMATCH,
   CATALOG_UNKNOWN_NODE,
   type DrainNode,
+  type ForgetNode,
   type JoinNode,
   type NodeRegistration,
 } from "./commands.ts";
@@ -70,9 +71,10 @@ export class NodeTable {
     return DONE;
   }
 
-  forget(node: NodeId): Outcome {
+  forget({ node, storeId }: ForgetNode): Outcome {
     const known = this.rows.get(node);
     if (known === undefined) return unknownNode(node);
+    if (known.storeId !== storeId) return refuse(CATALOG_CONFLICT, `node ${node} is back, with another disk than the one to be forgotten`);
     if (this.rows.size === 1) return refuse(CATALOG_CONFLICT, "the last node of a cluster cannot be forgotten");
     this.rows.delete(node);
     this.forgotten.set(node, known.nextLife);
