@@ -163,7 +163,7 @@ export class NodeBroker implements types.Broker {
       admin: this.admin,
       clock,
       isAlive: (node) => this.isAlive(node),
-      ledBy: (group, node, signal) => this.ledBy(group, node, signal),
+      until: (condition, signal) => this.until(condition, signal),
     });
     this.moves = new Moves({
       nodeId: this.nodeId,
@@ -435,13 +435,8 @@ export class NodeBroker implements types.Broker {
     if (this.leaders.size > this.catalog.groups + 1) this.leaders.retain((group) => this.catalog.groupState(group) !== "deleted");
   }
 
-  private ledBy(group: GroupId, node: NodeId, signal: AbortSignal): Promise<void> {
-    return waitUntil(
-      () => this.leaders.of(group) === node,
-      (check) => this.leaders.watch(check),
-      signal,
-      "the leadership did not move in time; is the target up to date?",
-    );
+  private until(condition: () => boolean, signal: AbortSignal): Promise<void> {
+    return waitUntil(condition, (check) => this.watch(check), signal, "the leadership did not move in time; is the target up to date?");
   }
 
   private caughtUp(condition: () => boolean, signal: AbortSignal): Promise<void> {

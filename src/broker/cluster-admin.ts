@@ -35,8 +35,8 @@ export type ClusterAdminComponents = {
   readonly admin: Admin;
   readonly clock: Clock;
   readonly isAlive: (node: NodeId) => boolean;
-  /** Resolves when the node leads the group, as far as this node sees. */
-  readonly ledBy: (group: GroupId, node: NodeId, signal: AbortSignal) => Promise<void>;
+  /** Resolves once it holds; it is asked whenever this node sees leaders or nodes change. */
+  readonly until: (condition: () => boolean, signal: AbortSignal) => Promise<void>;
 };
 
 export class ClusterAdmin {
@@ -91,15 +91,18 @@ export class ClusterAdmin {
   }
 
   async transferLeader(call: { vhost: string; topic: string; partition: number; toNode: number }, signal: AbortSignal): Promise<number> {
-    const { admin, router, catalog, host, nodeId, clock, isAlive, ledBy } = this.components;
+    const { admin, router, catalog, host, nodeId, clock, isAlive, until, leaders } = this.components;
     const group = call.topic === "" ? CATALOG_GROUP : groupOf(admin.existing(call.vhost, call.topic), call.partition);
     const leader = await router.leader(group);
     const replicas =
       group === CATALOG_GROUP
         ? catalog.nodes().map(({ id }) => id)
         : catalog.group(group)!.topic.partitions[call.partition]!.replicas.map(nodeOfReplica);
-    const to =
-      call.toNode === 0 ? replicas.find((node) => node !== leader && isAlive(node)) : replicas.find((node) => node === call.toNode);
+    const soon = (): AbortSignal => AbortSignal.any([signal, endAfter(clock, TRANSFER_RETRY_MS)]);
+    const heir = (): NodeId | undefined => replicas.find((node) => node !== leader && isAlive(node));
+    // A node that has only just begun to listen has yet to hear of the others.
+    if (call.toNode === 0) await until(() => heir() !== undefined, soon()).catch(() => {});
+    const to = call.toNode === 0 ? heir() : replicas.find((node) => node === call.toNode);
     if (to === undefined)
       throw new BrokerError(
         "INVALID_ARGUMENT",
@@ -112,7 +115,7 @@ export class ClusterAdmin {
       if (from === nodeId) host.transferLeadership(group, to);
       else await router.ask(from, OP_TRANSFER, [body], signal);
       // A target that has yet to catch up, or to apply what it has, cannot take over now: it is asked again.
-      await ledBy(group, to, AbortSignal.any([signal, endAfter(clock, TRANSFER_RETRY_MS)])).catch((error: unknown) => {
+      await until(() => leaders.of(group) === to, soon()).catch((error: unknown) => {
         if (signal.aborted) throw error;
       });
     }

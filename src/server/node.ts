@@ -191,7 +191,8 @@ export class FlotillaNode {
       isOnlyCopy: this.peers.length === 1,
     });
     this.logs = [catalogLog, dataLog];
-    const life = this.identity.meta.catalogLife ?? (await this.join(random));
+    const { catalogLife } = this.identity.meta;
+    const life = catalogLife ?? (await this.join(random));
     const links = this.links(random);
     const host = new ReplicaHost(
       {
@@ -218,7 +219,8 @@ export class FlotillaNode {
         worked: this.longest.worked,
       },
     );
-    await host.open(this.catalogGroup(life));
+    // A life that the cluster gave out after the log was read has never been here.
+    await host.open({ ...this.catalogGroup(life), isFresh: catalogLife === null && life > 0 });
     const damage = host.quarantine.of(CATALOG_GROUP);
     if (damage !== undefined) throw new LostError("catalog replica", new Error(damage.reason));
     this.host = host;

@@ -1,7 +1,7 @@
 // Directed scenarios from peers' bugs: bits that flip, and what is made of them.
 
 import { expect, test } from "vitest";
-import { CATALOG_GROUP } from "../../../src/base/ids.ts";
+import { CATALOG_GROUP, type GroupId } from "../../../src/base/ids.ts";
 import {
   BATCH_HEADER_BYTES,
   decodeFileHeader,
@@ -149,26 +149,26 @@ test("the hard states of a group are damaged on a node: one successor, or a seco
   const group = cluster.groupOf(0);
   const id = cluster.others(await cluster.leader(group))[0]!;
   cluster.crash("kill", id);
-  const inode = newestFile(cluster.node(id), "log");
-  const bytes = Buffer.from(inode.read(0, inode.size));
-  const { salt } = decodeFileHeader(bytes)!;
-  let damaged = 0;
-  for (const at of batchesOf(inode)) {
-    const { bytes: length } = readBatchHeader(bytes, at, salt)!;
-    const start = at + BATCH_HEADER_BYTES;
-    for (const { at: record, header } of readRecords(bytes, start, start + length, salt)!) {
-      if (header.group !== group || (header.type !== RECORD_STATE && header.type !== RECORD_RESET)) continue;
-      bytes[record + RECORD_HEADER_BYTES]! ^= 1;
-      damaged += 1;
-    }
-  }
-  expect(damaged).toBeGreaterThan(0);
-  inode.write(0, bytes);
-  inode.settle();
+  damageStates(cluster.node(id), "log", group);
   cluster.startNodes();
   await cluster.whole();
   expect(cluster.said("its hard state is damaged").length).toBeGreaterThan(0);
   expect(cluster.said("get successors").length).toBeLessThanOrEqual(2);
+  await cluster.verify();
+});
+
+// Found by seed 4068150156: each successor of the catalog's replica took what was there for its own, and the node ended.
+test("the hard states of a node's replica of the catalog are damaged: it joins again once", { timeout: 60_000 }, async () => {
+  const cluster = await Cluster.start();
+  cluster.load();
+  await cluster.run(1_000);
+  const id = cluster.others(await cluster.leader(CATALOG_GROUP))[0]!;
+  cluster.crash("kill", id);
+  damageStates(cluster.node(id), "catalog", CATALOG_GROUP);
+  cluster.startNodes();
+  await cluster.whole();
+  expect(cluster.said("its hard state is damaged").length).toBeGreaterThan(0);
+  expect(cluster.said("joined the cluster")).toHaveLength(1);
   await cluster.verify();
 });
 
@@ -266,6 +266,26 @@ function batchesOf(inode: Inode): number[] {
   const starts: number[] = [];
   for (let at = findBatch(bytes, FILE_HEADER_BYTES, salt); at >= 0; at = findBatch(bytes, at + 1, salt)) starts.push(at);
   return starts;
+}
+
+/** Of all records in the newest file that tell whose a group's entries are. */
+function damageStates(machine: SimMachine, log: "catalog" | "log", group: GroupId): void {
+  const inode = newestFile(machine, log);
+  const bytes = Buffer.from(inode.read(0, inode.size));
+  const { salt } = decodeFileHeader(bytes)!;
+  let damaged = 0;
+  for (const at of batchesOf(inode)) {
+    const { bytes: length } = readBatchHeader(bytes, at, salt)!;
+    const start = at + BATCH_HEADER_BYTES;
+    for (const { at: record, header } of readRecords(bytes, start, start + length, salt)!) {
+      if (header.group !== group || (header.type !== RECORD_STATE && header.type !== RECORD_RESET)) continue;
+      bytes[record + RECORD_HEADER_BYTES]! ^= 1;
+      damaged += 1;
+    }
+  }
+  expect(damaged).toBeGreaterThan(0);
+  inode.write(0, bytes);
+  inode.settle();
 }
 
 /** The file that a log of the node was writing to. */
