@@ -202,6 +202,8 @@ test("D22: with a majority down every call ends, and says whether to try again",
   await client.publish("ends", [{ body: "before" }]);
   await Promise.all([cluster.kill(2), cluster.kill(3)]);
   await using alone = await Flotilla.connect({ endpoints: [cluster.endpoints[0]!], deadlineMs: 20_000 });
+  // A leader that has yet to notice serves what was committed.
+  await until("it leads nothing", async () => (await alone.cluster.resolve("ends")).partitions[0]!.leader === 0);
   const where = { topic: "ends", partition: 0 };
   const positions = [{ partition: 0, from: "earliest" as const }];
   const calls: Record<string, () => Promise<unknown>> = {
