@@ -94,6 +94,9 @@ export class News {
 
   peerUp(peer: NodeId): void {
     const { host, disks, unfit, notify } = this.components;
+    // Said to all, and kept: what one peer alone was told nobody would take back.
+    this.laggards();
+    this.damages();
     const leading: Led[] = [];
     for (const replica of host.groups()) if (replica.isLeader) leading.push({ group: replica.group, term: replica.raft.term });
     this.tell(NOTICE_LEADING, [peer], leading);
