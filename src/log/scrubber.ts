@@ -23,6 +23,8 @@ import type { SegmentRows } from "./segment-rows.ts";
 import { readRecords } from "./segment-scan.ts";
 
 const READ_BYTES = 1024 * 1024;
+/** Of batches that may be tiny: so many are checked in a few milliseconds, in which nothing else runs. */
+const BATCHES_BYTES = 256 * 1024;
 const PLACES_MAX = 1_024;
 /** Entries of a group in a file up to which they are read with those of other groups. */
 const FEW_PLACES = 16;
@@ -145,18 +147,16 @@ export class Scrubber {
     await rows.sealed(number, salt, { firstSequence, lastSequence, operations: decodeFooter(bytes, at, salt)!.operations });
   }
 
-  /** The batches of the newest file, as a restart would read them. */
+  /** The batches of the newest file, as a restart would read them: many at a time, for most may be tiny. */
   private async batches(segment: Segment, pace: (bytes: number) => Promise<void>): Promise<void> {
     const { file, salt, position: end } = segment;
     for (let at = FILE_HEADER_BYTES; at < end && !segment.isSealed;) {
-      const head = await readIfReadable(file, at, BATCH_HEADER_BYTES);
-      const batch = head === null ? undefined : readBatchHeader(head, 0, salt);
-      const bytes = batch === undefined ? null : await readIfReadable(file, at + BATCH_HEADER_BYTES, batch.bytes);
-      const records = bytes === null ? null : readRecords(bytes, 0, bytes.length, salt);
-      const isLost =
-        records === null ||
-        records.some(({ header, isIntact }) => !isIntact && header.type !== RECORD_ENTRY && header.type !== RECORD_MOVED);
-      if (isLost) {
+      let bytes = await readIfReadable(file, at, Math.min(BATCHES_BYTES, end - at));
+      const batch = bytes === null ? undefined : readBatchHeader(bytes, 0, salt);
+      const whole = batch === undefined ? 0 : BATCH_HEADER_BYTES + batch.bytes;
+      if (bytes !== null && whole > bytes.length) bytes = await readIfReadable(file, at, whole);
+      const intact = bytes === null ? 0 : wholeBatches(bytes, salt);
+      if (intact === 0) {
         this.components.logger.warn(
           { file: segment.path, position: at },
           "damage between the entries of the newest file: another file is begun",
@@ -164,8 +164,21 @@ export class Scrubber {
         this.components.roll();
         return;
       }
-      at += BATCH_HEADER_BYTES + bytes!.length;
+      at += intact;
       await pace(bytes!.length);
     }
+  }
+}
+
+/** Up to where there are batches of which everything but the payload of entries, which `entries` looks after, is intact. */
+function wholeBatches(bytes: Uint8Array, salt: number): number {
+  for (let at = 0; ;) {
+    const batch = readBatchHeader(bytes, at, salt);
+    if (batch === undefined) return at;
+    const end = at + BATCH_HEADER_BYTES + batch.bytes;
+    const records = readRecords(bytes, at + BATCH_HEADER_BYTES, end, salt);
+    const isLost = records?.some(({ header, isIntact }) => !isIntact && header.type !== RECORD_ENTRY && header.type !== RECORD_MOVED);
+    if (isLost ?? true) return at;
+    at = end;
   }
 }
