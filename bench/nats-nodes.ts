@@ -3,7 +3,7 @@
 
 import { once } from "node:events";
 import { mkdirSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
+import { join, resolve } from "node:path";
 import { connect, StorageType, type NatsConnection } from "nats";
 import { freePorts } from "./ports.ts";
 import { end, run, until, versionOf, type Running } from "./processes.ts";
@@ -20,7 +20,7 @@ export class NatsNodes {
   static async start(directory: string): Promise<NatsNodes | undefined> {
     const version = await versionOf("dpkg-query", ["-W", "-f", "${Version}\\n", "nats-server"]);
     if (version === undefined) return undefined;
-    const nodes = new NatsNodes(directory, version, await freePorts(6));
+    const nodes = new NatsNodes(resolve(directory), version, await freePorts(6));
     for (const node of NATS_NODES) nodes.launch(node);
     let connection: NatsConnection | undefined;
     await until(
@@ -64,7 +64,7 @@ export class NatsNodes {
   }
 
   launch(node: number): void {
-    this.running.set(node, run("nats-server", ["-c", this.file(node)]));
+    this.running.set(node, run("nats-server", ["-c", this.file(node)], {}, this.directory));
   }
 
   signal(node: number, signal: NodeJS.Signals): void {

@@ -17,8 +17,9 @@ for (const signal of ["SIGINT", "SIGTERM"] as const) {
 
 export type Running = { readonly child: ChildProcess; readonly pid: number; /** The last of what it printed. */ output(): string };
 
-export function run(command: string, args: readonly string[], env: Readonly<Record<string, string>> = {}): Running {
-  const child = spawn(command, args, { env: { ...process.env, ...env }, stdio: ["ignore", "pipe", "pipe"] });
+/** `cwd`: where it may leave what it likes. */
+export function run(command: string, args: readonly string[], env: Readonly<Record<string, string>> = {}, cwd?: string): Running {
+  const child = spawn(command, args, { env: { ...process.env, ...env }, stdio: ["ignore", "pipe", "pipe"], cwd });
   living.add(child);
   child.once("exit", () => living.delete(child));
   child.once("error", () => living.delete(child));

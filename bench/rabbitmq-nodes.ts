@@ -3,7 +3,7 @@
 
 import { once } from "node:events";
 import { mkdirSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
+import { join, resolve } from "node:path";
 import { withDescendants } from "./accounting.ts";
 import { freePorts } from "./ports.ts";
 import { end, run, until, versionOf, type Running } from "./processes.ts";
@@ -28,7 +28,7 @@ export class RabbitmqNodes {
   static async start(directory: string): Promise<RabbitmqNodes | undefined> {
     const version = await versionOf("dpkg-query", ["-W", "-f", "${Version}\\n", "rabbitmq-server"]);
     if (version === undefined) return undefined;
-    const nodes = new RabbitmqNodes(directory, version, await freePorts(7));
+    const nodes = new RabbitmqNodes(resolve(directory), version, await freePorts(7));
     for (const node of RABBITMQ_NODES) nodes.launch(node);
     for (const node of RABBITMQ_NODES) await nodes.ready(node);
     for (const node of RABBITMQ_NODES.slice(1))
@@ -62,7 +62,7 @@ export class RabbitmqNodes {
   }
 
   launch(node: number): void {
-    this.running.set(node, run(SERVER, [], this.envOf(node)));
+    this.running.set(node, run(SERVER, [], this.envOf(node), this.directory));
   }
 
   async ready(node: number): Promise<void> {
@@ -114,7 +114,7 @@ export class RabbitmqNodes {
   }
 
   private async control(node: number, program: string, ...args: string[]): Promise<string> {
-    const running = run(program, args, this.envOf(node));
+    const running = run(program, args, this.envOf(node), this.directory);
     const [code] = (await once(running.child, "close")) as [number | null];
     if (code !== 0) throw new Error(`${program} ${args.join(" ")} failed on node ${node}:\n${running.output()}`);
     return running.output();

@@ -1,5 +1,6 @@
 // Ports for nodes: below those that others are given, and each once.
 
+import { createSocket } from "node:dgram";
 import { once } from "node:events";
 import { createServer, type AddressInfo } from "node:net";
 import { expect, test } from "vitest";
@@ -18,4 +19,19 @@ test("ports: one that somebody listens on is left out", async () => {
   expect((server.address() as AddressInfo).port).toBe(taken! + 1);
   expect(await freePorts(2)).not.toContain(taken! + 1);
   server.close();
+});
+
+// Found by a run of all tests: what takes ten seconds to listen found its port taken by a node of another test file.
+test("ports: what one process was given, whether or not it listens there yet, is given to no other", async () => {
+  const [mine] = await freePorts(1);
+  const other = createSocket("udp4");
+  other.bind(mine!, "127.0.0.1");
+  await expect(once(other, "listening")).rejects.toMatchObject({ code: "EADDRINUSE" });
+  other.close();
+  // As if another had been given the next one.
+  const claim = createSocket("udp4");
+  claim.bind(mine! + 1, "127.0.0.1");
+  await once(claim, "listening");
+  expect(await freePorts(2)).not.toContain(mine! + 1);
+  claim.close();
 });
