@@ -238,9 +238,10 @@ export class NodeBroker implements types.Broker {
   leaderChanged(group: GroupId, leader: NodeId | 0, term: number): void {
     // Its replica here is on its way out, or was being opened while the group was deleted.
     if (this.catalog.groupState(group) === "deleted") return;
+    const didLead = this.leaders.of(group) === this.nodeId;
     // One that is no member any more hears from nobody, and whom the leader told of it would not hear of it again.
-    if (leader === 0 && this.controller.isPlacedElsewhere(group)) return;
-    if (leader === 0 && this.leaders.of(group) === this.nodeId) this.news.leadsNoMore(group, term);
+    if (leader === 0 && !didLead && this.controller.isPlacedElsewhere(group)) return;
+    if (leader === 0 && didLead) this.news.leadsNoMore(group, term);
     this.leaders.set(group, leader, term);
     if (leader !== this.nodeId) return;
     this.components.logger.debug({ group, term }, "leads the group");
