@@ -9,18 +9,11 @@ import { synced, written, type Disk } from "./disk.ts";
 import { Compactor, type Move } from "./compactor.ts";
 import { DurableNote, DurableNotes } from "./durable-note.ts";
 import { GroupTable } from "./group-table.ts";
+import { NextBatch } from "./next-batch.ts";
 import { recover, type RecoverySettings } from "./recovery.ts";
 import { SegmentPool } from "./segment-pool.ts";
 import { Segment } from "./segment.ts";
-import {
-  BATCH_HEADER_BYTES,
-  FORMAT_VERSION,
-  RECORD_HEADER_BYTES,
-  RECORD_RESET,
-  RECORD_STATE,
-  STATE_PAYLOAD_BYTES,
-  encodeFooter,
-} from "./segment-format.ts";
+import { FORMAT_VERSION, RECORD_HEADER_BYTES, encodeFooter } from "./segment-format.ts";
 import { Scrubber } from "./scrubber.ts";
 import { SegmentReader, type ReadDone } from "./segment-reader.ts";
 import { SegmentRows, type RowKeys, type RowStore } from "./segment-rows.ts";
@@ -38,7 +31,6 @@ export type SegmentLogComponents = {
   readonly logger: Logger;
 };
 
-const STATE_BYTES = RECORD_HEADER_BYTES + STATE_PAYLOAD_BYTES;
 /** Seconds without an append after which no file is kept ready. */
 const REST_SECONDS = 15;
 
@@ -78,11 +70,7 @@ export class SegmentLog implements SharedLog {
   private restSeconds = 0;
   private restedAt = 0;
   private syncs = 0;
-  /** Groups whose hard state or cut goes into the next batch, beyond those that the batch names. */
-  private readonly pendingStates = new Map<GroupId, typeof RECORD_STATE | typeof RECORD_RESET>();
-  private readonly pendingDestroys = new Set<GroupId>();
-  /** Groups whose log began anew while an append waited for its file, and what of their writes no longer belongs there. */
-  private readonly overtaken = new Map<GroupId, "entries" | "all">();
+  private readonly next: NextBatch;
   /** Who is to be told of cuts that go into the next batch, and of those that were written and wait for a sync. */
   private trimsPending: (() => void)[] = [];
   private trimsWritten: (() => void)[] = [];
@@ -137,6 +125,7 @@ export class SegmentLog implements SharedLog {
     // What was found was synced.
     const durableTo = parts.nextSequence - 1;
     this.notes = new DurableNotes(durableTo, { rows, note, logger, later: (step) => this.later(step) });
+    this.next = new NextBatch(table);
     this.reader = new SegmentReader(table, segments);
     const { reader } = this;
     this.compactor = new Compactor({ table, segments, reader, segmentBytes: settings.segmentBytes, watcher: () => this.watcher });
@@ -166,10 +155,11 @@ export class SegmentLog implements SharedLog {
       return;
     }
     this.busy = true;
-    this.overtaken.clear();
+    this.next.appending();
     const moves = this.compactor.take();
     const active = this.segments[this.segments.length - 1];
-    const size = this.sizeOf(writes, moves);
+    const moved = moves.reduce((bytes, { entry }) => bytes + RECORD_HEADER_BYTES + entry.payload.length, 0);
+    const size = this.next.bytesWith(writes) + moved;
     if (active !== undefined && !active.isSealed && !this.mustRoll && active.position + size <= this.settings.segmentBytes) {
       this.write(active, writes, moves, sync, done);
       return;
@@ -222,7 +212,7 @@ export class SegmentLog implements SharedLog {
     const state = this.table.groups.get(group);
     if (state === undefined || index <= state.trimmed.index) return;
     state.trim(index, term);
-    if (!this.pendingStates.has(group)) this.pendingStates.set(group, RECORD_STATE);
+    this.next.trimmed(group);
     if (recorded !== undefined) this.trimsPending.push(recorded);
     this.mayFree = true;
   }
@@ -233,26 +223,20 @@ export class SegmentLog implements SharedLog {
     state.damage = null;
     state.hardState = { term: 0, vote: 0, commit: index };
     state.reset(index, term);
-    // The reset says all that a deletion that is still to be written would.
     this.table.destroyed.delete(group);
-    this.pendingDestroys.delete(group);
-    this.pendingStates.set(group, RECORD_RESET);
-    this.overtaken.set(group, "all");
+    this.next.begun(group);
     this.mayFree = true;
   }
 
   reset(group: GroupId, index: number, term: number): void {
     this.table.groupOf(group).reset(index, term);
-    if (!this.overtaken.has(group)) this.overtaken.set(group, "entries");
-    this.pendingStates.set(group, RECORD_RESET);
+    this.next.reset(group);
     this.mayFree = true;
   }
 
   destroy(group: GroupId): void {
     if (!this.table.groups.has(group)) return;
-    this.pendingStates.delete(group);
-    this.pendingDestroys.add(group);
-    this.overtaken.set(group, "all");
+    this.next.destroyed(group);
     // Dead from now on; older files may hold its records until the deletion is on disk.
     this.table.destroy(group, this.segments[this.segments.length - 1]?.number ?? 0);
     this.mayFree = true;
@@ -306,7 +290,7 @@ export class SegmentLog implements SharedLog {
   }
 
   get hasOwnWrites(): boolean {
-    return this.compactor.hasMoves || this.pendingStates.size > 0 || this.pendingDestroys.size > 0 || this.mustRoll || this.hasDeadFile;
+    return this.compactor.hasMoves || !this.next.isEmpty || this.mustRoll || this.hasDeadFile;
   }
 
   /** Waits for nobody: work on the log goes on meanwhile. */
@@ -344,16 +328,6 @@ export class SegmentLog implements SharedLog {
     if (segment.isSealed) await this.rows.sealed(number, salt, { firstSequence, lastSequence, operations: segment.index.finish() });
   }
 
-  private sizeOf(writes: readonly GroupWrite[], moves: readonly Move[]): number {
-    let bytes = BATCH_HEADER_BYTES + (this.pendingStates.size + this.pendingDestroys.size) * STATE_BYTES;
-    for (const { entry } of moves) bytes += RECORD_HEADER_BYTES + entry.payload.length;
-    for (const { hardState, entries } of writes) {
-      if (hardState !== null) bytes += STATE_BYTES;
-      for (const { payload } of entries) bytes += RECORD_HEADER_BYTES + payload.length;
-    }
-    return bytes;
-  }
-
   private write(
     segment: Segment,
     writes: readonly GroupWrite[],
@@ -367,7 +341,10 @@ export class SegmentLog implements SharedLog {
     const header = isFirst ? { version: FORMAT_VERSION, number: segment.number, salt: segment.salt, firstSequence: sequence } : null;
     const { buffer } = this;
     buffer.begin({ salt: segment.salt, position: segment.position, header, sinks: [this.table.sink(segment.number), segment.index] });
-    this.fill(writes);
+    if (this.next.fill(buffer, writes)) this.mustNote = true;
+    // There may be one for each of very many groups, too many for the arguments of a call.
+    this.trimsWritten = this.trimsWritten.concat(this.trimsPending);
+    this.trimsPending = [];
     const moved = this.compactor.current(moves).map((move) => ({ move, position: buffer.moved(move.group, move.entry, segment.index) }));
     if (buffer.isEmpty) buffer.mark();
     buffer.end(sequence);
@@ -393,44 +370,6 @@ export class SegmentLog implements SharedLog {
         done(null);
       }
     });
-  }
-
-  private fill(writes: readonly GroupWrite[]): void {
-    const { buffer, table } = this;
-    for (const group of this.pendingDestroys) buffer.destroy(group);
-    this.pendingDestroys.clear();
-    for (const { group, hardState, entries } of writes) {
-      const overtaken = this.overtaken.get(group);
-      if (overtaken === "all") continue;
-      const state = table.groupOf(group);
-      const pending = this.pendingStates.get(group);
-      const { term, vote } = state.hardState;
-      if (hardState !== null && (hardState.term !== term || hardState.vote !== vote)) this.mustNote = true;
-      if (hardState !== null || pending !== undefined) {
-        if (pending !== undefined) this.mustNote = true;
-        this.pendingStates.delete(group);
-        this.writeState(group, hardState ?? state.hardState, pending ?? RECORD_STATE);
-      }
-      if (entries.length === 0 || overtaken === "entries") continue;
-      const first = entries[0]!.index;
-      assert(first > state.trimmed.index && first <= state.lastIndex + 1, "entries follow the log without a gap");
-      for (const entry of entries) buffer.entry(group, entry);
-    }
-    if (this.pendingStates.size > 0) this.mustNote = true;
-    for (const [group, type] of this.pendingStates) this.writeState(group, table.groupOf(group).hardState, type);
-    this.pendingStates.clear();
-    // There may be one for each of very many groups, too many for the arguments of a call.
-    this.trimsWritten = this.trimsWritten.concat(this.trimsPending);
-    this.trimsPending = [];
-  }
-
-  private writeState(
-    group: GroupId,
-    hardState: { term: number; vote: number; commit: number },
-    type: typeof RECORD_STATE | typeof RECORD_RESET,
-  ): void {
-    const { trimmed, replica, lastIndex } = this.table.groupOf(group);
-    this.buffer.state({ type, group, replica, ...hardState, trimIndex: trimmed.index, trimTerm: trimmed.term, lastIndex });
   }
 
   private syncFile(segment: Segment, done: (error: Error | null) => void): void {
@@ -487,7 +426,7 @@ export class SegmentLog implements SharedLog {
     this.hasDeadFile = false;
     for (const segment of [...this.segments]) {
       if (!this.isDead(segment)) continue;
-      if (segment.readers > 0 || this.carryForward(segment)) {
+      if (segment.readers > 0 || this.next.carryForward(segment, this.segments[0] === segment)) {
         this.mayFree = true;
         continue;
       }
@@ -499,29 +438,6 @@ export class SegmentLog implements SharedLog {
 
   private isDead({ isSealed, number }: Segment): boolean {
     return isSealed && this.table.useOf(number).entries === 0;
-  }
-
-  /** True when something of the segment has to be written again before it can go. */
-  private carryForward(segment: Segment): boolean {
-    let carried = false;
-    const isOldest = this.segments[0] === segment;
-    for (const [group, at] of this.table.destroyed) {
-      if (at !== segment.number) continue;
-      if (isOldest) this.table.destroyed.delete(group);
-      else {
-        this.pendingDestroys.add(group);
-        carried = true;
-      }
-    }
-    if (this.table.useOf(segment.number).states === 0) return carried;
-    for (const [group, state] of this.table.groups) {
-      if (state.stateSegment !== segment.number) continue;
-      // Of an empty log the record says again that nothing before it counts.
-      if (!this.pendingStates.has(group))
-        this.pendingStates.set(group, state.lastIndex === state.trimmed.index ? RECORD_RESET : RECORD_STATE);
-      carried = true;
-    }
-    return carried;
   }
 
   private later(step: () => Promise<void>): void {

@@ -1,6 +1,14 @@
 // Changes of the membership, as pure functions: one voter at a time, or through a joint configuration.
 
-import { CHANGE_ADD_LEARNER, CHANGE_ADD_VOTER, CHANGE_REMOVE, type Change, type Configuration, type PeerId } from "./types.ts";
+import {
+  CHANGE_ADD_LEARNER,
+  CHANGE_ADD_VOTER,
+  CHANGE_REMOVE,
+  type Change,
+  type Configuration,
+  type ConfigurationChange,
+  type PeerId,
+} from "./types.ts";
 
 export const EMPTY_CONFIGURATION: Configuration = { voters: [], votersOutgoing: [], learners: [], learnersNext: [], autoLeave: false };
 
@@ -17,6 +25,16 @@ export function isJoint(configuration: Configuration): boolean {
 export function membersOf(configuration: Configuration): PeerId[] {
   const { voters, votersOutgoing, learners } = configuration;
   return [...new Set([...voters, ...votersOutgoing, ...learners])].sort((a, b) => a - b);
+}
+
+/** What an entry that changes the membership makes of it; one without changes ends a joint configuration. */
+export function changed(configuration: Configuration, change: ConfigurationChange): MembershipResult {
+  if (change.changes.length === 0) return leaveJoint(configuration);
+  if (change.transition === "auto") {
+    const simple = simpleChange(configuration, change.changes);
+    if (simple.configuration !== null || isJoint(configuration)) return simple;
+  }
+  return enterJoint(configuration, change.changes, change.transition !== "jointExplicit");
 }
 
 /** A change of at most one voter, at once. */

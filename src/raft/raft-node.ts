@@ -5,7 +5,7 @@ import { assert } from "./assert.ts";
 import { changePayload } from "./configuration-codec.ts";
 import { Core } from "./core.ts";
 import { answerVote, campaign, isLeaseHeld, learnCommit, recordVote, refuse } from "./election.ts";
-import { enterJoint, isJoint, leaveJoint, simpleChange } from "./membership.ts";
+import { changed } from "./membership.ts";
 import { jointIndex } from "./quorum.ts";
 import { stepCandidate } from "./step-candidate.ts";
 import { stepFollower } from "./step-follower.ts";
@@ -491,14 +491,4 @@ export class RaftNode {
     core.broadcastHeartbeat(core.startReadRound());
     core.reads.confirmTo(confirmedRound(core));
   }
-}
-
-/** The configuration after a change, or why it does not fit. */
-function changed(configuration: Configuration, change: ConfigurationChange): ReturnType<typeof simpleChange> {
-  if (change.changes.length === 0) return leaveJoint(configuration);
-  if (change.transition === "auto") {
-    const simple = simpleChange(configuration, change.changes);
-    if (simple.configuration !== null || isJoint(configuration)) return simple;
-  }
-  return enterJoint(configuration, change.changes, change.transition !== "jointExplicit");
 }
