@@ -79,9 +79,10 @@ export class Reshaper {
     if (host.proposeChange(group, step.change)) logger.info({ group, changes: step.change.changes, target }, "membership change proposed");
   }
 
+  /** A leader may have taken over a change that it has yet to apply: one that a leader before it made with an older catalog. */
   private isDone(replica: Replica): boolean {
     const target = this.targetOf(replica);
-    return target === null || isInPlace(replica.configuration, target);
+    return target === null || (isInPlace(replica.configuration, target) && !replica.raft.isChanging);
   }
 
   /** Who the catalog wants in the group; null when it says nothing. */

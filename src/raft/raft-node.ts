@@ -184,7 +184,7 @@ export class RaftNode {
     return PROPOSE_OK;
   }
 
-  /** A membership change was proposed here that has yet to be applied; only a leader knows. */
+  /** A membership change that was proposed here, or may have come with the log, has yet to be applied; only a leader knows. */
   get isChanging(): boolean {
     return this.core.pendingChangeIndex > this.core.applied;
   }

@@ -23,7 +23,7 @@ test("reshaper: a node that lost its disk many times is not kept out by the repl
     isLeader: true,
     descriptor: { self: id(1, 0) },
     configuration: { voters: [1, 2, 3].map((node) => id(node, 0)), votersOutgoing: [], learners: lost, learnersNext: [], autoLeave: false },
-    raft: { lastIndex: 9, status: () => [] },
+    raft: { lastIndex: 9, isChanging: false, status: () => [] },
   };
   const proposed: ConfigurationChange[] = [];
   const host = { get: () => replica, proposeChange: (_group: number, change: ConfigurationChange) => proposed.push(change) > 0 };
@@ -39,4 +39,42 @@ test("reshaper: a node that lost its disk many times is not kept out by the repl
       changes: [{ kind: CHANGE_ADD_LEARNER, peer: id(3, lives) }, ...lost.map((peer) => ({ kind: CHANGE_REMOVE, peer }))],
     },
   ]);
+});
+
+// Found by seed 38884102: a node that had just started led with the catalog of before, and had the replica of a lost life learn
+// again; the next leader had that change in its log, saw nothing to do before it applied it, and the learner stayed for good.
+test("reshaper: what a change does that was taken over with the log is seen once it is applied", () => {
+  const catalog = new MachineRun(new CatalogMachine());
+  for (const id of [1, 2, 3]) catalog.command(encodeRegisterNode(nodeRow(id)));
+  const [one, two, three] = [1, 2, 3].map((node) => replicaId(node as NodeId, 0));
+  const old = replicaId(1 as NodeId, 9);
+  const configuration = {
+    voters: [one!, two!, three!],
+    votersOutgoing: [],
+    learners: [] as ReplicaId[],
+    learnersNext: [],
+    autoLeave: false,
+  };
+  const raft = { lastIndex: 9, isChanging: true, status: () => [] };
+  const replica = { group: CATALOG_GROUP, isLeader: true, descriptor: { self: two }, configuration, raft };
+  const proposed: ConfigurationChange[] = [];
+  const host = { get: () => replica, proposeChange: (_group: number, change: ConfigurationChange) => proposed.push(change) > 0 };
+  const clock = new FakeLoop();
+  const reshaper = new Reshaper({ host: host as unknown as ReplicaHost, catalog: catalog.machine, clock, logger: silentLogger });
+  const pass = (): void => {
+    clock.nowMs += 1_000;
+    clock.turn();
+  };
+  reshaper.look(CATALOG_GROUP);
+  pass();
+  expect(proposed).toEqual([]);
+  configuration.learners = [old];
+  raft.isChanging = false;
+  pass();
+  expect(proposed).toEqual([{ transition: "auto", changes: [{ kind: CHANGE_REMOVE, peer: old }] }]);
+  configuration.learners = [];
+  pass();
+  pass();
+  expect(proposed).toHaveLength(1);
+  reshaper.stop();
 });
