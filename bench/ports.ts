@@ -14,12 +14,6 @@ const END = 32_000;
 // Programs that run at the same time begin elsewhere.
 let next = FIRST + Math.floor(Math.random() * (END - FIRST));
 
-/**
- * The claims of this process: where their ways cross all the same, a port is of whoever holds the UDP socket of its number. It
- * stands in nobody's way, for nodes listen with TCP, and is free again when the process ends, however it does.
- */
-const claims: Socket[] = [];
-
 /** Ports that nobody listens on now, and that no other process is given as long as this one lives; none is given out twice. */
 export async function freePorts(count: number): Promise<number[]> {
   const ports: number[] = [];
@@ -27,23 +21,27 @@ export async function freePorts(count: number): Promise<number[]> {
     if (tries === END - FIRST) throw new Error(`of the ports ${FIRST} to ${END} no ${count} are free`);
     const port = next;
     next = next + 1 === END ? FIRST : next + 1;
-    if ((await claim(port)) && (await isFree(port))) ports.push(port);
+    const claim = await claimOf(port);
+    if (claim === null) continue;
+    if (await isFree(port)) ports.push(port);
+    else claim.close();
   }
   return ports;
 }
 
-async function claim(port: number): Promise<boolean> {
-  const socket = createSocket("udp4");
+/**
+ * Where the ways of two processes cross all the same, a port is of whoever holds the UDP socket of its number; null when another
+ * does. It stands in nobody's way, for nodes listen with TCP, and is given up when the process ends, however it does.
+ */
+async function claimOf(port: number): Promise<Socket | null> {
+  const socket = createSocket("udp4").unref();
   try {
-    socket.bind(port, "127.0.0.1");
-    await once(socket, "listening");
+    await once(socket.bind(port, "127.0.0.1"), "listening");
+    return socket;
   } catch {
     socket.close();
-    return false;
+    return null;
   }
-  socket.unref();
-  claims.push(socket);
-  return true;
 }
 
 async function isFree(port: number): Promise<boolean> {

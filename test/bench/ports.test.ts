@@ -28,10 +28,9 @@ test("ports: what one process was given, whether or not it listens there yet, is
   other.bind(mine!, "127.0.0.1");
   await expect(once(other, "listening")).rejects.toMatchObject({ code: "EADDRINUSE" });
   other.close();
-  // As if another had been given the next one.
-  const claim = createSocket("udp4");
-  claim.bind(mine! + 1, "127.0.0.1");
-  await once(claim, "listening");
+  // As if another had been given the next one: if one was, so much the better.
+  const claim = createSocket("udp4").bind(mine! + 1, "127.0.0.1");
+  await once(claim, "listening").catch(() => {});
   expect(await freePorts(2)).not.toContain(mine! + 1);
   claim.close();
 });

@@ -1,6 +1,6 @@
 // A real segment log in a temporary folder.
 
-import { mkdtemp, rm } from "node:fs/promises";
+import { mkdtemp, readdir, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { crc32 } from "node:zlib";
@@ -145,4 +145,12 @@ export function write(group: number, entries: readonly Entry[], hardState: HardS
 /** Entries as "term/index payload". */
 export function text(entries: readonly Entry[]): string[] {
   return entries.map(({ index, term, payload }) => `${term}/${index} ${Buffer.from(payload).toString()}`);
+}
+
+/** The files of its segments, in the order of their numbers. */
+export async function segmentFiles(test: TestLog): Promise<string[]> {
+  return (await readdir(test.files))
+    .filter((name) => name.endsWith(".seg"))
+    .sort()
+    .map((name) => join(test.files, name));
 }
