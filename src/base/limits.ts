@@ -127,3 +127,33 @@ export const SNAPSHOTS_SENDING_MAX = 2;
 /** Checkpoints that one node is receiving, and bytes of them together. */
 export const SNAPSHOTS_RECEIVING_MAX = 64;
 export const SNAPSHOTS_RECEIVING_BYTES_MAX = SNAPSHOT_BYTES_MAX;
+/** The highest priority of a message; 0 is the lowest, and what has none. */
+export const PRIORITY_MAX = 31;
+/** Milliseconds that a message may be delayed, and that it may live: a year. */
+export const DELAY_MS_MAX = 366 * 86_400_000;
+/** Milliseconds of one lease: twelve hours. */
+export const LEASE_MS_MAX = 43_200_000;
+/** Messages that a consumer may have room for. */
+export const CONSUMER_CREDIT_MAX = 65_536;
+/** Consumers of one work subscription, and work subscriptions of one stream. */
+export const CONSUMERS_PER_SUBSCRIPTION_MAX = 10_000;
+export const WORKS_PER_STREAM_MAX = 256;
+/** Operations on work subscriptions that one entry of the log carries. */
+export const WORK_OPERATIONS_MAX = 16_384;
+/** Producers of exchanges that one stream remembers, and batches of each that it can tell a retry of. */
+export const SPARSE_PRODUCERS_PER_STREAM_MAX = 4_096;
+export const SPARSE_SEQUENCES_MAX = 256;
+/** Runs of records, and their bytes, that one entry stores anew. */
+export const RELOCATED_RUNS_MAX = 512;
+export const RELOCATED_BYTES_MAX = 1024 * 1024;
+/** Bytes of settled records that a message which stays may hold back. */
+export const DEAD_BYTES_MAX = 48 * 1024 * 1024;
+/** Consumer groups of one topic, and members of one group. */
+export const GROUPS_PER_TOPIC_MAX = 1_000;
+export const MEMBERS_PER_GROUP_MAX = 1_000;
+/** Vhosts, exchanges, policies and schedules of a cluster, of each kind; and bindings. */
+export const DECLARATIONS_MAX = 100_000;
+export const BINDINGS_MAX = 1_000_000;
+/** Characters of a routing key (AMQP 0-9-1's short string), and headers that a binding asks for. */
+export const ROUTING_KEY_LENGTH_MAX = 255;
+export const BINDING_HEADERS_MAX = 64;

@@ -16,11 +16,8 @@ import {
   CATALOG_UNKNOWN_GROUP,
   CATALOG_UNKNOWN_NODE,
   CATALOG_UNKNOWN_TOPIC,
-  encodeCreateTopic,
-  encodeDeleteTopic,
-  encodeExpandTopic,
-  encodeUpdateTopic,
-} from "../machine/catalog/commands.ts";
+} from "../machine/catalog/codes.ts";
+import { encodeCreateTopic, encodeDeleteTopic, encodeExpandTopic, encodeUpdateTopic } from "../machine/catalog/commands.ts";
 import { quoted } from "../machine/names.ts";
 import { place, type PlacementNode } from "../machine/catalog/placement.ts";
 import type { Router } from "./router.ts";

@@ -13,6 +13,7 @@ import type { NodeRegistration } from "../machine/catalog/commands.ts";
 import { LANE_FORWARD, type PeerTransport } from "../peer/transport.ts";
 import type { Fitness } from "../replica/fitness.ts";
 import type { ReplicaHost } from "../replica/host.ts";
+import type { WorkNews } from "../replica/types.ts";
 import { Admin, infoOf } from "./admin.ts";
 import { ClusterAdmin, groupOf, OP_MEMBERS, OP_TRANSFER } from "./cluster-admin.ts";
 import { Controller, OP_MEMBER, type ActedView } from "./controller.ts";
@@ -225,6 +226,8 @@ export class NodeBroker implements types.Broker {
   advanced(group: GroupId): void {
     this.local.advanced(group);
   }
+
+  worked(_group: GroupId, _news: WorkNews): void {}
 
   catalogChanged(): void {
     this.registrar.catalogChanged();

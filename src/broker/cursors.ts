@@ -108,7 +108,7 @@ export class Cursors {
     try {
       const code = await this.command(
         group,
-        encodeCommitOffset({ subscription, offset: commit.offset, metadata: commit.metadata, reset: commit.reset }),
+        encodeCommitOffset({ subscription, offset: commit.offset, metadata: commit.metadata, reset: commit.reset, generation: 0 }),
         direct,
         signal,
       );

@@ -5,7 +5,7 @@ import { BrokerError } from "../base/errors.ts";
 import { BATCH_BYTES_MAX, BATCH_RECORDS_MAX, WAITING_BYTES_MAX, WAITING_MAX } from "../base/limits.ts";
 import type { PayloadMemory } from "../base/payload-memory.ts";
 import type { TopicRow } from "../machine/catalog/catalog.ts";
-import { BATCH_TOO_MANY, RECORDS_HEADER_BYTES, scanRecordBatch, writeRecordsHeader } from "../machine/stream/records-codec.ts";
+import { BATCH_TOO_MANY, recordsHeadBytes, scanRecordBatch, writeRecordsHeader } from "../machine/stream/records-codec.ts";
 import { STREAM_DUPLICATE, STREAM_FENCED, STREAM_OK, STREAM_OUT_OF_SEQUENCE, STREAM_PRODUCER_UNKNOWN } from "../machine/stream/codes.ts";
 import { ENTRY_RECORDS } from "../raft/types.ts";
 import { vhostOf } from "./admin.ts";
@@ -91,9 +91,11 @@ export class Publisher {
       done(count, partition, -1, 0, false);
       return null;
     }
-    const payload = memory.take(RECORDS_HEADER_BYTES + call.records.length);
-    writeRecordsHeader(payload, 0, { count, producerId: call.producerId, producerEpoch: call.producerEpoch, sequence: call.sequence });
-    copyInto(payload, RECORDS_HEADER_BYTES, call.records);
+    const { producerId, producerEpoch, sequence } = call;
+    const headBytes = recordsHeadBytes(0);
+    const payload = memory.take(headBytes + call.records.length);
+    writeRecordsHeader(payload, 0, { count, producerId, producerEpoch, sequence });
+    copyInto(payload, headBytes, call.records);
     router.propose(row.group, ENTRY_RECORDS, payload, call.direct, (error, code, value) => {
       if (error !== null) done(error, partition, -1, 0, false);
       else finish(code, value, partition, count, done);

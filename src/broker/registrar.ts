@@ -6,10 +6,8 @@ import type { Clock } from "../base/clock.ts";
 import { BrokerError } from "../base/errors.ts";
 import type { NodeId } from "../base/ids.ts";
 import type { CatalogMachine } from "../machine/catalog/catalog.ts";
+import { CATALOG_CONFLICT, CATALOG_OK, CATALOG_STORE_MISMATCH } from "../machine/catalog/codes.ts";
 import {
-  CATALOG_CONFLICT,
-  CATALOG_OK,
-  CATALOG_STORE_MISMATCH,
   JOIN_NODE,
   decodeCatalogCommand,
   encodeInitialize,

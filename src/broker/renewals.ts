@@ -6,7 +6,8 @@ import { lifeOfReplica, type GroupId, type NodeId, type ReplicaId } from "../bas
 import { RENEWALS_PER_COMMAND_MAX } from "../base/limits.ts";
 import type { Logger } from "../base/logger.ts";
 import type { CatalogMachine } from "../machine/catalog/catalog.ts";
-import { CATALOG_OK, encodeRenewReplicas } from "../machine/catalog/commands.ts";
+import { CATALOG_OK } from "../machine/catalog/codes.ts";
+import { encodeRenewReplicas } from "../machine/catalog/commands.ts";
 import type { ReplicaHost } from "../replica/host.ts";
 import type { Router } from "./router.ts";
 

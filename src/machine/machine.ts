@@ -4,6 +4,16 @@
 /** Where an entry stands. `timeMs` is the group's clock: the largest leader stamp so far, so it never goes back. */
 export type ApplyMeta = { index: number; term: number; timeMs: number };
 
+/** Messages of the offsets `from` to before `end`. */
+export type Delivery = {
+  readonly consumer: number;
+  readonly from: number;
+  readonly end: number;
+  readonly token: number;
+  readonly deadlineMs: number;
+  readonly deliveries: number;
+};
+
 /** What applying an entry asks of the host. Filled during `apply`, run after it; lost effects must do no harm. */
 export interface Effects {
   /**
@@ -17,6 +27,15 @@ export interface Effects {
   releaseTo(index: number): void;
   /** The machine's description of the world changed (catalog). Every replica. */
   changed(): void;
+  /**
+   * Messages of a work subscription ("": of a queue) went to a consumer, under this token until the deadline; `deliveries` counts this
+   * one. The leader sends them; when that is lost, the leases in the state say the same.
+   */
+  delivered(subscription: string, delivery: Delivery): void;
+  /** A consumer's lease ended by itself. For the leader. */
+  revoked(subscription: string, consumer: number, from: number, end: number): void;
+  /** When something is due by itself; -1 = nothing is. The leader then has an entry written: time is in it. */
+  due(atMs: number): void;
 }
 
 export interface Machine {

@@ -2,7 +2,7 @@ import { CatalogMachine } from "./catalog/catalog.ts";
 import type { Machine } from "./machine.ts";
 import { StreamMachine } from "./stream/stream.ts";
 
-export type MachineKind = "catalog" | "stream";
+export type MachineKind = "catalog" | "stream" | "queue";
 
 /** A machine in its first state. */
 export function machineFor(kind: MachineKind): Machine {
@@ -11,5 +11,7 @@ export function machineFor(kind: MachineKind): Machine {
       return new CatalogMachine();
     case "stream":
       return new StreamMachine();
+    case "queue":
+      return new StreamMachine({ isQueue: true });
   }
 }

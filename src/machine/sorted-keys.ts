@@ -36,7 +36,7 @@ export class SortedKeys {
   }
 
   /** The place of the first key that is not smaller. */
-  private placeOf(key: string): number {
+  placeOf(key: string): number {
     let low = 0;
     let high = this.keys.length;
     while (low < high) {

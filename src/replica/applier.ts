@@ -4,13 +4,13 @@
 import { assert, unreachable } from "../base/assert.ts";
 import type { Clock } from "../base/clock.ts";
 import type { SharedLog } from "../log/types.ts";
-import type { ApplyMeta, Effects } from "../machine/machine.ts";
+import type { ApplyMeta, Delivery, Effects } from "../machine/machine.ts";
 import { decodeChange } from "../raft/configuration-codec.ts";
 import { ENTRY_COMMAND, ENTRY_CONFIGURATION, ENTRY_NOOP, ENTRY_RECORDS, ENTRY_VERSION, type Entry } from "../raft/types.ts";
 import type { Replica } from "./replica.ts";
 import { decodeVersion, ReleaseTooOldError } from "./rules.ts";
 import type { CommitTimer } from "./timings.ts";
-import type { HostEvents, ProposeDone } from "./types.ts";
+import type { HostEvents, ProposeDone, WorkNews } from "./types.ts";
 
 /** Payload bytes of one read when the machine is behind the cache: after a restart, mostly. */
 const READ_BYTES = 1024 * 1024;
@@ -41,6 +41,7 @@ export class Applier implements Effects {
   private value = 0;
   private endOffset = -1;
   private catalogChanged = false;
+  private work: WorkNews | null = null;
   /** An entry came that this release cannot apply. */
   private isStopped = false;
 
@@ -56,6 +57,7 @@ export class Applier implements Effects {
     this.replica = replica;
     this.endOffset = -1;
     this.catalogChanged = false;
+    this.work = null;
     let count = 0;
     while (replica.applied < replica.committedTo && !replica.closed) {
       const entry = replica.fromDisk.take(replica.applied + 1) ?? replica.cache.get(replica.applied + 1);
@@ -92,6 +94,22 @@ export class Applier implements Effects {
     this.catalogChanged = true;
   }
 
+  delivered(subscription: string, delivery: Delivery): void {
+    if (this.replica!.isLeader) this.news().deliveries.push({ subscription, ...delivery });
+  }
+
+  revoked(subscription: string, consumer: number, from: number, end: number): void {
+    if (this.replica!.isLeader) this.news().revokes.push({ subscription, consumer, from, end });
+  }
+
+  due(atMs: number): void {
+    if (this.replica!.isLeader) this.news().dueMs = atMs;
+  }
+
+  private news(): WorkNews {
+    return (this.work ??= { dueMs: -1, deliveries: [], revokes: [] });
+  }
+
   private applied(replica: Replica, events: HostEvents): void {
     const { clock, commits } = this.components;
     replica.raft.appliedTo(replica.applied);
@@ -99,6 +117,7 @@ export class Applier implements Effects {
     if (replica.raft.hasReady()) this.components.touched(replica);
     replica.serveReads();
     if (this.endOffset >= 0) events.advanced(replica.group, this.endOffset);
+    if (this.work !== null) events.worked(replica.group, this.work);
     if (this.catalogChanged) events.catalogChanged();
   }
 

@@ -2,6 +2,7 @@
 // another node or thread sees the same.
 
 import type { GroupId, NodeId, ReplicaId } from "../base/ids.ts";
+import type { Delivery } from "../machine/machine.ts";
 import { RULES_VERSION } from "../machine/versions.ts";
 import type { Configuration } from "../raft/types.ts";
 import type { SavedDigest } from "./digest.ts";
@@ -21,7 +22,7 @@ export const HOST_DISK_FULL = -6;
 /** `detail` is the machine's own text or data; valid during the call only. */
 export type ProposeDone = (code: number, value: number, detail: Uint8Array | null) => void;
 
-export type MachineKind = "catalog" | "stream";
+export type MachineKind = "catalog" | "stream" | "queue";
 
 /** How the entries of a group become durable (DESIGN section 4; types.proto Durability). */
 export type DurabilityMode = {
@@ -71,10 +72,19 @@ export interface CheckpointStore {
   deleteGroups(groups: readonly GroupId[]): Promise<void>;
 }
 
+/** What entries of a group led here did to its work subscriptions. `dueMs`: when something is due by itself; -1 = nothing is. */
+export type WorkNews = {
+  dueMs: number;
+  readonly deliveries: (Delivery & { readonly subscription: string })[];
+  readonly revokes: { readonly subscription: string; readonly consumer: number; readonly from: number; readonly end: number }[];
+};
+
 /** What the host tells the layer above; called from within a turn, so keep it short and never throw. */
 export interface HostEvents {
   /** Records up to `endOffset` (exclusive) can be read on this node. At most once per group and turn. */
   advanced(group: GroupId, endOffset: number): void;
+  /** A group led here has work subscriptions, and entries were applied. At most once per group and turn. */
+  worked(group: GroupId, news: WorkNews): void;
   /** The catalog machine changed. */
   catalogChanged(): void;
   /** Leader or term of a group changed as this node sees it; 0 = none known. */

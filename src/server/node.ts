@@ -372,6 +372,7 @@ export class FlotillaNode {
   private hostEvents(): HostEvents {
     const broker = (): NodeBroker | null => this.broker;
     return {
+      worked: (group, news) => this.broker?.worked(group, news),
       advanced: (group) => broker()?.advanced(group),
       catalogChanged: () => broker()?.catalogChanged(),
       leaderChanged: (group, leader, term) => broker()?.leaderChanged(group, leader, term),

@@ -2,7 +2,7 @@ import fc from "fast-check";
 import { expect, test } from "vitest";
 import { replicaId, type GroupId, type NodeId, type ReplicaId } from "../../src/base/ids.ts";
 import { CatalogMachine } from "../../src/machine/catalog/catalog.ts";
-import * as codes from "../../src/machine/catalog/commands.ts";
+import * as codes from "../../src/machine/catalog/codes.ts";
 import {
   encodeCreateTopic,
   encodeDeleteTopic,

@@ -16,6 +16,8 @@ import {
   CATALOG_UNKNOWN_GROUP,
   CATALOG_UNKNOWN_NODE,
   CATALOG_UNKNOWN_TOPIC,
+} from "../../src/machine/catalog/codes.ts";
+import {
   encodeCreateTopic,
   encodeDeleteTopic,
   encodeDrainNode,
@@ -255,6 +257,8 @@ test("catalog: a topic is found by name and by group, with the leader's place fi
     replicas: 2,
     config: CONFIG,
     createdMs: 77,
+    queue: null,
+    works: [],
     partitions: [
       { group: 1, replicas: [1, 2], founders: [1, 2] },
       { group: 2, replicas: [2, 3], founders: [2, 3] },

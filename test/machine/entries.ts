@@ -3,7 +3,8 @@
 import type { NodeId } from "../../src/base/ids.ts";
 import type { ForgetNode } from "../../src/machine/catalog/commands.ts";
 import type { ConfigRow, NodeRegistration } from "../../src/machine/catalog/rows.ts";
-import { RECORDS_HEADER_BYTES, writeRecordsHeader } from "../../src/machine/stream/records-codec.ts";
+import { recordsHeadBytes, writeRecordsHeader } from "../../src/machine/stream/records-codec.ts";
+import { encodeSidecar, type FactRun } from "../../src/machine/work/sidecar.ts";
 
 export const RECORDS = 1;
 export const COMMAND = 2;
@@ -15,12 +16,20 @@ export type RecordsOptions = {
   readonly sequence?: number;
   /** Of the record batch behind the header; its content is nothing to the machine. */
   readonly bytes?: number;
+  readonly isSparse?: boolean;
+  readonly facts?: readonly Partial<FactRun>[];
 };
 
 /** The payload of a records entry. */
-export function records(count: number, { id = 0, epoch = 0, sequence = 0, bytes = 10 }: RecordsOptions = {}): Uint8Array {
-  const payload = new Uint8Array(RECORDS_HEADER_BYTES + bytes);
-  writeRecordsHeader(payload, 0, { count, producerId: id, producerEpoch: epoch, sequence });
+export function records(
+  count: number,
+  { id = 0, epoch = 0, sequence = 0, bytes = 10, isSparse = false, facts = [] }: RecordsOptions = {},
+): Uint8Array {
+  const sidecar = encodeSidecar(facts.map((run) => ({ count: 1, priority: 0, dueMs: 0, delayMs: 0, ttlMs: 0, keyHash: 0, ...run })));
+  const sidecarBytes = sidecar?.length ?? 0;
+  const payload = new Uint8Array(recordsHeadBytes(sidecarBytes) + bytes);
+  writeRecordsHeader(payload, 0, { count, producerId: id, producerEpoch: epoch, sequence }, isSparse, sidecarBytes);
+  if (sidecar !== null) payload.set(sidecar, recordsHeadBytes(sidecarBytes) - sidecarBytes);
   return payload;
 }
 

@@ -1,17 +1,22 @@
 // Drives a machine as its host would: entries in order, each with an index, effects written down.
 
 import { COMMAND, RECORDS, type TestEntry } from "./entries.ts";
-import type { ApplyMeta, Effects, Machine } from "../../src/machine/machine.ts";
+import type { ApplyMeta, Delivery, Effects, Machine } from "../../src/machine/machine.ts";
 
 export type Reply = { readonly code: number; readonly value: number; readonly detail: string };
 
 export class MachineRun<M extends Machine = Machine> implements Effects {
   readonly machine: M;
   readonly replies: Reply[] = [];
+  /** The details of all replies, as they are. */
+  readonly details: Uint8Array[] = [];
   /** The last one of each; -1 before the first. */
   advancedTo = -1;
   releasedTo = -1;
   changes = 0;
+  dueMs = -1;
+  readonly deliveries: (Delivery & { readonly subscription: string })[] = [];
+  readonly revokes: { readonly subscription: string; readonly consumer: number; readonly from: number; readonly end: number }[] = [];
   index: number;
 
   /** `index` is that of the last entry which the machine has applied already. */
@@ -48,6 +53,7 @@ export class MachineRun<M extends Machine = Machine> implements Effects {
   }
 
   reply(code: number, value: number, detail: Uint8Array | null): void {
+    this.details.push(detail === null ? new Uint8Array(0) : detail.slice());
     this.replies.push({ code, value, detail: detail === null ? "" : new TextDecoder().decode(detail) });
   }
 
@@ -63,5 +69,17 @@ export class MachineRun<M extends Machine = Machine> implements Effects {
 
   changed(): void {
     this.changes += 1;
+  }
+
+  delivered(subscription: string, delivery: Delivery): void {
+    this.deliveries.push({ subscription, ...delivery });
+  }
+
+  revoked(subscription: string, consumer: number, from: number, end: number): void {
+    this.revokes.push({ subscription, consumer, from, end });
+  }
+
+  due(atMs: number): void {
+    this.dueMs = atMs;
   }
 }

@@ -76,7 +76,7 @@ function both(step: Step, timeMs: number, run: MachineRun<StreamMachine>, model:
       entry = {
         kind: COMMAND,
         timeMs,
-        payload: encodeCommitOffset({ subscription: step.name, offset: step.offset, metadata: "", reset: step.reset }),
+        payload: encodeCommitOffset({ subscription: step.name, offset: step.offset, metadata: "", reset: step.reset, generation: 0 }),
       };
       expected = [model.commit(step.name, step.offset, step.reset), 0];
       break;

@@ -19,7 +19,7 @@ import { MachineRun } from "./machine-run.ts";
 const STRIDE = 64 * 1024;
 
 function commit(subscription: string, offset: number, options: { metadata?: string; reset?: boolean } = {}): Uint8Array {
-  return encodeCommitOffset({ subscription, offset, metadata: options.metadata ?? "", reset: options.reset ?? false });
+  return encodeCommitOffset({ subscription, offset, metadata: options.metadata ?? "", reset: options.reset ?? false, generation: 0 });
 }
 
 /** Entries of 10 records and a stride of bytes each, one a second: every one gets a row. */
@@ -85,9 +85,9 @@ test("stream: a cursor keeps its metadata byte for byte and the log's time, and 
   run.command(commit("a", 3), 300);
   run.command(commit("B", 4), 400);
   expect(run.machine.listCursors()).toEqual([
-    { name: "B", offset: 4, metadata: "", committedMs: 400 },
-    { name: "a", offset: 3, metadata: "", committedMs: 300 },
-    { name: "b", offset: 2, metadata: "\ufeff\ufeffhost \u{1f6a2} é", committedMs: 200 },
+    { name: "B", offset: 4, metadata: "", committedMs: 400, generation: 0 },
+    { name: "a", offset: 3, metadata: "", committedMs: 300, generation: 0 },
+    { name: "b", offset: 2, metadata: "\ufeff\ufeffhost \u{1f6a2} é", committedMs: 200, generation: 0 },
   ]);
   const restored = new StreamMachine();
   restored.restore(run.machine.snapshot());
@@ -258,8 +258,8 @@ test("stream: a damaged or newer snapshot is refused and changes nothing", () =>
   }
   expect(() => run.machine.restore(Uint8Array.of(...good, 0))).toThrow(DecodeError);
   expect(() => run.machine.restore(Uint8Array.of(2, ...good.subarray(1)))).toThrow("format 2");
-  const backwards = new ByteWriter().u8(1).varint(9).varint(8).varint(1).varint(0).varint(0).varint(0).varint(STRIDE);
-  for (let part = 0; part < 4; part++) backwards.varint(0);
+  const backwards = new ByteWriter().u8(1).u8(0).varint(9).varint(8).varint(1).varint(0).varint(0).varint(0).varint(0).varint(STRIDE);
+  for (let part = 0; part < 8; part++) backwards.varint(0);
   expect(() => run.machine.restore(backwards.finish())).toThrow("stream from 9 to 8");
   expect(run.machine.snapshot()).toEqual(good);
 });

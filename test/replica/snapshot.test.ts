@@ -74,7 +74,7 @@ test("a follower behind the start of the log gets a snapshot and then entries", 
 async function fillCursors(leader: TestHost): Promise<void> {
   for (let number = 0; number < 1_000; number++) {
     const { code } = await leader.command(
-      encodeCommitOffset({ subscription: `s${number}`, offset: 0, metadata: "m".repeat(4_096), reset: false }),
+      encodeCommitOffset({ subscription: `s${number}`, offset: 0, metadata: "m".repeat(4_096), reset: false, generation: 0 }),
     );
     expect(code).toBe(0);
   }

@@ -156,6 +156,7 @@ export class TestHost {
         machineOf: this.machineOf,
         crc32,
         events: {
+          worked: () => {},
           advanced: () => {},
           catalogChanged: () => {},
           leaderChanged: () => {},

@@ -18,7 +18,10 @@ import {
   CATALOG_UNKNOWN_GROUP,
   CATALOG_UNKNOWN_NODE,
   CATALOG_UNKNOWN_TOPIC,
+} from "./codes.ts";
+import {
   CREATE_TOPIC,
+  DECLARE,
   DELETE_TOPIC,
   DRAIN_NODE,
   EXPAND_TOPIC,
@@ -42,9 +45,12 @@ import {
   type RenewReplicas,
   type UpdateTopic,
 } from "./commands.ts";
+import { changedTopic, isOutcome, type Declare } from "./declare.ts";
+import { Declarations, keyOf } from "./declarations.ts";
 import { SortedKeys } from "../sorted-keys.ts";
 import { NodeTable, unknownNode } from "./nodes.ts";
 import { DONE, refuse, type Outcome } from "./outcome.ts";
+import { sameDeclared } from "./settings.ts";
 import { mergeConfig, readTopic, ReplicaLists, sameConfig, writeTopic, type NodeRow, type PartitionRow, type TopicRow } from "./rows.ts";
 
 export type { NodeRow, PartitionRow, TopicRow } from "./rows.ts";
@@ -66,6 +72,8 @@ export class CatalogMachine implements Machine {
   /** The keys of `topicRows`, ascending. */
   private topicKeys = new SortedKeys();
   private groupRows = new Map<GroupId, { topic: TopicRow; partition: number }>();
+  /** Vhosts, exchanges and what else is declared, and how publishing is routed by it. */
+  declarations = new Declarations();
 
   useVersion(version: number): void {
     assert(version >= FIRST_VERSION && version <= this.newestVersion, "the version of the rules is known");
@@ -130,6 +138,7 @@ export class CatalogMachine implements Machine {
     this.nodeTable.write(writer);
     writer.varint(this.topicRows.size);
     for (const topic of this.ordered("")) writeTopic(writer, topic);
+    this.declarations.write(writer);
     return writer.finish();
   }
 
@@ -141,6 +150,7 @@ export class CatalogMachine implements Machine {
     const nodes = NodeTable.read(reader);
     const topics: TopicRow[] = [];
     for (let count = reader.varint(); count > 0; count--) topics.push(readTopic(reader));
+    const declarations = Declarations.read(reader);
     reader.done();
     // Only now: a damaged snapshot leaves the state as it was.
     this.clusterId = clusterId;
@@ -150,6 +160,7 @@ export class CatalogMachine implements Machine {
     this.topicRows = new Map();
     this.topicKeys = new SortedKeys();
     this.groupRows = new Map();
+    this.declarations = declarations;
     for (const topic of topics) this.put(topic);
   }
 
@@ -179,6 +190,8 @@ export class CatalogMachine implements Machine {
         return this.place(command);
       case RENEW_REPLICAS:
         return this.renew(command);
+      case DECLARE:
+        return this.declare(command.declare);
       default:
         return refuse(CATALOG_BAD_COMMAND, "unknown command");
     }
@@ -195,10 +208,18 @@ export class CatalogMachine implements Machine {
     const { vhost, name, replicas, config, placement, createdMs } = command;
     if (!isName(name)) return refuse(CATALOG_INVALID_NAME, `${quoted(name)} is not a topic name`);
     if (!isVhost(vhost)) return refuse(CATALOG_INVALID_NAME, `${quoted(vhost)} is not a vhost name`);
+    const queue = command.queue ?? null;
     const known = this.topic(vhost, name);
+    if (known !== undefined && (known.queue === null) !== (queue === null))
+      return refuse(
+        CATALOG_EXISTS_DIFFERENT,
+        `${name} exists as a ${known.queue === null ? "topic" : "queue"}: both share one space of names`,
+      );
     if (known !== undefined) {
-      const same = known.partitions.length === placement.length && known.replicas === replicas && sameConfig(known.config, config);
+      const sameShape = known.partitions.length === placement.length && known.replicas === replicas && sameConfig(known.config, config);
+      const same = sameShape && (queue === null || sameDeclared(known.queue!, queue));
       if (same) return refuse(CATALOG_EXISTS_SAME, "");
+      if (queue !== null) return refuse(CATALOG_EXISTS_DIFFERENT, `queue ${name} exists with other settings`);
       return refuse(
         CATALOG_EXISTS_DIFFERENT,
         `topic ${name} exists with ${known.partitions.length} partitions, ${known.replicas} replicas or another configuration`,
@@ -207,7 +228,7 @@ export class CatalogMachine implements Machine {
     if (this.topicRows.size >= TOPICS_MAX) return refuse(CATALOG_TOO_MANY, `there are ${TOPICS_MAX} topics already`);
     const fault = this.faultOf(placement, replicas);
     if (fault !== null) return fault;
-    this.put({ vhost, name, partitions: this.makePartitions(placement), replicas, config, createdMs });
+    this.put({ vhost, name, partitions: this.makePartitions(placement), replicas, config, createdMs, queue, works: [] });
     return DONE;
   }
 
@@ -235,10 +256,72 @@ export class CatalogMachine implements Machine {
   private delete(vhost: string, name: string): Outcome {
     const topic = this.topic(vhost, name);
     if (topic === undefined) return unknownTopic(name);
+    this.remove(topic);
+    return DONE;
+  }
+
+  private declare(declare: Declare): Outcome {
+    const { declarations } = this;
+    switch (declare.do) {
+      case "createVhost":
+        return declarations.createVhost(declare.row);
+      case "deleteVhost":
+        return this.deleteVhost(declare.name);
+      case "createExchange":
+        return declarations.createExchange(declare.row);
+      case "deleteExchange":
+        return declarations.deleteExchange(declare);
+      case "createBinding":
+        return declarations.createBinding(declare.row, (vhost, name) => this.topic(vhost, name) !== undefined);
+      case "deleteBinding":
+        return declarations.deleteBinding(declare.row);
+      case "setPolicy":
+        return declarations.setPolicy(declare.row);
+      case "deletePolicy":
+        return declarations.deletePolicy(declare.vhost, declare.name);
+      case "setSchedule":
+        return declarations.setSchedule(declare.row);
+      case "deleteSchedule":
+        return declarations.deleteSchedule(declare.vhost, declare.name);
+      case "createWork":
+      case "alterWork":
+      case "deleteWork":
+      case "alterQueue":
+        return this.changeTopic(declare);
+      case "deleteQueue": {
+        const topic = this.topic(declare.vhost, declare.name);
+        if (topic === undefined) return unknownTopic(declare.name);
+        if (topic.partitions[0]!.group !== declare.group) return refuse(CATALOG_CONFLICT, `queue ${declare.name} is another one by now`);
+        this.remove(topic);
+        return DONE;
+      }
+      default:
+        return refuse(CATALOG_BAD_COMMAND, "unknown declaration");
+    }
+  }
+
+  private changeTopic(declare: Parameters<typeof changedTopic>[1]): Outcome {
+    const topic = this.topic(declare.vhost, declare.name);
+    if (topic === undefined) return unknownTopic(declare.name);
+    const changed = changedTopic(topic, declare);
+    if (isOutcome(changed)) return changed;
+    this.put(changed);
+    return DONE;
+  }
+
+  /** With all that is in it. */
+  private deleteVhost(name: string): Outcome {
+    if (this.declarations.isVhostLasting(name)) return this.declarations.deleteVhost(name);
+    for (const topic of [...this.topicRows.values()]) if (topic.vhost === name) this.remove(topic);
+    return this.declarations.deleteVhost(name);
+  }
+
+  private remove(topic: TopicRow): void {
+    const { vhost, name } = topic;
     this.topicRows.delete(keyOf(vhost, name));
     this.topicKeys.delete(keyOf(vhost, name));
     for (const { group } of topic.partitions) this.groupRows.delete(group);
-    return DONE;
+    this.declarations.streamRemoved(vhost, name);
   }
 
   private join(command: JoinNode): Outcome {
@@ -341,6 +424,7 @@ export class CatalogMachine implements Machine {
 
   private put(topic: TopicRow): void {
     const key = keyOf(topic.vhost, topic.name);
+    if (!this.topicRows.has(key)) this.declarations.streamAdded(topic.vhost, topic.name);
     this.topicKeys.add(key);
     this.topicRows.set(key, topic);
     topic.partitions.forEach(({ group }, partition) => this.groupRows.set(group, { topic, partition }));
@@ -353,9 +437,4 @@ function unknownTopic(name: string): Outcome {
 
 function unknownGroup(group: GroupId): Outcome {
   return refuse(CATALOG_UNKNOWN_GROUP, `there is no group ${group}`);
-}
-
-/** Neither part can contain a NUL. */
-function keyOf(vhost: string, name: string): string {
-  return `${vhost}\0${name}`;
 }

@@ -1,12 +1,15 @@
-// Commands of the catalog as bytes: u8 format, u8 kind, then the fields; and the codes of its replies.
+// Commands of the catalog as bytes: u8 format, u8 kind, then the fields.
 
 import { ByteReader, ByteWriter, DecodeError } from "../../base/bytes.ts";
 import { GROUP_ID_MAX, type GroupId, type NodeId, type ReplicaId } from "../../base/ids.ts";
 import { PARTITIONS_PER_TOPIC_MAX, RENEWALS_PER_COMMAND_MAX, REPLICAS_MAX } from "../../base/limits.ts";
+import { parseDeclare, writeDeclare, type Declare } from "./declare.ts";
+import { declared, type DeclaredSettings } from "./settings.ts";
 import {
   CONFIG_FIELDS,
   readConfig,
   readNodeId,
+  readQueue,
   readRegistration,
   readReplicas,
   readText,
@@ -17,20 +20,6 @@ import {
   type ConfigRow,
   type NodeRegistration,
 } from "./rows.ts";
-
-export const CATALOG_OK = 0;
-/** The topic exists with the very same settings: declaring it again is no error. */
-export const CATALOG_EXISTS_SAME = 1;
-export const CATALOG_EXISTS_DIFFERENT = 2;
-export const CATALOG_INVALID_NAME = 3;
-export const CATALOG_UNKNOWN_TOPIC = 4;
-export const CATALOG_UNKNOWN_NODE = 5;
-export const CATALOG_TOO_MANY = 6;
-/** Somebody else changed the same thing first. */
-export const CATALOG_CONFLICT = 7;
-export const CATALOG_STORE_MISMATCH = 8;
-export const CATALOG_BAD_COMMAND = 9;
-export const CATALOG_UNKNOWN_GROUP = 10;
 
 export type { NodeRegistration } from "./rows.ts";
 /** One list of nodes per partition; the first of each is where its leader is wanted. */
@@ -49,6 +38,7 @@ export const DRAIN_NODE = 9;
 export const PREFER_LEADER = 10;
 export const PLACE_REPLICAS = 11;
 export const RENEW_REPLICAS = 12;
+export const DECLARE = 13;
 
 export type CreateTopic = {
   readonly vhost: string;
@@ -57,6 +47,8 @@ export type CreateTopic = {
   readonly config: ConfigRow;
   readonly placement: Placement;
   readonly createdMs: number;
+  /** Makes it a queue, of one partition; absent or null: a topic. */
+  readonly queue?: DeclaredSettings | null;
 };
 export type UpdateTopic = {
   readonly vhost: string;
@@ -102,7 +94,8 @@ export type CatalogCommand =
   | ({ readonly kind: typeof DRAIN_NODE } & DrainNode)
   | ({ readonly kind: typeof PREFER_LEADER } & PreferLeader)
   | ({ readonly kind: typeof PLACE_REPLICAS } & PlaceReplicas)
-  | ({ readonly kind: typeof RENEW_REPLICAS } & RenewReplicas);
+  | ({ readonly kind: typeof RENEW_REPLICAS } & RenewReplicas)
+  | { readonly kind: typeof DECLARE; readonly declare: Declare };
 
 function begin(kind: number): ByteWriter {
   return new ByteWriter(256).u8(FORMAT).u8(kind);
@@ -122,7 +115,7 @@ export function encodeCreateTopic(topic: CreateTopic): Uint8Array {
   const writer = begin(CREATE_TOPIC).string(topic.vhost).string(topic.name).varint(topic.replicas).varint(topic.createdMs);
   writeConfig(writer, topic.config);
   writePlacement(writer, topic.placement);
-  return writer.finish();
+  return writer.string(topic.queue === undefined || topic.queue === null ? "" : JSON.stringify(declared(topic.queue))).finish();
 }
 
 export function encodeUpdateTopic(topic: UpdateTopic): Uint8Array {
@@ -178,6 +171,10 @@ export function encodeRenewReplicas({ node, damaged }: RenewReplicas): Uint8Arra
   return writer.finish();
 }
 
+export function encodeDeclare(declare: Declare): Uint8Array {
+  return begin(DECLARE).string(writeDeclare(declare)).finish();
+}
+
 /** Undefined for anything that is not a command of this format: the machine then replies BAD_COMMAND. */
 export function decodeCatalogCommand(bytes: Uint8Array): CatalogCommand | undefined {
   try {
@@ -200,7 +197,8 @@ function decodeFields(kind: number, reader: ByteReader): CatalogCommand | undefi
       return { kind, node: readRegistration(reader) };
     case CREATE_TOPIC: {
       const [vhost, name, replicas, createdMs] = [reader.string(), reader.string(), reader.varint(), reader.varint()];
-      return { kind, vhost, name, replicas, createdMs, config: readConfig(reader), placement: readPlacement(reader) };
+      const [config, placement] = [readConfig(reader), readPlacement(reader)];
+      return { kind, vhost, name, replicas, createdMs, config, placement, queue: readQueue(reader) };
     }
     case UPDATE_TOPIC:
       return { kind, vhost: reader.string(), name: reader.string(), fields: readFields(reader), config: readConfig(reader) };
@@ -220,6 +218,8 @@ function decodeFields(kind: number, reader: ByteReader): CatalogCommand | undefi
       return { kind, group: readGroup(reader), expected: readReplicas(reader), nodes: readPlacement(reader)[0] ?? [] };
     case RENEW_REPLICAS:
       return { kind, node: readNodeId(reader), damaged: readDamaged(reader) };
+    case DECLARE:
+      return { kind, declare: parseDeclare(reader.string()) };
     default:
       return undefined;
   }

@@ -3,16 +3,8 @@
 
 import type { ByteReader, ByteWriter } from "../../base/bytes.ts";
 import type { NodeId } from "../../base/ids.ts";
-import {
-  CATALOG_CONFLICT,
-  CATALOG_OK,
-  CATALOG_STORE_MISMATCH,
-  CATALOG_UNKNOWN_NODE,
-  type DrainNode,
-  type ForgetNode,
-  type JoinNode,
-  type NodeRegistration,
-} from "./commands.ts";
+import { CATALOG_CONFLICT, CATALOG_OK, CATALOG_STORE_MISMATCH, CATALOG_UNKNOWN_NODE } from "./codes.ts";
+import { type DrainNode, type ForgetNode, type JoinNode, type NodeRegistration } from "./commands.ts";
 import { DONE, refuse, type Outcome } from "./outcome.ts";
 import { readNode, readNodeId, writeNode, type NodeRow } from "./rows.ts";
 

@@ -1,4 +1,4 @@
-import { CATALOG_OK } from "./commands.ts";
+import { CATALOG_OK } from "./codes.ts";
 
 /** What became of a command. `value`: the reply's, where the command has one; else it is the version of the view. */
 export type Outcome = { readonly code: number; readonly detail: string; readonly value?: number };

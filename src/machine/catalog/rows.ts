@@ -2,6 +2,9 @@
 
 import { DecodeError, type ByteReader, type ByteWriter } from "../../base/bytes.ts";
 import { NODE_TEXT_LENGTH_MAX, REPLICAS_MAX } from "../../base/limits.ts";
+import type { WorkRow } from "./declaration-rows.ts";
+import { parseRow } from "./declarations.ts";
+import type { DeclaredSettings } from "./settings.ts";
 import { NODE_ID_MAX, type GroupId, type NodeId, type ReplicaId } from "../../base/ids.ts";
 
 /** What a node says of itself with each start. */
@@ -63,6 +66,10 @@ export type TopicRow = {
   readonly replicas: number;
   readonly config: ConfigRow;
   readonly createdMs: number;
+  /** Of a queue, which has one partition: what was declared of it; null = it is a topic. */
+  readonly queue: DeclaredSettings | null;
+  /** Work subscriptions of a topic, by name. */
+  readonly works: readonly WorkRow[];
 };
 
 export function writeRegistration(writer: ByteWriter, row: NodeRegistration): void {
@@ -139,6 +146,8 @@ export function readConfig(reader: ByteReader): ConfigRow {
 export function writeTopic(writer: ByteWriter, topic: TopicRow): void {
   writer.string(topic.vhost).string(topic.name).varint(topic.replicas).varint(topic.createdMs);
   writeConfig(writer, topic.config);
+  writer.string(topic.queue === null ? "" : JSON.stringify(topic.queue)).varint(topic.works.length);
+  for (const work of topic.works) writer.string(JSON.stringify(work));
   writer.varint(topic.partitions.length);
   for (const { group, replicas, founders } of topic.partitions) {
     writer.varint(group);
@@ -153,13 +162,21 @@ export function readTopic(reader: ByteReader): TopicRow {
   const replicas = reader.varint();
   const createdMs = reader.varint();
   const config = readConfig(reader);
+  const queue = readQueue(reader);
+  const works = Array.from({ length: reader.varint() }, () => parseRow<WorkRow>(reader.string()));
   const partitions: PartitionRow[] = [];
   const lists = new ReplicaLists();
   for (let count = reader.varint(); count > 0; count--) {
     const group = reader.varint() as GroupId;
     partitions.push({ group, replicas: lists.of(readReplicas(reader)), founders: lists.of(readReplicas(reader)) });
   }
-  return { vhost, name, partitions, replicas, config, createdMs };
+  return { vhost, name, partitions, replicas, config, createdMs, queue, works };
+}
+
+/** What is declared of a queue; null of a topic. */
+export function readQueue(reader: ByteReader): DeclaredSettings | null {
+  const text = reader.string();
+  return text === "" ? null : parseRow<DeclaredSettings>(text);
 }
 
 export function writeReplicas(writer: ByteWriter, replicas: readonly ReplicaId[]): void {

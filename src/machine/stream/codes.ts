@@ -9,3 +9,6 @@ export const STREAM_OFFSET_OUT_OF_RANGE = 5;
 export const STREAM_WOULD_GO_BACK = 6;
 export const STREAM_TOO_MANY_CURSORS = 7;
 export const STREAM_BAD_COMMAND = 8;
+/** A bound of a queue or subscription is reached, and it is to refuse what comes then. */
+export const STREAM_FULL = 9;
+export const STREAM_GROUP_UNKNOWN = 10;

@@ -4,7 +4,7 @@
 import type { ByteReader, ByteWriter } from "../../base/bytes.ts";
 import { PRODUCERS_PER_STREAM_MAX } from "../../base/limits.ts";
 import { STREAM_DUPLICATE, STREAM_FENCED, STREAM_OK, STREAM_OUT_OF_SEQUENCE, STREAM_PRODUCER_UNKNOWN } from "./codes.ts";
-import type { RecordsHeader } from "./records-codec.ts";
+import type { RecordsOrigin } from "./records-codec.ts";
 
 /** Batches of one producer whose offsets are remembered for answering a duplicate. */
 const REMEMBERED = 8;
@@ -29,7 +29,7 @@ export class Producers {
   }
 
   /** Judges a batch without changing anything. */
-  judge(header: RecordsHeader): Verdict {
+  judge(header: RecordsOrigin): Verdict {
     const { producerId, producerEpoch, sequence, count } = header;
     const known = this.producers.get(producerId);
     if (known === undefined) return sequence === 0 ? ACCEPTED : { code: STREAM_PRODUCER_UNKNOWN, offset: -1 };
@@ -41,7 +41,7 @@ export class Producers {
   }
 
   /** Notes an accepted batch. */
-  accept(header: RecordsHeader, offset: number, nowMs: number): void {
+  accept(header: RecordsOrigin, offset: number, nowMs: number): void {
     const { producerId, producerEpoch, sequence, count } = header;
     const known = this.producers.get(producerId);
     const producer =

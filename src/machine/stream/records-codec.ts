@@ -1,26 +1,46 @@
-// The payload of a records entry: a fixed header, then the producer's RecordBatch as it came.
+// The payload of a records entry: a fixed header, what is to be known of its records beside the batch (machine/work/sidecar.ts), then
+// the producer's RecordBatch as it came.
 //
-//   u8 format = 1, u8 flags = 0, u16 sidecar bytes = 0, u32 count, u64 producer id (0 = none), u64 sequence,
-//   u32 producer epoch; RecordBatch
+//   u8 format = 1, u8 flags, u16 0, u32 count, u64 producer id (0 = none), u64 sequence, u32 producer epoch;
+//   with FLAG_SIDECAR: u32 length, sidecar; RecordBatch
 
 import { BATCH_FIELDS_MAX, BATCH_RECORDS_MAX } from "../../base/limits.ts";
 
 export const RECORDS_HEADER_BYTES = 28;
+/** Bytes in front of a sidecar: its length. */
+export const SIDECAR_LENGTH_BYTES = 4;
 const FORMAT = 1;
+const FLAG_SIDECAR = 1;
+/** The producer's sequence numbers have gaps: not everything that it sends comes to this stream. */
+const FLAG_SPARSE = 2;
+const FLAGS_KNOWN = FLAG_SIDECAR | FLAG_SPARSE;
+const NO_SIDECAR = new Uint8Array(0);
 const TWO_32 = 4_294_967_296;
 
-export type RecordsHeader = {
+/** How many records, and who sent them. */
+export type RecordsOrigin = {
   readonly count: number;
   readonly producerId: number;
   readonly producerEpoch: number;
   readonly sequence: number;
 };
+export type RecordsHeader = RecordsOrigin & {
+  readonly isSparse: boolean;
+  /** Bytes of the sidecar; 0 = there is none. */
+  readonly sidecarBytes: number;
+};
 
-/** Writes the header at `at`; `target` belongs to the caller. */
-export function writeRecordsHeader(target: Uint8Array, at: number, header: RecordsHeader): void {
-  const view = new DataView(target.buffer, target.byteOffset + at, RECORDS_HEADER_BYTES);
+/** Bytes of a payload in front of the RecordBatch. */
+export function recordsHeadBytes(sidecarBytes: number): number {
+  return sidecarBytes === 0 ? RECORDS_HEADER_BYTES : RECORDS_HEADER_BYTES + SIDECAR_LENGTH_BYTES + sidecarBytes;
+}
+
+/** Writes the header at `at`, and where the sidecar begins its length; `target` belongs to the caller. */
+export function writeRecordsHeader(target: Uint8Array, at: number, header: RecordsOrigin, isSparse = false, sidecarBytes = 0): void {
+  const view = new DataView(target.buffer, target.byteOffset + at);
   view.setUint8(0, FORMAT);
-  view.setUint8(1, 0);
+  view.setUint8(1, (sidecarBytes > 0 ? FLAG_SIDECAR : 0) | (isSparse ? FLAG_SPARSE : 0));
+  if (sidecarBytes > 0) view.setUint32(RECORDS_HEADER_BYTES, sidecarBytes, true);
   view.setUint16(2, 0, true);
   view.setUint32(4, header.count, true);
   view.setUint32(8, header.producerId % TWO_32, true);
@@ -31,24 +51,27 @@ export function writeRecordsHeader(target: Uint8Array, at: number, header: Recor
 }
 
 /**
- * Undefined for a payload that is too short, of a format, flag or sidecar that this release does not know, or with
+ * Undefined for a payload that is too short for what it says, of a format or flag that this release does not know, or with
  * numbers out of bounds: no records or too many, an id or a sequence past 2^53.
  */
 export function readRecordsHeader(payload: Uint8Array): RecordsHeader | undefined {
   if (payload.length < RECORDS_HEADER_BYTES || payload[0] !== FORMAT) return undefined;
   const view = new DataView(payload.buffer, payload.byteOffset, RECORDS_HEADER_BYTES);
-  const header = headerAt(view);
-  const isKnown = view.getUint8(1) === 0 && view.getUint16(2, true) === 0;
+  const header = headerAt(view, payload);
+  const isKnown = (view.getUint8(1) & ~FLAGS_KNOWN) === 0 && view.getUint16(2, true) === 0;
+  const isWhole = header.sidecarBytes >= 0 && recordsHeadBytes(header.sidecarBytes) <= payload.length;
   const isInBounds =
     header.count >= 1 &&
     header.count <= BATCH_RECORDS_MAX &&
     Number.isSafeInteger(header.producerId) &&
     Number.isSafeInteger(header.sequence + header.count);
-  return isKnown && isInBounds ? header : undefined;
+  return isKnown && isWhole && isInBounds ? header : undefined;
 }
 
-function headerAt(view: DataView): RecordsHeader {
+function headerAt(view: DataView, payload: Uint8Array): RecordsHeader {
   return {
+    isSparse: (payload[1]! & FLAG_SPARSE) !== 0,
+    sidecarBytes: sidecarBytesOf(payload),
     count: view.getUint32(4, true),
     producerId: view.getUint32(12, true) * TWO_32 + view.getUint32(8, true),
     sequence: view.getUint32(20, true) * TWO_32 + view.getUint32(16, true),
@@ -61,9 +84,24 @@ export function readRecordsCount(payload: Uint8Array): number {
   return payload[4]! + payload[5]! * 0x100 + payload[6]! * 0x1_0000 + payload[7]! * 0x100_0000;
 }
 
-/** The RecordBatch inside; shares the payload's memory. */
+/** 0 without one; -1 when the flag is set and there is none. */
+function sidecarBytesOf(payload: Uint8Array): number {
+  if ((payload[1]! & FLAG_SIDECAR) === 0) return 0;
+  const at = RECORDS_HEADER_BYTES;
+  if (payload.length < at + SIDECAR_LENGTH_BYTES) return -1;
+  const bytes = payload[at]! + payload[at + 1]! * 0x100 + payload[at + 2]! * 0x1_0000 + payload[at + 3]! * 0x100_0000;
+  return bytes === 0 ? -1 : bytes;
+}
+
+/** What stands beside the batch; shares the payload's memory. Of a payload whose header could be read. */
+export function recordsSidecar(payload: Uint8Array): Uint8Array {
+  const bytes = sidecarBytesOf(payload);
+  return bytes === 0 ? NO_SIDECAR : payload.subarray(recordsHeadBytes(bytes) - bytes, recordsHeadBytes(bytes));
+}
+
+/** The RecordBatch inside; shares the payload's memory. Of a payload whose header could be read. */
 export function recordsBody(payload: Uint8Array): Uint8Array {
-  return payload.subarray(RECORDS_HEADER_BYTES);
+  return payload.subarray(recordsHeadBytes(sidecarBytesOf(payload)));
 }
 
 export const BATCH_MALFORMED = -1;

@@ -1,0 +1,508 @@
+// One work subscription of a stream: every message goes to one consumer, which holds it under a lease until it says what became
+// of it. All of it is replicated state, so a new leader knows who holds what, and a delivery costs no entry of its own.
+
+import { assert } from "../../base/assert.ts";
+import type { ByteReader, ByteWriter } from "../../base/bytes.ts";
+import { PRIORITY_MAX } from "../../base/limits.ts";
+import { backOffAfter, OVERFLOW_REJECT, sameWorkConfig, type WorkConfig } from "./config.ts";
+import type { Consumer, ConsumerTerms } from "./consumers.ts";
+import { DueHeap } from "./due-heap.ts";
+import { KeyOrder } from "./key-order.ts";
+import type { Run } from "./lanes.ts";
+import { NOWHERE, type Place, type RunMap } from "./run-map.ts";
+import {
+  CONSUMER,
+  DEAD_EXPIRED,
+  DEAD_LIMIT,
+  DEAD_OVERFLOW,
+  DEAD_REJECTED,
+  DEADLINE,
+  eachOf,
+  EXPIRY,
+  NO_FACTS,
+  PRIORITY,
+  TOKEN,
+  WorkState,
+  type DeadReason,
+  type Facts,
+  type WorkCounts,
+} from "./state.ts";
+
+/** One consumer is given so many messages before the next one is served. */
+const TURN_MESSAGES_MAX = 256;
+/** Messages that one entry looks at for whom to give them to, and ends of delays and leases that it carries out; the next entry goes on. */
+const LOOKED_AT_MAX = 16_384;
+const DUE_MAX = 16_384;
+/** Messages that wait for another one of their key; with more, what comes after them waits too, of whatever key. */
+const PARKED_MAX = 32_768;
+const EVERYTHING: Run = { from: 0, end: Number.MAX_SAFE_INTEGER };
+
+/** What a consumer says of messages that it holds. */
+export type Outcome =
+  | { readonly kind: "ack" }
+  /** It goes back to its place, or waits first: as long as is said here (milliseconds), or by the back-off when that is -1. */
+  | { readonly kind: "return"; readonly delayMs: number }
+  /** As if it had never been delivered. */
+  | { readonly kind: "release" }
+  | { readonly kind: "reject" };
+
+export interface WorkEffects {
+  /** These are the consumer's, under this token, until the deadline; `deliveries` counts this one. The leader sends them. */
+  deliver(consumer: number, run: Run, token: number, deadlineMs: number, deliveries: number): void;
+  /** The consumer's lease ended by itself. */
+  revoke(consumer: number, run: Run): void;
+}
+
+export class Work {
+  readonly state: WorkState;
+  /** Not state of their own: what is due is found in what is. */
+  private readonly deadlines = new DueHeap();
+  private readonly dues = new DueHeap();
+  private readonly expiries = new DueHeap();
+  /** Consumers that came for a while, by when they take no more. */
+  private readonly departures = new DueHeap();
+
+  constructor(config: WorkConfig, state = new WorkState(config)) {
+    this.state = state;
+  }
+
+  get counts(): WorkCounts {
+    return this.state.counts;
+  }
+
+  /** The lowest offset that is not settled; -1 when all are. */
+  get floor(): number {
+    return this.state.unsettledFrom(0);
+  }
+
+  /** When something is due by itself; -1 = nothing is. The leader then has an entry written, whatever it says: time is in it. */
+  get nextMs(): number {
+    if (this.canServe()) return 0;
+    let next = -1;
+    for (const { nextMs } of [this.deadlines, this.dues, this.expiries, this.departures])
+      if (nextMs >= 0 && (next < 0 || nextMs < next)) next = nextMs;
+    return next;
+  }
+
+  /** There is no room for them, and what comes is to be refused then. */
+  refuses(messages: number, bytes: number): boolean {
+    const { config, waiting, sizes } = this.state;
+    if (config.overflow !== OVERFLOW_REJECT) return false;
+    const { maxMessages, maxBytes } = config;
+    return (maxMessages > 0 && waiting + messages > maxMessages) || (maxBytes > 0 && sizes.total + bytes > maxBytes);
+  }
+
+  /** Messages of one batch that are alike; each counts for `bytesEach` bytes. */
+  enqueue(from: number, end: number, facts: Facts, nowMs: number, bytesEach = 0): void {
+    assert(facts.priority <= PRIORITY_MAX && from < end, "messages have a legal priority");
+    const { state } = this;
+    const { ttlMs, keyOrder, maxBytes } = state.config;
+    const ownMs = ttlMs === 0 ? 0 : Math.max(nowMs, facts.dueMs) + ttlMs;
+    const expiryMs = facts.expiryMs === 0 || ownMs === 0 ? Math.max(facts.expiryMs, ownMs) : Math.min(facts.expiryMs, ownMs);
+    if (facts.priority > 0 || expiryMs > 0) state.facts.assign(from, end, facts.priority, expiryMs);
+    if (expiryMs > 0) this.expiries.push(expiryMs, from, end);
+    if (facts.keyHash > 0 && keyOrder) state.keys.add(from, end, facts.keyHash);
+    if (maxBytes > 0) state.sizes.add(from, end, bytesEach);
+    if (facts.dueMs > nowMs) this.delay(from, end, facts.dueMs);
+    else state.lanes.add(facts.priority, from, end);
+    this.bound();
+  }
+
+  hasConfig(config: WorkConfig): boolean {
+    return sameWorkConfig(this.state.config, config);
+  }
+
+  /** What is there stays as it was stored; who is active stays it. Without key order nobody waits for the one before it any more. */
+  alter(config: WorkConfig): void {
+    const { state } = this;
+    const unordered = state.config.keyOrder && !config.keyOrder ? state.keys.parked : null;
+    state.config = config;
+    state.consumers.alter(config.singleActive);
+    if (unordered !== null) {
+      state.keys = new KeyOrder();
+      eachOf(unordered, EVERYTHING, (run) => this.ready(run.from, run.end));
+    }
+    this.bound();
+  }
+
+  /** Attached again it stays as it is. */
+  attach(id: number, terms: ConsumerTerms, nowMs: number): void {
+    const { state } = this;
+    state.lastUsedMs = nowMs;
+    if (state.consumers.get(id) !== undefined) return;
+    state.consumers.attach(id, terms);
+    if (terms.untilMs > 0) this.departures.push(terms.untilMs, id, id + 1);
+  }
+
+  /** The consumer may be given so many messages in all. False when there is no such consumer. */
+  grant(id: number, total: number, nowMs: number): boolean {
+    const { state } = this;
+    const consumer = state.consumers.get(id);
+    if (consumer === undefined) return false;
+    state.lastUsedMs = nowMs;
+    state.consumers.grant(consumer, total);
+    return true;
+  }
+
+  /** What room is left is taken back. Returns how many messages it was given in all; -1 when there is no such consumer. */
+  drain(id: number): number {
+    const consumer = this.state.consumers.get(id);
+    if (consumer === undefined) return -1;
+    this.state.consumers.drain(consumer);
+    return consumer.given;
+  }
+
+  /** The consumer is gone: what it holds goes back to its place. False when there is no such consumer. */
+  detach(id: number, nowMs: number): boolean {
+    const { state } = this;
+    const consumer = state.consumers.get(id);
+    if (consumer === undefined) return false;
+    state.lastUsedMs = nowMs;
+    const { held } = consumer;
+    for (let place = held.next(0); place !== NOWHERE; place = held.next(0))
+      this.end(consumer, held.from(place), held.end(place), { kind: "return", delayMs: 0 }, nowMs);
+    state.consumers.detach(id);
+    return true;
+  }
+
+  /** Returns to how many messages it applied: those that this consumer holds under this token. */
+  settle(id: number, from: number, end: number, token: number, outcome: Outcome, nowMs: number): number {
+    const consumer = this.state.consumers.get(id);
+    if (consumer === undefined) return 0;
+    let settled = 0;
+    eachOf(this.state.leases, { from, end }, (run, place) => {
+      if (!this.isHeld(place, id, token)) return;
+      settled += run.end - run.from;
+      this.end(consumer, run.from, run.end, outcome, nowMs);
+    });
+    if (consumer.isDone) this.state.consumers.detach(id);
+    return settled;
+  }
+
+  /** Returns for how many messages: those that this consumer holds under this token. */
+  extend(id: number, from: number, end: number, token: number, leaseMs: number, nowMs: number): number {
+    let extended = 0;
+    const { leases } = this.state;
+    eachOf(leases, { from, end }, (run, place) => {
+      if (!this.isHeld(place, id, token)) return;
+      extended += run.end - run.from;
+      leases.assign(run.from, run.end, id, token, nowMs + leaseMs);
+      this.deadlines.push(nowMs + leaseMs, run.from, run.end);
+    });
+    return extended;
+  }
+
+  /** Does what is due by now. Of every entry, before what it says. */
+  advance(nowMs: number, effects: WorkEffects): void {
+    const { state, deadlines, dues, expiries, departures } = this;
+    for (let due = expiries.pop(nowMs); due !== undefined; due = expiries.pop(nowMs)) this.expireMessages(due, nowMs);
+    let left = DUE_MAX;
+    for (let due = deadlines.pop(nowMs); due !== undefined; due = --left > 0 ? deadlines.pop(nowMs) : undefined)
+      this.expireLeases(due, nowMs, effects);
+    left = DUE_MAX;
+    for (let due = dues.pop(nowMs); due !== undefined; due = --left > 0 ? dues.pop(nowMs) : undefined)
+      eachOf(state.delayed, due, (run, place) => {
+        if (state.delayed.value(place, 0) > nowMs) return;
+        state.delayed.clear(run.from, run.end);
+        this.ready(run.from, run.end);
+      });
+    for (let due = departures.pop(nowMs); due !== undefined; due = departures.pop(nowMs)) this.depart(due.from, nowMs);
+    this.bound();
+  }
+
+  /** Gives what waits to those who have room, until there is nothing, or no room. `token` rises from call to call. */
+  serve(token: number, nowMs: number, effects: WorkEffects): void {
+    const { lanes, consumers } = this.state;
+    let left = LOOKED_AT_MAX;
+    while (left > 0 && this.canServe()) {
+      const { consumer, sharing } = consumers.next()!;
+      const share = Math.ceil(lanes.size / sharing);
+      const run = lanes.take(Math.min(share, consumer.credit, TURN_MESSAGES_MAX))!;
+      left -= run.end - run.from;
+      this.eachAllowed(run, (from, end) => this.give(consumer, from, end, token, nowMs, effects));
+    }
+  }
+
+  /** Drops what waits before `end`, for a consumer, its time or its turn; what is leased or dead stays. Returns how many messages. */
+  purge(end: number): number {
+    let purged = 0;
+    for (const run of this.takeWaiting(0, end)) {
+      this.forget(run.from, run.end);
+      purged += run.end - run.from;
+    }
+    return purged;
+  }
+
+  /** A message that is delayed is taken back. False when it is not delayed. */
+  recall(offset: number): boolean {
+    if (this.state.delayed.clear(offset, offset + 1) === 0) return false;
+    this.forget(offset, offset + 1);
+    return true;
+  }
+
+  /** They are where they were to go. Returns how many of them were dead. */
+  buried(from: number, end: number): number {
+    const { dead } = this.state;
+    let buried = 0;
+    eachOf(dead, { from, end }, (run) => {
+      buried += dead.clear(run.from, run.end);
+      this.forget(run.from, run.end);
+    });
+    return buried;
+  }
+
+  /** They wait again, as if they had never been delivered. Returns how many of them were dead. */
+  revived(from: number, end: number): number {
+    const { dead, deliveries, facts } = this.state;
+    let revived = 0;
+    eachOf(dead, { from, end }, (run) => {
+      revived += dead.clear(run.from, run.end);
+      deliveries.clear(run.from, run.end);
+      // What has expired would be dead again at once: it counts anew, as something that does not.
+      for (const part of partsOf(facts, run))
+        if (part.priority > 0) facts.assign(part.from, part.end, part.priority, 0);
+        else facts.clear(part.from, part.end);
+      this.ready(run.from, run.end);
+    });
+    return revived;
+  }
+
+  /** Nothing below `end` is there any more, whoever holds it. */
+  drop(end: number, effects: WorkEffects): void {
+    const { leases, dead, consumers } = this.state;
+    eachOf(leases, { from: 0, end }, (run, place) => {
+      const consumer = consumers.get(leases.value(place, CONSUMER))!;
+      leases.clear(run.from, run.end);
+      consumer.held.clear(run.from, run.end);
+      this.forget(run.from, run.end);
+      effects.revoke(consumer.id, run);
+    });
+    eachOf(dead, { from: 0, end }, (run) => {
+      dead.clear(run.from, run.end);
+      this.forget(run.from, run.end);
+    });
+    this.purge(end);
+  }
+
+  /** From `start` on everything is to be delivered anew, and nothing before it. */
+  seek(start: number, endOffset: number, nowMs: number, effects: WorkEffects): void {
+    this.drop(endOffset, effects);
+    if (start < endOffset) this.enqueue(start, endOffset, NO_FACTS, nowMs);
+  }
+
+  snapshot(writer: ByteWriter): void {
+    this.state.snapshot(writer);
+  }
+
+  static restore(reader: ByteReader): Work {
+    const state = WorkState.restore(reader);
+    const work = new Work(state.config, state);
+    eachOf(state.leases, EVERYTHING, (run, place) => work.deadlines.push(state.leases.value(place, DEADLINE), run.from, run.end));
+    eachOf(state.delayed, EVERYTHING, (run, place) => work.dues.push(state.delayed.value(place, 0), run.from, run.end));
+    eachOf(state.facts, EVERYTHING, (run, place) => {
+      const expiryMs = state.facts.value(place, EXPIRY);
+      if (expiryMs > 0) work.expiries.push(expiryMs, run.from, run.end);
+    });
+    for (const { id, terms } of state.consumers.all()) if (terms.untilMs > 0) work.departures.push(terms.untilMs, id, id + 1);
+    return work;
+  }
+
+  private canServe(): boolean {
+    const { lanes, keys, consumers } = this.state;
+    return lanes.size > 0 && keys.size < PARKED_MAX && consumers.next() !== undefined;
+  }
+
+  private isHeld(place: Place, id: number, token: number): boolean {
+    const { leases } = this.state;
+    return leases.value(place, CONSUMER) === id && leases.value(place, TOKEN) === token;
+  }
+
+  private depart(id: number, nowMs: number): void {
+    const { consumers } = this.state;
+    const consumer = consumers.get(id);
+    if (consumer === undefined || consumer.terms.untilMs === 0 || consumer.terms.untilMs > nowMs) return;
+    consumers.drain(consumer);
+    if (consumer.isDone) consumers.detach(id);
+  }
+
+  private delay(from: number, end: number, dueMs: number): void {
+    this.state.delayed.assign(from, end, dueMs);
+    this.dues.push(dueMs, from, end);
+  }
+
+  /** Back from a consumer: what has expired meanwhile is dead, the rest waits, for a while or not. */
+  private back(from: number, end: number, waitMs: number, nowMs: number): void {
+    const { facts } = this.state;
+    const expired: Run[] = [];
+    eachOf(facts, { from, end }, (run, place) => {
+      const expiryMs = facts.value(place, EXPIRY);
+      if (expiryMs > 0 && expiryMs <= nowMs) expired.push(run);
+    });
+    let at = from;
+    for (const run of [...expired, { from: end, end }]) {
+      if (at < run.from && waitMs > 0) this.delay(at, run.from, nowMs + waitMs);
+      else if (at < run.from) this.ready(at, run.from);
+      at = run.end;
+    }
+    for (const run of expired) this.kill(run.from, run.end, DEAD_EXPIRED);
+  }
+
+  /** Back to their places, each in the lane of its priority. */
+  private ready(from: number, end: number): void {
+    const { lanes, facts } = this.state;
+    let at = from;
+    eachOf(facts, { from, end }, (run, place) => {
+      if (run.from > at) lanes.add(0, at, run.from);
+      lanes.add(facts.value(place, PRIORITY), run.from, run.end);
+      at = run.end;
+    });
+    if (at < end) lanes.add(0, at, end);
+  }
+
+  /** Of messages with keys only those whose turn it is go out; the others are parked. */
+  private eachAllowed({ from, end }: Run, give: (from: number, end: number) => void): void {
+    let first = from;
+    const { keys } = this.state;
+    for (const offset of keys.keyed(from, end)) {
+      if (keys.claim(offset)) continue;
+      if (first < offset) give(first, offset);
+      first = offset + 1;
+    }
+    if (first < end) give(first, end);
+  }
+
+  private give(consumer: Consumer, from: number, end: number, token: number, nowMs: number, effects: WorkEffects): void {
+    const { state } = this;
+    state.consumers.served(consumer, end - from);
+    const { leaseMs, autoAck } = consumer.terms;
+    const deadlineMs = nowMs + leaseMs;
+    // Of those that were delivered before each run has a count of its own.
+    state.eachDelivered({ from, end }, (run, before) => effects.deliver(consumer.id, run, token, deadlineMs, before + 1));
+    if (autoAck) {
+      this.forget(from, end);
+      if (consumer.isDone) state.consumers.detach(consumer.id);
+      return;
+    }
+    state.leases.assign(from, end, consumer.id, token, deadlineMs);
+    consumer.held.assign(from, end);
+    this.deadlines.push(deadlineMs, from, end);
+  }
+
+  /** The lease of the offsets, all of which the consumer holds, ends. */
+  private end(consumer: Consumer, from: number, end: number, outcome: Outcome, nowMs: number): void {
+    this.state.leases.clear(from, end);
+    consumer.held.clear(from, end);
+    switch (outcome.kind) {
+      case "ack":
+        this.forget(from, end);
+        return;
+      case "reject":
+        this.countDelivery(from, end, () => {});
+        this.kill(from, end, DEAD_REJECTED);
+        return;
+      case "release":
+        this.back(from, end, 0, nowMs);
+        return;
+      case "return":
+        this.countDelivery(from, end, (run, deliveries) => {
+          const { config } = this.state;
+          const waitMs = outcome.delayMs >= 0 ? outcome.delayMs : backOffAfter(deliveries, config);
+          if (config.deliveryLimit > 0 && deliveries >= config.deliveryLimit) this.kill(run.from, run.end, DEAD_LIMIT);
+          else this.back(run.from, run.end, waitMs, nowMs);
+        });
+    }
+  }
+
+  /** One more for each; `then` is told of those that have had as many. */
+  private countDelivery(from: number, end: number, then: (run: Run, deliveries: number) => void): void {
+    const { state } = this;
+    const counted: { run: Run; deliveries: number }[] = [];
+    state.eachDelivered({ from, end }, (run, before) => counted.push({ run, deliveries: before + 1 }));
+    for (const { run, deliveries } of counted) {
+      state.deliveries.assign(run.from, run.end, deliveries);
+      then(run, deliveries);
+    }
+  }
+
+  private expireLeases(due: Run, nowMs: number, effects: WorkEffects): void {
+    const { leases, consumers } = this.state;
+    eachOf(leases, due, (run, place) => {
+      // It was extended, or is another one.
+      if (leases.value(place, DEADLINE) > nowMs) return;
+      const consumer = consumers.get(leases.value(place, CONSUMER))!;
+      this.end(consumer, run.from, run.end, { kind: "return", delayMs: -1 }, nowMs);
+      effects.revoke(consumer.id, run);
+      if (consumer.isDone) consumers.detach(consumer.id);
+    });
+  }
+
+  /** Those that wait; one that a consumer holds does not expire, and when it comes back it does. */
+  private expireMessages(due: Run, nowMs: number): void {
+    const { facts } = this.state;
+    const expired: Run[] = [];
+    eachOf(facts, due, (run, place) => {
+      const expiryMs = facts.value(place, EXPIRY);
+      if (expiryMs > 0 && expiryMs <= nowMs) expired.push(run);
+    });
+    for (const run of expired) for (const part of this.takeWaiting(run.from, run.end)) this.kill(part.from, part.end, DEAD_EXPIRED);
+  }
+
+  /** Takes out those of the offsets that wait for a consumer, their time or their turn, and tells which they were. */
+  private takeWaiting(from: number, end: number): Run[] {
+    const { lanes, delayed, keys } = this.state;
+    const found = lanes.takeOut(from, end);
+    eachOf(delayed, { from, end }, (run) => {
+      delayed.clear(run.from, run.end);
+      found.push(run);
+    });
+    found.push(...keys.takeOut(from, end));
+    return found;
+  }
+
+  private kill(from: number, end: number, reason: DeadReason): void {
+    // Nobody said that it is of no use, so it is kept for whoever looks into it.
+    if (!this.state.config.deadLetters && reason !== DEAD_LIMIT) {
+      this.forget(from, end);
+      return;
+    }
+    this.passKeys(from, end);
+    this.state.sizes.forget(from, end);
+    this.state.dead.assign(from, end, reason);
+  }
+
+  /** Nothing is known of them any more: they are settled. */
+  private forget(from: number, end: number): void {
+    const { deliveries, facts, sizes } = this.state;
+    this.passKeys(from, end);
+    deliveries.clear(from, end);
+    facts.clear(from, end);
+    sizes.forget(from, end);
+  }
+
+  private passKeys(from: number, end: number): void {
+    const { keys } = this.state;
+    for (const offset of keys.keyed(from, end)) {
+      const next = keys.done(offset);
+      if (next >= 0) this.ready(next, next + 1);
+    }
+  }
+
+  private bound(): void {
+    const { config, lanes, sizes } = this.state;
+    const { maxMessages, maxBytes } = config;
+    while (maxMessages > 0 && lanes.size > 0 && this.state.waiting > maxMessages) this.overflow(this.state.waiting - maxMessages);
+    while (maxBytes > 0 && lanes.size > 0 && sizes.total > maxBytes) this.overflow(1);
+  }
+
+  private overflow(messages: number): void {
+    const run = this.state.lanes.takeLeast(messages)!;
+    this.kill(run.from, run.end, DEAD_OVERFLOW);
+  }
+}
+
+/** What of the run has facts, and the priority of each part. */
+function partsOf(facts: RunMap, run: Run): (Run & { readonly priority: number })[] {
+  const parts: (Run & { readonly priority: number })[] = [];
+  eachOf(facts, run, (part, place) => parts.push({ ...part, priority: facts.value(place, PRIORITY) }));
+  return parts;
+}
