@@ -1,8 +1,11 @@
 import type { UntypedServiceImplementation } from "@grpc/grpc-js";
-import { BrokerError } from "../base/errors.ts";
-import { NAME_BYTES_MAX, TOPICS_PER_PAGE_MAX } from "../base/limits.ts";
+import { TOPICS_PER_PAGE_MAX } from "../base/limits.ts";
 import type { Broker } from "../broker/types.ts";
 import { changedConfig, describedPartition, newConfig, subscriptionMessage, topicMessage, type ConfigMessage } from "./messages.ts";
+import { declaringService } from "./declaring-service.ts";
+import { placeOf, tokenOf } from "./page-tokens.ts";
+import { queueService } from "./queue-service.ts";
+import type { RecordCodec } from "./record-codec.ts";
 import { unary, type UnarySettings } from "./unary.ts";
 
 type TopicName = { vhost: string; name: string };
@@ -12,8 +15,10 @@ type ListRequest = { vhost: string; pageSize: number; pageToken: string };
 type SubscriptionsRequest = { vhost: string; topic: string; pageSize: number; pageToken: string };
 
 /** flotilla.v1.Admin over the use cases. */
-export function adminService(broker: Broker, settings: UnarySettings): UntypedServiceImplementation {
+export function adminService(broker: Broker, settings: UnarySettings, records: RecordCodec): UntypedServiceImplementation {
   return {
+    ...queueService(broker, settings),
+    ...declaringService(broker, settings, records),
     CreateTopic: unary(settings, async (request: CreateRequest, signal) => {
       const { topic, created } = await broker.createTopic({ ...request, config: newConfig(request.config) }, signal);
       return { topic: topicMessage(topic), created };
@@ -56,15 +61,4 @@ async function listTopics(broker: Broker, { vhost, pageSize, pageToken }: ListRe
   });
   const last = topics[topics.length - 1];
   return { topics: topics.map(topicMessage), nextPageToken: hasMore ? tokenOf(`${last!.vhost}\n${last!.name}`) : "" };
-}
-
-/** A token is the last name of the page before, so that a page stays right while things come and go. */
-function tokenOf(place: string): string {
-  return Buffer.from(place).toString("base64url");
-}
-
-function placeOf(pageToken: string): string {
-  if (pageToken.length > NAME_BYTES_MAX)
-    throw new BrokerError("INVALID_ARGUMENT", "page_token is not one that this call gave out", { field: "page_token" });
-  return Buffer.from(pageToken, "base64url").toString();
 }

@@ -8,7 +8,7 @@ import type { Http2Server } from "node:http2";
 import { Server, ServerCredentials, type ConnectionInjector } from "@grpc/grpc-js";
 import { ReflectionService } from "@grpc/reflection";
 import { HealthImplementation } from "grpc-health-check";
-import { COMMIT_BYTES_MAX, GRPC_MESSAGE_BYTES_MAX, REQUEST_BYTES_MAX } from "../base/limits.ts";
+import { COMMIT_BYTES_MAX, DEFINITIONS_BYTES_MAX, GRPC_MESSAGE_BYTES_MAX, REQUEST_BYTES_MAX } from "../base/limits.ts";
 import type { Logger } from "../base/logger.ts";
 import type { Pacer } from "../base/pacer.ts";
 import type { Worked } from "../base/work.ts";
@@ -19,6 +19,8 @@ import { loadProtos, serviceOf } from "./definitions.ts";
 import { messagingService } from "./messaging-service.ts";
 import { bounded } from "./plain-services.ts";
 import { decodeFetch, decodePublish, decodePublishFrame, encodeAcks, encodeFetched, encodePublished } from "./raw-codec.ts";
+import { decodeConsumeFrame, decodeSettle, encodeBrowsed, encodeConsumeAnswer, encodeReceived, encodeSettled } from "./work-codec.ts";
+import { recordCodec } from "./record-codec.ts";
 import { Traffic } from "./traffic.ts";
 
 export type ApiSettings = {
@@ -87,10 +89,15 @@ export class GrpcApi {
       PublishStream: { decode: decodePublishFrame, encode: encodeAcks },
       Fetch: { decode: decodeFetch, encode: encodeFetched, bytesMax: REQUEST_BYTES_MAX },
       CommitOffsets: { bytesMax: COMMIT_BYTES_MAX },
+      Receive: { encode: encodeReceived },
+      Consume: { decode: decodeConsumeFrame, encode: encodeConsumeAnswer, bytesMax: COMMIT_BYTES_MAX },
+      Settle: { decode: decodeSettle, encode: encodeSettled, bytesMax: COMMIT_BYTES_MAX },
+      Browse: { encode: encodeBrowsed },
     };
+    const admin = { ImportDefinitions: { bytesMax: DEFINITIONS_BYTES_MAX }, SetSchedule: { bytesMax: COMMIT_BYTES_MAX } };
     this.server.addService(serviceOf(protos, "flotilla.v1.Messaging", messaging, worked), messagingService(broker, unary, this.traffic));
     this.server.addService(serviceOf(protos, "flotilla.v1.Cluster", {}, worked), clusterService(broker, unary));
-    this.server.addService(serviceOf(protos, "flotilla.v1.Admin", {}, worked), adminService(broker, unary));
+    this.server.addService(serviceOf(protos, "flotilla.v1.Admin", admin, worked), adminService(broker, unary, recordCodec(protos)));
     this.health = new HealthImplementation(Object.fromEntries(SERVICES.map((name) => [name, "NOT_SERVING" as const])));
     this.health.addToServer(bounded(this.server));
     new ReflectionService(protos).addToServer(bounded(this.server));

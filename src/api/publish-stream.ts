@@ -5,6 +5,7 @@
 import type { ServerDuplexStream } from "@grpc/grpc-js";
 import { BrokerError } from "../base/errors.ts";
 import { BATCH_BYTES_MAX, FRAME_ACKS_MAX } from "../base/limits.ts";
+import { NOTHING } from "../base/nothing.ts";
 import type { Pacer } from "../base/pacer.ts";
 import type { Broker } from "../broker/types.ts";
 import type { Decoded } from "./definitions.ts";
@@ -130,17 +131,19 @@ export class PublishStream {
   }
 
   private publish(open: PublishOpen, batch: StreamBatch): void {
-    const { vhost, topic, producerId, producerEpoch, direct } = open;
-    const { id, partition, sequence, count, records } = batch;
+    const { vhost, topic, producerId, producerEpoch, direct, exchange, mandatory } = open;
+    const { id, partition, sequence, count, records, routingKey } = batch;
     this.traffic.batches += 1;
     this.inflightBatches += 1;
     this.inflightBytes += records.length;
     this.broker.publish(
-      { vhost, topic, partition, partitionKey: null, records, count, producerId, producerEpoch, sequence, direct },
-      (error, _partition, baseOffset, stored, duplicate) => {
+      { vhost, topic, partition, partitionKey: null, records, count, producerId, producerEpoch, sequence, direct, exchange, routingKey },
+      (error, _partition, baseOffset, stored, duplicate, routed) => {
         this.inflightBatches -= 1;
         this.inflightBytes -= records.length;
-        this.acknowledge({ firstId: id, batches: 1, partition, baseOffset, count: stored, duplicate, error });
+        const unroutable = mandatory ? (routed?.unroutable ?? NOTHING) : NOTHING;
+        const ack = { firstId: id, batches: 1, partition, baseOffset, count: stored, duplicate, error };
+        this.acknowledge({ ...ack, routed: routed?.copies ?? 0, unroutable });
       },
     );
   }
@@ -156,9 +159,12 @@ export class PublishStream {
       !ack.duplicate &&
       last.partition === ack.partition &&
       last.firstId + last.batches === ack.firstId &&
-      last.baseOffset + last.count === ack.baseOffset;
+      last.unroutable.length + ack.unroutable.length === 0 &&
+      // To an exchange there are no offsets.
+      (last.baseOffset < 0 ? ack.baseOffset < 0 : last.baseOffset + last.count === ack.baseOffset);
     if (extendsLast) {
       last.batches += 1;
+      last.routed += ack.routed;
       last.count += ack.count;
     } else this.acks.push(ack);
     if (this.writeScheduled) return;

@@ -27,7 +27,7 @@ import {
 const EMPTY = new Uint8Array(0);
 const ROUTING_DIRECT = 2;
 
-export function decodePublish(bytes: Uint8Array): PublishCall {
+export function decodePublish(bytes: Uint8Array): PublishCall & { readonly mandatory: boolean } {
   const reader = new ProtoReader(bytes, 0, bytes.length, MESSAGE_FIELDS_MAX);
   const call = {
     vhost: "",
@@ -40,6 +40,9 @@ export function decodePublish(bytes: Uint8Array): PublishCall {
     producerEpoch: 0,
     sequence: 0,
     direct: false,
+    exchange: null as string | null,
+    routingKey: "",
+    mandatory: false,
   };
   while (reader.next()) {
     if (reader.field === 1) call.vhost = name(reader);
@@ -57,6 +60,9 @@ export function decodePublish(bytes: Uint8Array): PublishCall {
       }
     } else if (reader.field === 7) call.partitionKey = reader.block();
     else if (reader.field === 8) call.direct = reader.uint() === ROUTING_DIRECT;
+    else if (reader.field === 9) call.exchange = name(reader);
+    else if (reader.field === 10) call.routingKey = name(reader);
+    else if (reader.field === 11) call.mandatory = reader.bool();
     else reader.skip();
   }
   return call;
@@ -67,12 +73,15 @@ export type PublishedAnswer = {
   readonly baseOffset: number;
   readonly count: number;
   readonly duplicate: boolean;
+  /** To an exchange: copies, and the places of records that went nowhere where these were asked for. */
+  readonly routed: number;
+  readonly unroutable: readonly number[];
 };
 
-export function encodePublished(answer: PublishedAnswer): Buffer {
-  return buffer(
-    new ProtoWriter(32).uint(1, answer.partition).uint(2, Math.max(answer.baseOffset, 0)).uint(3, answer.count).bool(4, answer.duplicate),
-  );
+export function encodePublished({ partition, baseOffset, count, duplicate, routed, unroutable }: PublishedAnswer): Buffer {
+  const writer = new ProtoWriter(32).uint(1, partition).uint(2, Math.max(baseOffset, 0)).uint(3, count).bool(4, duplicate).uint(5, routed);
+  for (const place of unroutable) writer.uintAlways(6, place);
+  return buffer(writer);
 }
 
 export type PublishOpen = {
@@ -81,8 +90,11 @@ export type PublishOpen = {
   readonly producerId: number;
   readonly producerEpoch: number;
   readonly direct: boolean;
+  readonly exchange: string | null;
+  readonly mandatory: boolean;
 };
 export type StreamBatch = {
+  readonly routingKey: string;
   readonly id: number;
   readonly partition: number;
   readonly sequence: number;
@@ -106,26 +118,29 @@ export function decodePublishFrame(bytes: Uint8Array): PublishFrame {
 }
 
 function decodeOpen(reader: ProtoReader): PublishOpen {
-  const open = { vhost: "", topic: "", producerId: 0, producerEpoch: 0, direct: false };
+  const open = { vhost: "", topic: "", producerId: 0, producerEpoch: 0, direct: false, exchange: null as string | null, mandatory: false };
   while (reader.next()) {
     if (reader.field === 1) open.vhost = name(reader);
     else if (reader.field === 2) open.topic = name(reader);
     else if (reader.field === 3) open.producerId = reader.uint();
     else if (reader.field === 4) open.producerEpoch = uint32(reader);
     else if (reader.field === 5) open.direct = reader.uint() === ROUTING_DIRECT;
+    else if (reader.field === 6) open.exchange = name(reader);
+    else if (reader.field === 7) open.mandatory = reader.bool();
     else reader.skip();
   }
   return open;
 }
 
 function decodeBatch(reader: ProtoReader): StreamBatch {
-  const batch = { id: 0, partition: 0, sequence: 0, count: 0, records: EMPTY as Uint8Array };
+  const batch = { id: 0, partition: 0, sequence: 0, count: 0, records: EMPTY as Uint8Array, routingKey: "" };
   while (reader.next()) {
     if (reader.field === 1) batch.id = reader.uint();
     else if (reader.field === 2) batch.partition = reader.uint();
     else if (reader.field === 3) batch.sequence = reader.uint();
     else if (reader.field === 4) batch.count = reader.uint();
     else if (reader.field === 5) batch.records = reader.block();
+    else if (reader.field === 6) batch.routingKey = name(reader);
     else reader.skip();
   }
   return batch;
@@ -140,6 +155,9 @@ export type Ack = {
   count: number;
   readonly duplicate: boolean;
   readonly error: BrokerError | null;
+  /** As in PublishedAnswer. */
+  routed: number;
+  readonly unroutable: readonly number[];
 };
 
 export function encodeAcks(acks: readonly Ack[]): Buffer {
@@ -154,6 +172,8 @@ export function encodeAcks(acks: readonly Ack[]): Buffer {
       .uint(5, ack.count)
       .bool(6, ack.duplicate);
     if (ack.error !== null) writePartError(writer, 7, ack.error);
+    writer.uint(8, ack.routed);
+    for (const place of ack.unroutable) writer.uintAlways(9, place);
     writer.close(mark);
   }
   return buffer(writer);
@@ -219,7 +239,7 @@ export function encodeFetched(partitions: readonly FetchedPartition[]): Buffer {
   return buffer(writer);
 }
 
-function writePartError(writer: ProtoWriter, field: number, error: BrokerError): void {
+export function writePartError(writer: ProtoWriter, field: number, error: BrokerError): void {
   const mark = writer.open(field);
   writer.string(1, error.code).string(2, error.message).bool(3, error.retryable).bool(4, error.maybeApplied);
   for (const [name, value] of Object.entries(error.details)) {
@@ -230,20 +250,20 @@ function writePartError(writer: ProtoWriter, field: number, error: BrokerError):
 }
 
 /** One that cannot be a name is refused before it is made text of. */
-function name(reader: ProtoReader): string {
+export function name(reader: ProtoReader): string {
   const bytes = reader.block();
   if (bytes.length > NAME_BYTES_MAX)
     throw new BrokerError("INVALID_NAME", `a name of ${bytes.length} bytes is too long`, { field: String(reader.field) });
   return utf8Decode(bytes);
 }
 
-function uint32(reader: ProtoReader): number {
+export function uint32(reader: ProtoReader): number {
   const value = reader.uint();
   if (value > 0xffff_ffff) throw new DecodeError(`field ${reader.field} is past 2^32`);
   return value;
 }
 
-function buffer(writer: ProtoWriter): Buffer {
+export function buffer(writer: ProtoWriter): Buffer {
   const bytes = writer.finish();
   return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
 }

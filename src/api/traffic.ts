@@ -5,4 +5,6 @@ export class Traffic {
   streams = 0;
   /** Batches that were taken from all of them. */
   batches = 0;
+  /** Consumers of queues that are connected. */
+  consumers = 0;
 }

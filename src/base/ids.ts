@@ -46,3 +46,14 @@ export function nodeOfReplica(replica: ReplicaId): NodeId {
 export function lifeOfReplica(replica: ReplicaId): number {
   return Math.floor(replica / (NODE_ID_MAX + 1));
 }
+
+/** A start of a node, as consumers that are connected there know it: `incarnation` is the node's. */
+export function gatewayOf(node: NodeId, incarnation: number): number {
+  const gateway = incarnation * (NODE_ID_MAX + 1) + node;
+  assert(isCount(gateway), `incarnation ${incarnation} is out of range`);
+  return gateway;
+}
+
+export function nodeOfGateway(gateway: number): NodeId {
+  return (gateway % (NODE_ID_MAX + 1)) as NodeId;
+}

@@ -157,3 +157,30 @@ export const BINDINGS_MAX = 1_000_000;
 /** Characters of a routing key (AMQP 0-9-1's short string), and headers that a binding asks for. */
 export const ROUTING_KEY_LENGTH_MAX = 255;
 export const BINDING_HEADERS_MAX = 64;
+/** Headers of one record that routing looks at. */
+export const HEADERS_PER_RECORD_MAX = 256;
+/** Messages of one Receive, and of one page of a Browse. */
+export const RECEIVE_MESSAGES_MAX = 1_000;
+/** Consumers that are connected to one node. */
+export const SESSIONS_PER_NODE_MAX = 100_000;
+/** Bytes of messages that one answer of a Consume carries, about; a larger message travels alone. */
+export const DELIVERY_BYTES_MAX = 512 * 1024;
+/** Of these so many are put together by one node. */
+export const WORK_OPERATIONS_BATCH_MAX = 4_096;
+/** Queues in which one message may have died before it stays where it is. */
+export const DEAD_LETTER_HOPS_MAX = 16;
+/** Queues and partitions that one batch may go to. */
+export const ROUTES_PER_BATCH_MAX = 16_384;
+/** Characters of a policy's pattern. */
+export const POLICY_PATTERN_LENGTH_MAX = 512;
+/** Characters of a cron expression. */
+export const CRON_LENGTH_MAX = 256;
+/** Settlements of one frame of a Consume, and of one Settle; and those of one stream that are not yet answered. */
+export const CONSUME_FRAME_SETTLEMENTS_MAX = 4_096;
+export const SETTLEMENTS_INFLIGHT_MAX = 65_536;
+/** Bytes of a page token: a binding's key is the longest place that one stands for. */
+export const PAGE_TOKEN_BYTES_MAX = 16 * 1024;
+/** Bytes of definitions that one import carries. */
+export const DEFINITIONS_BYTES_MAX = 4 * 1024 * 1024;
+/** Bindings of one page. */
+export const BINDINGS_PER_PAGE_MAX = 1_000;

@@ -17,6 +17,7 @@ export class ProtoReader {
   wire = 0;
   private readonly bytes: Uint8Array;
   private at: number;
+  private tagAt = 0;
   private readonly end: number;
   private fieldsLeft: number;
 
@@ -28,10 +29,20 @@ export class ProtoReader {
     this.fieldsLeft = fieldsMax;
   }
 
+  /** Where the field begins that `next` came to, and where what is next begins. */
+  get tagPosition(): number {
+    return this.tagAt;
+  }
+
+  get position(): number {
+    return this.at;
+  }
+
   /** False at the end of the message. */
   next(): boolean {
     if (this.at >= this.end) return false;
     if (--this.fieldsLeft < 0) throw new DecodeError("a message has too many fields");
+    this.tagAt = this.at;
     const tag = this.rawVarint();
     this.field = Math.floor(tag / 8);
     this.wire = tag % 8;

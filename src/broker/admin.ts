@@ -15,9 +15,11 @@ import {
   CATALOG_TOO_MANY,
   CATALOG_UNKNOWN_GROUP,
   CATALOG_UNKNOWN_NODE,
+  CATALOG_UNKNOWN_OBJECT,
   CATALOG_UNKNOWN_TOPIC,
 } from "../machine/catalog/codes.ts";
 import { encodeCreateTopic, encodeDeleteTopic, encodeExpandTopic, encodeUpdateTopic } from "../machine/catalog/commands.ts";
+import type { DeclaredSettings } from "../machine/catalog/settings.ts";
 import { quoted } from "../machine/names.ts";
 import { place, type PlacementNode } from "../machine/catalog/placement.ts";
 import type { Router } from "./router.ts";
@@ -59,9 +61,15 @@ export class Admin {
     );
   }
 
-  async create(call: CreateTopicCall, signal: AbortSignal): Promise<{ topic: TopicInfo; created: boolean }> {
+  /** With settings of a queue it makes one, of one partition. */
+  async create(
+    call: CreateTopicCall,
+    signal: AbortSignal,
+    queue: DeclaredSettings | null = null,
+  ): Promise<{ topic: TopicInfo; created: boolean }> {
     const vhost = vhostOf(call.vhost);
-    checkName("topic", call.name);
+    checkName(queue === null ? "topic" : "queue", call.name);
+    this.checkVhost(vhost);
     const config = completeConfig(CONFIG_DEFAULTS, call.config);
     const partitions = call.partitions || 1;
     if (!Number.isInteger(partitions) || partitions < 1 || partitions > PARTITIONS_PER_TOPIC_MAX) {
@@ -74,7 +82,15 @@ export class Admin {
     const existing = this.components.catalog.topic(vhost, call.name);
     const nodes = existing === undefined ? await this.enoughNodes(replicas, signal) : this.placementNodes();
     const placement = place({ nodes, partitions, replicas: Math.min(replicas, nodes.length), start: this.components.catalog.viewVersion });
-    const command = encodeCreateTopic({ vhost, name: call.name, replicas, config, placement, createdMs: this.components.clock.wallMs() });
+    const command = encodeCreateTopic({
+      vhost,
+      name: call.name,
+      replicas,
+      config,
+      placement,
+      createdMs: this.components.clock.wallMs(),
+      queue,
+    });
     const { code, detail } = await this.propose(command, signal);
     if (code !== CATALOG_OK && code !== CATALOG_EXISTS_SAME) throw catalogError(code, detail);
     const topic = await this.settled(vhost, call.name, partitions, signal);
@@ -86,6 +102,7 @@ export class Admin {
     const only = vhost === null ? null : vhostOf(vhost);
     for (const topic of this.components.catalog.topicsAfter(after ?? { vhost: only ?? "", name: "" })) {
       if (only !== null && topic.vhost !== only) break;
+      if (topic.queue !== null) continue;
       if (topics.length === topicsMax) return { topics, hasMore: true };
       topics.push(infoOf(topic));
     }
@@ -179,12 +196,31 @@ export class Admin {
     if (code !== CATALOG_OK) throw catalogError(code, detail);
   }
 
+  /** Throws UNKNOWN_VHOST. */
+  checkVhost(vhost: string): void {
+    if (!this.components.catalog.declarations.hasVhost(vhost))
+      throw new BrokerError("UNKNOWN_VHOST", `there is no vhost ${quoted(vhost)}; create it with "flotilla vhost create"`, {
+        vhost: vhost.slice(0, NAME_LENGTH_MAX),
+      });
+  }
+
+  /**
+   * Proposes a declaration, and resolves when this node's view shows it: false when it was there already, alike. Rejects with what its
+   * reply says is wrong.
+   */
+  async declare(command: Uint8Array, signal: AbortSignal): Promise<boolean> {
+    const { code, value, detail } = await this.propose(command, signal);
+    if (code !== CATALOG_OK && code !== CATALOG_EXISTS_SAME) throw catalogError(code, detail);
+    await this.components.caughtUp(() => this.components.catalog.viewVersion >= value, signal);
+    return code === CATALOG_OK;
+  }
+
   /** Resolves when this node's catalog shows a change that was made. */
   seen(condition: () => boolean, signal: AbortSignal): Promise<void> {
     return this.components.caughtUp(condition, signal);
   }
 
-  private propose(command: Uint8Array, signal: AbortSignal): Promise<{ code: number; detail: string }> {
+  private propose(command: Uint8Array, signal: AbortSignal): Promise<{ code: number; value: number; detail: string }> {
     return new Promise((resolve, reject) => {
       const abort = (): void =>
         reject(new BrokerError("TIMEOUT", "the deadline passed before the catalog answered; the change may still be made"));
@@ -193,9 +229,9 @@ export class Admin {
         return;
       }
       signal.addEventListener("abort", abort, { once: true });
-      this.components.router.catalog(command, (error, code, _value, detail) => {
+      this.components.router.catalog(command, (error, code, value, detail) => {
         signal.removeEventListener("abort", abort);
-        if (error === null) resolve({ code, detail: detail === null ? "" : utf8Decode(detail) });
+        if (error === null) resolve({ code, value, detail: detail === null ? "" : utf8Decode(detail) });
         else reject(error);
       });
     });
@@ -241,7 +277,7 @@ function completeConfig(base: TopicConfig, changes: Partial<TopicConfig>): Topic
   return config;
 }
 
-function catalogError(code: number, detail: string): BrokerError {
+export function catalogError(code: number, detail: string): BrokerError {
   const known: Record<number, ErrorCode> = {
     [CATALOG_EXISTS_DIFFERENT]: "TOPIC_EXISTS",
     [CATALOG_INVALID_NAME]: "INVALID_NAME",
@@ -250,6 +286,7 @@ function catalogError(code: number, detail: string): BrokerError {
     [CATALOG_UNKNOWN_GROUP]: "CONFLICT",
     [CATALOG_TOO_MANY]: "TOO_MANY",
     [CATALOG_CONFLICT]: "CONFLICT",
+    [CATALOG_UNKNOWN_OBJECT]: "UNKNOWN_OBJECT",
   };
   return new BrokerError(known[code] ?? "INTERNAL", detail || `the catalog refused the change (${code})`);
 }

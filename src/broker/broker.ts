@@ -14,6 +14,15 @@ import { LANE_FORWARD, type PeerTransport } from "../peer/transport.ts";
 import type { Fitness } from "../replica/fitness.ts";
 import type { ReplicaHost } from "../replica/host.ts";
 import type { WorkNews } from "../replica/types.ts";
+import { Declaring } from "./declaring.ts";
+import { Definitions } from "./definitions.ts";
+import { ExchangePublisher } from "./exchange-publisher.ts";
+import { Groups, OP_SYNC } from "./groups.ts";
+import { Scheduler } from "./scheduler.ts";
+import { OP_LEASES } from "./work/gateway.ts";
+import { OP_LOOK } from "./work/inspector.ts";
+import { WorkParts } from "./work/parts.ts";
+import type { Queues } from "./work/queues.ts";
 import { Admin, infoOf } from "./admin.ts";
 import { ClusterAdmin, groupOf, OP_MEMBERS, OP_TRANSFER } from "./cluster-admin.ts";
 import { Controller, OP_MEMBER, type ActedView } from "./controller.ts";
@@ -68,6 +77,12 @@ export class NodeBroker implements types.Broker {
   private readonly forwarder: Forwarder;
   private readonly local: LocalGroups;
   private readonly publisher: Publisher;
+  private readonly exchanges: ExchangePublisher;
+  private readonly work: WorkParts;
+  private readonly scheduler: Scheduler;
+  readonly declaring: Declaring;
+  readonly groups: Groups;
+  readonly definitions: Definitions;
   private readonly fetcher: Fetcher;
   private readonly admin: Admin;
   private readonly cluster: ClusterAdmin;
@@ -105,6 +120,7 @@ export class NodeBroker implements types.Broker {
       disks: this.disks,
       damages: this.damages,
       notify: (to, notice, body) => this.forwarder.notify(to, notice, body),
+      work: (from, body) => this.work.gateway.heard(from, body),
     });
     this.registrar = new Registrar(settings, {
       catalog: this.catalog,
@@ -126,6 +142,9 @@ export class NodeBroker implements types.Broker {
         [OP_MOVES, (from, body, reply, signal) => this.moves.serve(from, body, reply, signal)],
         [OP_MEMBER, (from, body, reply, signal) => this.controller.serveMember(from, body, reply, signal)],
         [OP_VIEW, (from, body, reply, signal) => this.view.serveView(from, body, reply, signal)],
+        [OP_LEASES, (from, body, reply, signal) => this.work.inspector.serveLeases(from, body, reply, signal)],
+        [OP_LOOK, (from, body, reply, signal) => this.work.inspector.serveLook(from, body, reply, signal)],
+        [OP_SYNC, (from, body, reply, signal) => this.groups.serveSync(from, body, reply, signal)],
       ]),
       notices: this.news.heard,
     });
@@ -141,9 +160,12 @@ export class NodeBroker implements types.Broker {
     this.publisher = new Publisher({
       router: this.router,
       memory,
+      clock,
+      exchanges: () => this.exchanges,
       topicOf: (vhost, name) => this.admin.topicOf(vhost, name),
       viewIsCurrent: () => this.view.current(),
     });
+    this.exchanges = new ExchangePublisher({ router: this.router, memory, catalog: this.catalog, clock });
     this.admin = new Admin({
       router: this.router,
       catalog: this.catalog,
@@ -190,7 +212,58 @@ export class NodeBroker implements types.Broker {
       logger,
       viewIsCurrent: () => this.view.current(),
       isUp: (node) => transport.isUp(node),
+      topicChanged: (topic) => this.work.topicChanged(topic),
+      worksUpkeep: () => {
+        this.work.keeper.upkeep();
+        this.groups.upkeep();
+      },
       fatal,
+    });
+    this.work = new WorkParts({
+      nodeId: this.nodeId,
+      incarnation: settings.registration.incarnation,
+      host,
+      catalog: this.catalog,
+      router: this.router,
+      fetcher: this.fetcher,
+      publisher: this.publisher,
+      admin: this.admin,
+      cluster: this.cluster,
+      clock,
+      logger,
+      isUp: (node) => this.isAlive(node),
+      notify: (to, notice, body) => this.forwarder.notify(to, notice, body),
+      sure: (vhost, name) => this.view.sure(vhost, name),
+      viewIsCurrent: () => this.view.current(),
+    });
+    this.declaring = new Declaring({
+      catalog: this.catalog,
+      admin: this.admin,
+      router: this.router,
+      clock,
+      viewIsCurrent: () => this.view.current(),
+    });
+    this.definitions = new Definitions({
+      catalog: this.catalog,
+      admin: this.admin,
+      declaring: this.declaring,
+      queues: this.work.queues,
+      viewIsCurrent: () => this.view.current(),
+    });
+    this.scheduler = new Scheduler({
+      catalog: this.catalog,
+      publisher: this.publisher,
+      clock,
+      logger,
+      leadsCatalog: () => this.leaders.of(CATALOG_GROUP) === this.nodeId,
+    });
+    this.groups = new Groups({
+      nodeId: this.nodeId,
+      host,
+      catalog: this.catalog,
+      router: this.router,
+      clock,
+      existing: (vhost, topic) => this.admin.existing(vhost, topic),
     });
     this.cursors = new Cursors({
       router: this.router,
@@ -198,7 +271,14 @@ export class NodeBroker implements types.Broker {
       pacer,
       existing: (vhost, topic) => this.admin.existing(vhost, topic),
     });
-    this.leaders.watch(() => this.notifyWatchers());
+    this.leaders.watch((group) => {
+      this.notifyWatchers();
+      this.work.gateway.leaderChanged(group);
+    });
+  }
+
+  get queues(): Queues {
+    return this.work.queues;
   }
 
   /** Opens the groups that the local catalog knows, and announces this node to the cluster. */
@@ -214,6 +294,8 @@ export class NodeBroker implements types.Broker {
     this.news.fitness("stopping");
     this.registrar.stop();
     this.controller.stop();
+    this.work.keeper.stop();
+    this.scheduler.stop();
   }
 
   /** The cluster knows this start of the node, and this node's catalog is no older than that. */
@@ -227,11 +309,15 @@ export class NodeBroker implements types.Broker {
     this.local.advanced(group);
   }
 
-  worked(_group: GroupId, _news: WorkNews): void {}
+  worked(group: GroupId, news: WorkNews): void {
+    this.work.keeper.worked(group, news);
+  }
 
   catalogChanged(): void {
     this.registrar.catalogChanged();
     this.controller.reconcile();
+    this.work.keeper.catalogChanged();
+    this.scheduler.look();
     this.forgetDeleted();
     this.reachNodes();
     for (const wait of [...this.catalogWaits]) wait();
@@ -250,6 +336,7 @@ export class NodeBroker implements types.Broker {
     this.components.logger.debug({ group, term }, "leads the group");
     if (group === CATALOG_GROUP) this.registrar.leadsCatalog();
     this.controller.leads(group);
+    this.work.keeper.leads(group);
     this.news.leads(group, term);
   }
 
@@ -355,7 +442,8 @@ export class NodeBroker implements types.Broker {
 
   // Admin.
 
-  createTopic(call: types.CreateTopicCall, signal: AbortSignal): Promise<{ topic: types.TopicInfo; created: boolean }> {
+  async createTopic(call: types.CreateTopicCall, signal: AbortSignal): Promise<{ topic: types.TopicInfo; created: boolean }> {
+    await this.view.sureOfVhost(call.vhost);
     return this.admin.create(call, signal);
   }
 

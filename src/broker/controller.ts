@@ -54,6 +54,9 @@ export type ControllerComponents = {
   readonly clock: Clock;
   readonly logger: Logger;
   readonly isUp: (node: NodeId) => boolean;
+  /** A topic's row changed; and, once a second, whatever is due in the groups led here beside that. */
+  readonly topicChanged: (topic: TopicRow) => void;
+  readonly worksUpkeep: () => void;
   /** Resolves once the catalog here is as new as the catalog was at the call. */
   readonly viewIsCurrent: () => Promise<void>;
   readonly fatal: (error: Error) => void;
@@ -168,6 +171,7 @@ export class Controller {
     this.lookAtAll = false;
     const rows = new Set(catalog.topics());
     const changed = [...rows].filter((topic) => lookAtAll || !settled.has(topic));
+    for (const topic of changed) this.components.topicChanged(topic);
     const isGone = [...settled].some((topic) => !rows.has(topic));
     this.settled = rows;
     const missing = changed.flatMap((topic) => this.missingOf(topic));
@@ -255,7 +259,7 @@ export class Controller {
     const voters = [...founders].sort((a, b) => a - b);
     await host.open({
       group,
-      kind: "stream",
+      kind: topic.queue === null ? "stream" : "queue",
       self,
       members: founders.includes(self) ? { voters, votersOutgoing: [], learners: [], learnersNext: [], autoLeave: false } : null,
       preferred: replicas[0] === self,
@@ -291,6 +295,7 @@ export class Controller {
     announce();
     for (const { id } of catalog.nodes()) this.upRounds.set(id, id === nodeId || isUp(id) ? (this.upRounds.get(id) ?? 0) + 1 : 0);
     this.lookAfterLed();
+    this.components.worksUpkeep();
     this.components.host.raiseVersion(CATALOG_GROUP);
     if (this.components.host.quarantine.size > 0) this.renewals.ask();
     if (this.leaving.length > 0 && !this.asking) {

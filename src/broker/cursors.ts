@@ -6,7 +6,13 @@ import { COMMIT_METADATA_LENGTH_MAX, REQUEST_PARTITIONS_MAX } from "../base/limi
 import type { Pacer } from "../base/pacer.ts";
 import type { TopicRow } from "../machine/catalog/catalog.ts";
 import { encodeCommitOffset, encodeDeleteCursor } from "../machine/stream/commands.ts";
-import { STREAM_OFFSET_OUT_OF_RANGE, STREAM_OK, STREAM_TOO_MANY_CURSORS, STREAM_WOULD_GO_BACK } from "../machine/stream/codes.ts";
+import {
+  STREAM_FENCED,
+  STREAM_OFFSET_OUT_OF_RANGE,
+  STREAM_OK,
+  STREAM_TOO_MANY_CURSORS,
+  STREAM_WOULD_GO_BACK,
+} from "../machine/stream/codes.ts";
 import { ENTRY_COMMAND } from "../raft/types.ts";
 import { checkName } from "./admin.ts";
 import { groupOf } from "./cluster-admin.ts";
@@ -35,10 +41,7 @@ export class Cursors {
     this.components = components;
   }
 
-  async commit(
-    call: { vhost: string; topic: string; subscription: string; offsets: readonly types.OffsetCommit[]; direct: boolean },
-    signal: AbortSignal,
-  ): Promise<readonly types.PartitionOutcome[]> {
+  async commit(call: Parameters<types.Broker["commitOffsets"]>[0], signal: AbortSignal): Promise<readonly types.PartitionOutcome[]> {
     const topic = this.components.existing(call.vhost, call.topic);
     checkName("subscription", call.subscription);
     if (call.offsets.length === 0 || call.offsets.length > REQUEST_PARTITIONS_MAX) {
@@ -49,7 +52,7 @@ export class Cursors {
     for (const [at, commit] of call.offsets.entries()) {
       if (at > 0 && at % COMMITS_PER_STEP === 0) await this.components.pacer.turn();
       if (signal.aborted) break;
-      errors.push(this.commitOne(groups[at]!, call.subscription, commit, call.direct, signal));
+      errors.push(this.commitOne(groups[at]!, call, commit, signal));
     }
     if (errors.length < groups.length) throw new BrokerError("TIMEOUT", "the deadline passed before all offsets were sent on");
     return (await Promise.all(errors)).map((error, at) => ({ partition: call.offsets[at]!.partition, error }));
@@ -95,9 +98,8 @@ export class Cursors {
 
   private async commitOne(
     group: GroupId,
-    subscription: string,
+    { subscription, generation, direct }: Parameters<types.Broker["commitOffsets"]>[0],
     commit: types.OffsetCommit,
-    direct: boolean,
     signal: AbortSignal,
   ): Promise<BrokerError | null> {
     if (commit.metadata.length > COMMIT_METADATA_LENGTH_MAX)
@@ -108,7 +110,7 @@ export class Cursors {
     try {
       const code = await this.command(
         group,
-        encodeCommitOffset({ subscription, offset: commit.offset, metadata: commit.metadata, reset: commit.reset, generation: 0 }),
+        encodeCommitOffset({ subscription, offset: commit.offset, metadata: commit.metadata, reset: commit.reset, generation }),
         direct,
         signal,
       );
@@ -122,6 +124,8 @@ export class Cursors {
             "OFFSET_WOULD_GO_BACK",
             `an offset later than ${commit.offset} is committed already; set reset to go back`,
           );
+        case STREAM_FENCED:
+          return new BrokerError("FENCED_MEMBER", "a member of a later generation of the group reads the partition");
         case STREAM_TOO_MANY_CURSORS:
           return new BrokerError("TOO_MANY", "the partition holds as many subscriptions as it can; delete unused ones");
         default:

@@ -12,6 +12,7 @@ import { decodeDamages, encodeDamages, toTell, type Damages } from "./damages.ts
 import { decodeDiskUse, encodeDiskUse, type Disks } from "./disks.ts";
 import { decodeLeading, encodeLeading, type Leaders } from "./leaders.ts";
 import type { DiskUse } from "./types.ts";
+import { NOTICE_WORK } from "./work/gateway.ts";
 import { decodeFitness, decodeLaggards, encodeFitness, encodeLaggards, type Unfit } from "./unfit.ts";
 
 const NOTICE_LEADING = 1;
@@ -34,6 +35,8 @@ export type NewsComponents = {
   readonly disks: Disks;
   readonly damages: Damages;
   readonly notify: (to: NodeId, notice: number, body: Uint8Array) => void;
+  /** Messages went to consumers that are connected here. */
+  readonly work: (from: NodeId, body: Uint8Array) => void;
 };
 
 export class News {
@@ -53,6 +56,7 @@ export class News {
       [NOTICE_DISK, (from, body) => disks.heard(from, decodeDiskUse(body))],
       [NOTICE_FITNESS, (from, body) => unfit.set(from, decodeFitness(body))],
       [NOTICE_DAMAGES, (from, body) => void damages.set(from, decodeDamages(body))],
+      [NOTICE_WORK, (from, body) => components.work(from, body)],
       [NOTICE_LAGGARDS, (from, body) => void unfit.lagging(from, decodeLaggards(body))],
     ]);
   }

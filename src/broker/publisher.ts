@@ -1,30 +1,44 @@
-// Publish: find the group, stamp the batch with its producer's numbers, propose it where the leader is.
+// Publish: find the group, stamp the batch with its producer's numbers and with what work subscriptions are to know of its records, propose
+// it where the leader is.
 
-import { copyInto } from "../base/copy.ts";
 import { BrokerError } from "../base/errors.ts";
 import { BATCH_BYTES_MAX, BATCH_RECORDS_MAX, WAITING_BYTES_MAX, WAITING_MAX } from "../base/limits.ts";
+import type { Clock } from "../base/clock.ts";
 import type { PayloadMemory } from "../base/payload-memory.ts";
 import type { TopicRow } from "../machine/catalog/catalog.ts";
-import { BATCH_TOO_MANY, recordsHeadBytes, scanRecordBatch, writeRecordsHeader } from "../machine/stream/records-codec.ts";
-import { STREAM_DUPLICATE, STREAM_FENCED, STREAM_OK, STREAM_OUT_OF_SEQUENCE, STREAM_PRODUCER_UNKNOWN } from "../machine/stream/codes.ts";
+import { BATCH_TOO_MANY, scanRecordBatch } from "../machine/stream/records-codec.ts";
+import {
+  STREAM_DUPLICATE,
+  STREAM_FENCED,
+  STREAM_FULL,
+  STREAM_OK,
+  STREAM_OUT_OF_SEQUENCE,
+  STREAM_PRODUCER_UNKNOWN,
+} from "../machine/stream/codes.ts";
+import { encodeSidecar } from "../machine/work/sidecar.ts";
 import { ENTRY_RECORDS } from "../raft/types.ts";
 import { vhostOf } from "./admin.ts";
+import type { ExchangePublisher } from "./exchange-publisher.ts";
+import { factRuns, scanRecords } from "./record-scan.ts";
+import { recordsPayload } from "./records-payload.ts";
 import type { Router } from "./router.ts";
 import type { PublishCall, PublishDone } from "./types.ts";
 
 export type PublisherComponents = {
   readonly router: Router;
   readonly memory: PayloadMemory;
+  readonly clock: Clock;
   readonly topicOf: (vhost: string, name: string) => TopicRow | BrokerError;
   /** Resolves once what this node knows of topics is as new as the catalog was at the call; rejects with BrokerError. */
   readonly viewIsCurrent: () => Promise<void>;
+  readonly exchanges: () => ExchangePublisher;
 };
 type Held = { readonly call: PublishCall; readonly done: PublishDone };
 
 export class Publisher {
   private readonly components: PublisherComponents;
   private nextPartition = 0;
-  /** By topic: what came for one, or for a partition, that is not known here, and whatever came after it. */
+  /** By topic or exchange: what came for one, or for a partition, that is not known here, and whatever came after it. */
   private readonly held = new Map<string, Held[]>();
   private heldCount = 0;
   private heldBytes = 0;
@@ -35,7 +49,7 @@ export class Publisher {
 
   /** Of the call's bytes nothing is kept without a copy. */
   publish(call: PublishCall, done: PublishDone): void {
-    const waits = this.held.size > 0 && this.held.has(topicKey(call));
+    const waits = this.held.size > 0 && this.held.has(targetKey(call));
     if (waits || this.tryPublish(call, done) !== null) this.hold(call, done);
   }
 
@@ -50,7 +64,7 @@ export class Publisher {
     this.heldCount += 1;
     this.heldBytes += bytes;
     const kept = { ...call, records: new Uint8Array(records), partitionKey: partitionKey && new Uint8Array(partitionKey) };
-    const key = topicKey(call);
+    const key = targetKey(call);
     const held = this.held.get(key);
     if (held !== undefined) {
       held.push({ call: kept, done });
@@ -79,24 +93,32 @@ export class Publisher {
 
   /** What is not known here, if anything is; else `done` is called. */
   private tryPublish(call: PublishCall, done: PublishDone): BrokerError | null {
-    const { topicOf, memory, router } = this.components;
-    const topic = topicOf(call.vhost, call.topic);
+    if (call.exchange !== null) {
+      const count = checkBatch(call);
+      if (count instanceof BrokerError) {
+        done(count, 0, -1, 0, false);
+        return null;
+      }
+      return this.components.exchanges().tryPublish(call, call.exchange, count, done);
+    }
+    const topic = this.components.topicOf(call.vhost, call.topic);
     if (topic instanceof BrokerError) return topic;
     const partition = call.partition >= 0 ? call.partition : this.choosePartition(call.partitionKey, topic.partitions.length);
-    const row = topic.partitions[partition];
-    if (row === undefined)
+    if (topic.partitions[partition] === undefined)
       return new BrokerError("UNKNOWN_PARTITION", `topic ${topic.name} has partitions 0..${topic.partitions.length - 1}, not ${partition}`);
     const count = checkBatch(call);
-    if (count instanceof BrokerError) {
-      done(count, partition, -1, 0, false);
-      return null;
-    }
+    const failure = count instanceof BrokerError ? count : this.propose(topic, partition, call, count, done);
+    if (failure !== null) done(failure, partition, -1, 0, false);
+    return null;
+  }
+
+  private propose(topic: TopicRow, partition: number, call: PublishCall, count: number, done: PublishDone): BrokerError | null {
+    const { memory, router, clock } = this.components;
+    const sidecar = sidecarOf(topic, call.records, clock.wallMs());
+    if (sidecar instanceof BrokerError) return sidecar;
     const { producerId, producerEpoch, sequence } = call;
-    const headBytes = recordsHeadBytes(0);
-    const payload = memory.take(headBytes + call.records.length);
-    writeRecordsHeader(payload, 0, { count, producerId, producerEpoch, sequence });
-    copyInto(payload, headBytes, call.records);
-    router.propose(row.group, ENTRY_RECORDS, payload, call.direct, (error, code, value) => {
+    const payload = recordsPayload(memory, { count, producerId, producerEpoch, sequence }, false, sidecar, [call.records]);
+    router.propose(topic.partitions[partition]!.group, ENTRY_RECORDS, payload, call.direct, (error, code, value) => {
       if (error !== null) done(error, partition, -1, 0, false);
       else finish(code, value, partition, count, done);
     });
@@ -110,8 +132,15 @@ export class Publisher {
   }
 }
 
-function topicKey({ vhost, topic }: PublishCall): string {
-  return `${vhostOf(vhost)}\n${topic}`;
+/** What work subscriptions are to know; null when there is nothing, or nobody to know it. */
+function sidecarOf(topic: TopicRow, records: Uint8Array, nowMs: number): Uint8Array | null | BrokerError {
+  if (topic.queue === null && topic.works.length === 0) return null;
+  const scanned = scanRecords(records, false, nowMs);
+  return scanned instanceof BrokerError ? scanned : encodeSidecar(factRuns(scanned));
+}
+
+function targetKey({ vhost, topic, exchange }: PublishCall): string {
+  return exchange === null ? `${vhostOf(vhost)}\n${topic}` : `${vhostOf(vhost)}\n\n${exchange}`;
 }
 
 function fail({ partition }: PublishCall, done: PublishDone, error: BrokerError): void {
@@ -137,33 +166,26 @@ function checkBatch(call: PublishCall): number | BrokerError {
 }
 
 function finish(code: number, value: number, partition: number, count: number, done: PublishDone): void {
+  if (code === STREAM_OK || code === STREAM_DUPLICATE) done(null, partition, value, count, code === STREAM_DUPLICATE);
+  else done(streamError(code), partition, -1, 0, false);
+}
+
+/** Why a stream refused records. */
+export function streamError(code: number): BrokerError {
   switch (code) {
-    case STREAM_OK:
-      done(null, partition, value, count, false);
-      return;
-    case STREAM_DUPLICATE:
-      done(null, partition, value, count, true);
-      return;
     case STREAM_OUT_OF_SEQUENCE:
-      done(new BrokerError("OUT_OF_SEQUENCE", "an earlier batch of this producer is missing in the partition"), partition, -1, 0, false);
-      return;
+      return new BrokerError("OUT_OF_SEQUENCE", "an earlier batch of this producer is missing in the partition");
     case STREAM_FENCED:
-      done(new BrokerError("FENCED_PRODUCER", "a producer of this id with a higher epoch is at work"), partition, -1, 0, false);
-      return;
+      return new BrokerError("FENCED_PRODUCER", "a producer of this id with a higher epoch is at work");
     case STREAM_PRODUCER_UNKNOWN:
-      done(
-        new BrokerError(
-          "PRODUCER_UNKNOWN",
-          "the partition does not know this producer; start at sequence 0, with the next epoch if it had one",
-        ),
-        partition,
-        -1,
-        0,
-        false,
+      return new BrokerError(
+        "PRODUCER_UNKNOWN",
+        "the partition does not know this producer; start at sequence 0, with the next epoch if it had one",
       );
-      return;
+    case STREAM_FULL:
+      return new BrokerError("QUEUE_FULL", "the queue has as many messages or bytes as it may, and refuses more");
     default:
-      done(new BrokerError("INTERNAL", `unknown reply ${code} of the stream`), partition, -1, 0, false);
+      return new BrokerError("INTERNAL", `unknown reply ${code} of the stream`);
   }
 }
 

@@ -1,5 +1,9 @@
 // The use cases, free of any wire protocol. Plain data in, plain data out: `api/` adapts gRPC to this.
 
+import type { Declaring } from "./declaring.ts";
+import type { Definitions } from "./definitions.ts";
+import type { Groups } from "./groups.ts";
+import type { Queues } from "./work/queues.ts";
 import type { BrokerError } from "../base/errors.ts";
 import type { GroupId, NodeId } from "../base/ids.ts";
 
@@ -39,10 +43,24 @@ export type PublishCall = {
   readonly sequence: number;
   /** Fail with NOT_LEADER instead of forwarding. */
   readonly direct: boolean;
+  /** Not null: published to this exchange, and `topic` is not looked at; then `sequence` may have gaps from batch to batch. */
+  readonly exchange: string | null;
+  /** Of the records that have none of their own. */
+  readonly routingKey: string;
 };
 
+/** Of what was published to an exchange: copies that were stored, and the places in the batch of records that went nowhere. */
+export type Routed = { readonly copies: number; readonly unroutable: readonly number[] };
+
 /** `duplicate` with baseOffset -1: stored by an earlier try so long ago that its offset is no longer known. */
-export type PublishDone = (error: BrokerError | null, partition: number, baseOffset: number, count: number, duplicate: boolean) => void;
+export type PublishDone = (
+  error: BrokerError | null,
+  partition: number,
+  baseOffset: number,
+  count: number,
+  duplicate: boolean,
+  routed?: Routed,
+) => void;
 
 export const FROM_OFFSET = 0;
 export const FROM_TIME = 1;
@@ -181,6 +199,17 @@ export type CreateTopicCall = {
   readonly config: Partial<TopicConfig>;
 };
 
+/** A queue or topic that would get a message, the exchanges on the way there, and who would have to store it. */
+export type Route = {
+  readonly target: string;
+  readonly exchanges: readonly string[];
+  readonly isQueue: boolean;
+  readonly partitions: number;
+  /** 0: none, or there are several partitions. */
+  readonly leader: number;
+  readonly durability: 1 | 2 | 3;
+};
+
 /**
  * Everything rejects or calls back with BrokerError only; anything else thrown is a bug. vhost "" is "/". `signal` ends
  * the wait, not the work: the outcome is then unknown.
@@ -190,7 +219,14 @@ export interface Broker {
   /** Long poll: at most `maxWaitMs`; `signal` of a caller who left frees the wait. */
   fetch(call: FetchCall, signal: AbortSignal): Promise<readonly FetchedPartition[]>;
   commitOffsets(
-    call: { vhost: string; topic: string; subscription: string; offsets: readonly OffsetCommit[]; direct: boolean },
+    call: {
+      vhost: string;
+      topic: string;
+      subscription: string;
+      offsets: readonly OffsetCommit[];
+      /** Of the consumer group that the caller is a member of; 0 = none. */ generation: number;
+      direct: boolean;
+    },
     signal: AbortSignal,
   ): Promise<readonly PartitionOutcome[]>;
   getOffsets(
@@ -234,6 +270,12 @@ export interface Broker {
   deleteTopic(vhost: string, name: string, signal: AbortSignal): Promise<void>;
   listSubscriptions(call: ListSubscriptionsCall, signal: AbortSignal): Promise<SubscriptionPage>;
   deleteSubscription(vhost: string, topic: string, name: string, signal: AbortSignal): Promise<void>;
+
+  /** Queues and work subscriptions; vhosts, exchanges and what else is declared; consumer groups. */
+  readonly queues: Queues;
+  readonly declaring: Declaring;
+  readonly groups: Groups;
+  readonly definitions: Definitions;
 
   /** Group 0 is applied and led: calls can be served. */
   readonly ready: boolean;

@@ -41,6 +41,11 @@ export class View {
     if (row === undefined || row.partitions.length < partitions) await this.current();
   }
 
+  /** Resolves at once where the vhost is known here; else once that can be said for sure. */
+  async sureOfVhost(vhost: string): Promise<void> {
+    if (!this.components.catalog.declarations.hasVhost(vhostOf(vhost))) await this.current();
+  }
+
   /**
    * Resolves once this node's catalog is as new as the catalog was at the call; rejects with NO_LEADER if nobody can tell within
    * LEADER_WAIT_MS. Those who come while one question is under way share the next one.

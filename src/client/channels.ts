@@ -87,6 +87,13 @@ export class Channels {
       : call(this.client(options.endpoint)))) as Buffer;
   }
 
+  /** A call that any node can answer, whose answer is decoded by the caller. */
+  async callEncoded(service: string, method: string, request: object, options: { signal?: AbortSignal | undefined } = {}): Promise<Buffer> {
+    const definition = this.services[service]![method]!;
+    const encoded = { ...definition, responseDeserialize: identity as (bytes: Buffer) => object };
+    return (await this.anyNode((client) => unary(client, encoded, request, this.callOptions(), options.signal), true)) as Buffer;
+  }
+
   /** A stream of encoded messages to one node. */
   duplex(endpoint: string, service: string, method: string): ClientDuplexStream<Buffer, Buffer> {
     const { path } = this.services[service]![method]!;

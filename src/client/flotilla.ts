@@ -1,11 +1,19 @@
 // A connection to a cluster: where everything of the client begins.
 
+import { randomUUID } from "node:crypto";
 import { ProtoReader, ProtoWriter } from "../base/protobuf.ts";
 import { AdminClient, ClusterClient, type CallOptions, type PartitionOffsets } from "./admin.ts";
 import { Channels } from "./channels.ts";
 import { Consumer, type ConsumerOptions } from "./consumer.ts";
 import { Producer, type Placed, type ProducerOptions } from "./producer.ts";
-import { BatchEncoder, bytesOf, HEAD_ROOM_BYTES, type OutgoingRecord } from "./records.ts";
+import { ExchangeProducer, type ExchangeProducerOptions } from "./exchange-producer.ts";
+import { FlotillaError } from "./errors.ts";
+import { GroupConsumer, type GroupConsumerOptions } from "./group-consumer.ts";
+import { LeasedMessage, type Message, type Settle } from "./message.ts";
+import { QueueAdminClient } from "./queue-admin.ts";
+import { QueueConsumer, type QueueConsumerOptions } from "./queue-consumer.ts";
+import { BatchEncoder, bytesOf, decodeBatch, HEAD_ROOM_BYTES, type OutgoingRecord, type ReceivedRecord } from "./records.ts";
+import { decodeBrowsed, decodeReceived, decodeSettled, encodeSettle, type MessageState, type Outcome } from "./work-wire.ts";
 import { decodeFetched, encodeFetch, toBuffer, type FetchedPartition, type FetchPosition } from "./wire.ts";
 
 export type ConnectOptions = {
@@ -20,11 +28,36 @@ export type ConnectOptions = {
 
 const DEADLINE_MS = 30_000;
 
+type Part = { readonly isClosed: boolean; close(): Promise<void> };
+export type ReceiveOptions = CallOptions & {
+  readonly vhost?: string;
+  readonly subscription?: string;
+  /** 1..1000; how long to wait for the first one, in ms; and how long they are the caller's. */
+  readonly maxMessages?: number;
+  readonly maxWaitMs?: number;
+  readonly leaseMs?: number;
+  readonly autoAck?: boolean;
+};
+/** A message as Browse shows it. */
+export type BrowsedMessage = ReceivedRecord & {
+  readonly state: MessageState;
+  readonly attempts: number;
+  /** When its lease ends, or when it is due; 0 = it waits for nothing of the kind. */
+  readonly untilMs: number;
+  readonly expiresMs: number;
+  /** Of a dead one: why. */
+  readonly reason: string;
+};
+
+const REPLY_QUEUE_EXPIRES_MS = 60_000;
+
 export class Flotilla {
   readonly admin: AdminClient;
   readonly cluster: ClusterClient;
+  /** Queues, exchanges and what else is declared. */
+  readonly queues: QueueAdminClient;
   private readonly channels: Channels;
-  private readonly open = new Set<Producer | Consumer>();
+  private readonly open = new Set<Part>();
 
   /** Rejects when none of the endpoints answers. */
   static async connect(options: ConnectOptions): Promise<Flotilla> {
@@ -45,28 +78,130 @@ export class Flotilla {
     this.channels = channels;
     this.admin = new AdminClient(channels);
     this.cluster = new ClusterClient(channels);
+    this.queues = new QueueAdminClient(channels);
   }
 
   /** A producer for one topic. Rejects with UNKNOWN_TOPIC if there is none. */
   async producer(topic: string, options: ProducerOptions = {}): Promise<Producer> {
-    const producer = await Producer.open(this.channels, topic, options, (self) => this.open.delete(self));
-    if (!producer.isClosed) this.open.add(producer);
-    return producer;
+    return this.kept(await Producer.open(this.channels, topic, options, (self) => this.open.delete(self)));
+  }
+
+  /** A producer for one exchange; "" is the default one, whose routing keys are names of queues and topics. */
+  exchangeProducer(exchange: string, options: ExchangeProducerOptions = {}): ExchangeProducer {
+    return this.kept(new ExchangeProducer(this.channels, exchange, options, (self) => this.open.delete(self)));
+  }
+
+  /** A consumer of a queue, or of a work subscription of a topic. Rejects with UNKNOWN_QUEUE if there is none. */
+  async queueConsumer(queue: string, options: QueueConsumerOptions = {}): Promise<QueueConsumer> {
+    return this.kept(await QueueConsumer.open(this.channels, queue, options, (self) => this.open.delete(self)));
+  }
+
+  /** A member of a consumer group of a topic. */
+  async groupConsumer(topic: string, group: string, options: GroupConsumerOptions = {}): Promise<GroupConsumer> {
+    return this.kept(await GroupConsumer.open(this.channels, topic, group, options, (self) => this.open.delete(self)));
+  }
+
+  private kept<P extends Part>(part: P): P {
+    if (!part.isClosed) this.open.add(part);
+    return part;
+  }
+
+  /** Takes messages of a queue once, under a lease; with none when no message came in time. */
+  async receive(queue: string, options: ReceiveOptions = {}): Promise<Message[]> {
+    const { vhost = "", subscription = "", maxMessages = 1, maxWaitMs = 0, leaseMs = 0, autoAck = false, signal } = options;
+    const request = { vhost, queue, subscription, maxMessages, maxWaitMs, leaseMs, autoAck };
+    const bytes = await this.channels.callEncoded("flotilla.v1.Messaging", "Receive", request, { signal });
+    const settle: Settle = (message, outcome, detail = {}) =>
+      this.settleOne({ vhost, queue, subscription }, message as LeasedMessage, outcome, detail);
+    return decodeReceived(bytes).flatMap(({ partition, firstOffset, timeMs, records, token, attempt, deadlineMs, consumer }) =>
+      decodeBatch(records, { partition, baseOffset: firstOffset, storedMs: timeMs }).map(
+        (record) => new LeasedMessage(record, { token, attempt, deadlineMs, consumer, life: 0 }, settle),
+      ),
+    );
+  }
+
+  /** Looks at what is in a queue and not settled, from `fromOffset` on; changes nothing. `next`: where to go on; undefined at the end. */
+  async browse(
+    queue: string,
+    options: CallOptions & { vhost?: string; subscription?: string; partition?: number; fromOffset?: number; maxMessages?: number } = {},
+  ): Promise<{ messages: BrowsedMessage[]; next: number | undefined }> {
+    const { vhost = "", subscription = "", partition = 0, fromOffset = 0, maxMessages = 0, signal } = options;
+    const request = { vhost, queue, subscription, partition, fromOffset, maxMessages };
+    const page = decodeBrowsed(await this.channels.callEncoded("flotilla.v1.Messaging", "Browse", request, { signal }));
+    const messages = page.messages.flatMap(({ firstOffset, timeMs, records, state, attempts, untilMs, expiresMs, reason }) =>
+      decodeBatch(records, { partition, baseOffset: firstOffset, storedMs: timeMs }).map((record) => ({
+        ...record,
+        state,
+        attempts,
+        untilMs,
+        expiresMs,
+        reason,
+      })),
+    );
+    return { messages, next: page.next };
+  }
+
+  /** Takes back a message that is delayed; resolves with false when it is not, or no more. */
+  async recall(
+    queue: string,
+    offset: number,
+    options: CallOptions & { vhost?: string; subscription?: string; partition?: number } = {},
+  ): Promise<boolean> {
+    const { vhost = "", subscription = "", partition = 0, signal } = options;
+    const request = { vhost, queue, subscription, partition, offset };
+    return (await this.channels.call<object, { recalled: boolean }>("flotilla.v1.Messaging", "Recall", request, { signal })).recalled;
+  }
+
+  /** Sends a record to a queue and resolves with the first answer to it, which comes to a queue of this call alone. */
+  async request(queue: string, record: OutgoingRecord, options: { vhost?: string; timeoutMs?: number } = {}): Promise<ReceivedRecord> {
+    const { vhost = "", timeoutMs = DEADLINE_MS } = options;
+    const replyTo = `reply.${randomUUID()}`;
+    const correlationId = record.correlationId ?? randomUUID();
+    await this.queues.createQueue({ name: replyTo, vhost, replicas: 1, settings: { expiresMs: REPLY_QUEUE_EXPIRES_MS } });
+    try {
+      await this.publish(queue, [{ ...record, replyTo, correlationId }], { vhost });
+      const deadlineMs = Date.now() + timeoutMs;
+      for (let leftMs = timeoutMs; leftMs > 0; leftMs = deadlineMs - Date.now())
+        for (const message of await this.receive(replyTo, { vhost, maxWaitMs: Math.min(leftMs, 20_000), autoAck: true }))
+          if (message.correlationId === correlationId) return message;
+      throw new FlotillaError("TIMEOUT", `no answer came within ${timeoutMs} ms`, { maybeApplied: true });
+    } finally {
+      await this.queues.deleteQueue(replyTo, { vhost }).catch(() => {});
+    }
+  }
+
+  private async settleOne(
+    target: { vhost: string; queue: string; subscription: string },
+    message: LeasedMessage,
+    outcome: Outcome,
+    detail: { delayMs?: number | undefined; leaseMs?: number },
+  ): Promise<void> {
+    const { partition, offset, token, consumer } = message;
+    const settlement = { partition, firstOffset: offset, count: 1, token, outcome, consumer, ...detail };
+    const [ack] = decodeSettled(await this.channels.callRaw("flotilla.v1.Messaging", "Settle", encodeSettle(target, [settlement])));
+    if (ack === undefined) throw new FlotillaError("INTERNAL", "the node did not say what became of the settlement");
+    if (ack.error !== null) throw ack.error;
+    message.isSettled = outcome !== "extend";
   }
 
   /** A consumer of one topic. */
   async consumer(topic: string, options: ConsumerOptions = {}): Promise<Consumer> {
-    const consumer = await Consumer.open(this.channels, topic, options, (self) => this.open.delete(self));
-    if (!consumer.isClosed) this.open.add(consumer);
-    return consumer;
+    return this.kept(await Consumer.open(this.channels, topic, options, (self) => this.open.delete(self)));
   }
 
   /** Stores records as one batch, without the machinery of a producer and without protection against duplicates: sent once, never again. */
   async publish(
     topic: string,
     records: readonly OutgoingRecord[],
-    options: CallOptions & { vhost?: string; partition?: number; partitionKey?: Uint8Array | string } = {},
-  ): Promise<Placed & { count: number }> {
+    options: CallOptions & {
+      vhost?: string;
+      partition?: number;
+      partitionKey?: Uint8Array | string;
+      /** To this exchange instead of the topic, with this key for records without one. */
+      exchange?: string;
+      routingKey?: string;
+    } = {},
+  ): Promise<Placed & { count: number; routed: number }> {
     const encoder = new BatchEncoder(Buffer.allocUnsafeSlow(1024));
     for (const record of records) encoder.add(record);
     const batch = encoder.finish().subarray(HEAD_ROOM_BYTES, HEAD_ROOM_BYTES + encoder.length);
@@ -74,14 +209,16 @@ export class Flotilla {
     if (options.partition !== undefined) writer.uintAlways(3, options.partition);
     writer.blockAlways(4, batch).uint(5, records.length);
     if (options.partitionKey !== undefined) writer.blockAlways(7, bytesOf(options.partitionKey));
+    if (options.exchange !== undefined) writer.blockAlways(9, bytesOf(options.exchange)).string(10, options.routingKey ?? "");
     const answer = new ProtoReader(
       await this.channels.callRaw("flotilla.v1.Messaging", "Publish", toBuffer(writer), { signal: options.signal, isRepeatable: false }),
     );
-    const placed = { partition: 0, offset: 0, count: 0 };
+    const placed = { partition: 0, offset: 0, count: 0, routed: 0 };
     while (answer.next()) {
       if (answer.field === 1) placed.partition = answer.uint();
       else if (answer.field === 2) placed.offset = answer.uint();
       else if (answer.field === 3) placed.count = answer.uint();
+      else if (answer.field === 5) placed.routed = answer.uint();
       else answer.skip();
     }
     return placed;

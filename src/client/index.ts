@@ -1,8 +1,33 @@
 // The public door of the client library, and the one barrel of the project.
 
-export { Flotilla, type ConnectOptions } from "./flotilla.ts";
+export { Flotilla, type BrowsedMessage, type ConnectOptions, type ReceiveOptions } from "./flotilla.ts";
 export { Producer, type Placed, type ProducerOptions, type RecordCallback } from "./producer.ts";
 export { Consumer, type ConsumerOptions, type ReceivedBatch } from "./consumer.ts";
+export { ExchangeProducer, type ExchangeProducerOptions, type RoutedRecord } from "./exchange-producer.ts";
+export { GroupConsumer, type GroupConsumerOptions } from "./group-consumer.ts";
+export { QueueConsumer, type QueueConsumerOptions } from "./queue-consumer.ts";
+export type { Message } from "./message.ts";
+export type { MessageState } from "./work-wire.ts";
+export type {
+  BackOff,
+  Binding,
+  ConsumerInfo,
+  ExchangeInfo,
+  ExchangeType,
+  HeadersMatch,
+  Overflow,
+  Policy,
+  QueueAdminClient,
+  QueueDescription,
+  QueueInfo,
+  Route,
+  Schedule,
+  ScheduleInfo,
+  StartAt,
+  WorkCounts,
+  WorkSettings,
+  WorkSubscriptionInfo,
+} from "./queue-admin.ts";
 export { FlotillaError, type FlotillaErrorCode } from "./errors.ts";
 export { decodeBatch, hashKey, type Header, type OutgoingRecord, type ReceivedRecord } from "./records.ts";
 export type { FetchedBatch, FetchedPartition, FetchFrom, FetchPosition } from "./wire.ts";

@@ -17,6 +17,18 @@ export type OutgoingRecord = {
   readonly timeMs?: number | undefined;
   readonly contentType?: string | undefined;
   readonly correlationId?: string | undefined;
+  /** The name of a queue where an answer is expected. */
+  readonly replyTo?: string | undefined;
+  readonly messageId?: string | undefined;
+  /** Where an exchange sends it; without one the key of the publish counts. */
+  readonly routingKey?: string | undefined;
+  /** For queues and work subscriptions: 0..31, a higher one goes first. */
+  readonly priority?: number | undefined;
+  /** Delivered at this time at the earliest (milliseconds since 1970), or so long after it was stored: one of the two. */
+  readonly deliverAtMs?: number | undefined;
+  readonly delayMs?: number | undefined;
+  /** How long it may wait from when it can be delivered first, in milliseconds. */
+  readonly ttlMs?: number | undefined;
 };
 
 /** What a consumer gets. `body`, `key` and header values share the memory of their batch. */
@@ -32,8 +44,31 @@ export type ReceivedRecord = {
   readonly timeMs: number;
   readonly contentType: string;
   readonly correlationId: string;
+  readonly replyTo: string;
+  readonly messageId: string;
+  readonly routingKey: string;
+  readonly priority: number;
+  /** As the producer set them; 0 = not set. */
+  readonly deliverAtMs: number;
+  readonly delayMs: number;
+  readonly ttlMs: number;
 };
 
+/** Fields that a plain record has not. */
+const RARE = [
+  "headers",
+  "timeMs",
+  "contentType",
+  "correlationId",
+  "replyTo",
+  "messageId",
+  "routingKey",
+  "priority",
+  "deliverAtMs",
+  "delayMs",
+  "ttlMs",
+] as const;
+const NUMBERS = ["timeMs", "priority", "deliverAtMs", "delayMs", "ttlMs"] as const;
 const FIELD_RECORDS = 0x0a;
 const FIELD_KEY = 0x0a;
 const FIELD_BODY = 0x12;
@@ -58,9 +93,7 @@ export class BatchEncoder {
   }
 
   add(record: OutgoingRecord): void {
-    const isPlain =
-      record.headers === undefined && record.timeMs === undefined && record.contentType === undefined && record.correlationId === undefined;
-    if (isPlain) this.addPlain(record.body, record.key);
+    if (isPlain(record)) this.addPlain(record.body, record.key);
     else this.addFull(record);
     this.count += 1;
   }
@@ -91,9 +124,9 @@ export class BatchEncoder {
   }
 
   private addFull(record: OutgoingRecord): void {
-    if (record.timeMs !== undefined && !isCount(record.timeMs)) {
-      throw new FlotillaError("INVALID_ARGUMENT", `timeMs must be a whole number of 0..2^53-1, not ${record.timeMs}`);
-    }
+    for (const name of NUMBERS)
+      if (record[name] !== undefined && !isCount(record[name]))
+        throw new FlotillaError("INVALID_ARGUMENT", `${name} must be a whole number of 0..2^53-1, not ${record[name]}`);
     const writer = new ProtoWriter(256);
     if (record.key !== undefined) writer.blockAlways(1, bytesOf(record.key));
     writer.block(2, bytesOf(record.body));
@@ -104,7 +137,14 @@ export class BatchEncoder {
     writer
       .uint(4, record.timeMs ?? 0)
       .string(5, record.contentType ?? "")
-      .string(6, record.correlationId ?? "");
+      .string(6, record.correlationId ?? "")
+      .string(7, record.replyTo ?? "")
+      .uint(8, record.priority ?? 0)
+      .uint(9, record.deliverAtMs ?? 0)
+      .uint(10, record.delayMs ?? 0)
+      .uint(11, record.ttlMs ?? 0)
+      .string(12, record.messageId ?? "");
+    if (record.routingKey !== undefined) writer.blockAlways(14, bytesOf(record.routingKey));
     const encoded = writer.finish();
     this.reserve(encoded.length + 6);
     this.bytes[this.at++] = FIELD_RECORDS;
@@ -142,6 +182,11 @@ export class BatchEncoder {
   }
 }
 
+function isPlain(record: OutgoingRecord): boolean {
+  for (const name of RARE) if (record[name] !== undefined) return false;
+  return true;
+}
+
 /** Decodes a RecordBatch; offsets count up from `baseOffset`. Throws MALFORMED_BATCH if a producer sent nonsense. */
 export function decodeBatch(bytes: Uint8Array, place: { partition: number; baseOffset: number; storedMs: number }): ReceivedRecord[] {
   const { partition, baseOffset, storedMs } = place;
@@ -177,6 +222,8 @@ function decodeRecord(reader: ProtoReader, partition: number, offset: number, st
   let timeMs = 0;
   let contentType = "";
   let correlationId = "";
+  let [replyTo, messageId, routingKey] = ["", "", ""];
+  let [priority, deliverAtMs, delayMs, ttlMs] = [0, 0, 0, 0];
   while (reader.next()) {
     if (reader.field === 1) key = reader.block();
     else if (reader.field === 2) body = reader.block();
@@ -184,9 +231,17 @@ function decodeRecord(reader: ProtoReader, partition: number, offset: number, st
     else if (reader.field === 4) timeMs = timeOf(reader);
     else if (reader.field === 5) contentType = reader.string();
     else if (reader.field === 6) correlationId = reader.string();
+    else if (reader.field === 7) replyTo = reader.string();
+    else if (reader.field === 8) priority = reader.uint();
+    else if (reader.field === 9) deliverAtMs = timeOf(reader);
+    else if (reader.field === 10) delayMs = timeOf(reader);
+    else if (reader.field === 11) ttlMs = timeOf(reader);
+    else if (reader.field === 12) messageId = reader.string();
+    else if (reader.field === 14) routingKey = reader.string();
     else reader.skip();
   }
-  return { partition, offset, storedMs, body, key, headers, timeMs, contentType, correlationId };
+  const record = { partition, offset, storedMs, body, key, headers, timeMs, contentType, correlationId };
+  return { ...record, replyTo, messageId, routingKey, priority, deliverAtMs, delayMs, ttlMs };
 }
 
 /** A time before 1970 or past 2^53 is not worth losing the record for: it counts as not set. */

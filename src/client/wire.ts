@@ -1,6 +1,7 @@
 // Hand-written codecs of the hot messages, the client's side (proto/flotilla/v1/messaging.proto).
 
-import { ProtoReader, ProtoWriter } from "../base/protobuf.ts";
+import { ByteReader } from "../base/bytes.ts";
+import { ProtoReader, ProtoWriter, WIRE_BYTES } from "../base/protobuf.ts";
 import { FlotillaError, readEntry, type FlotillaErrorCode } from "./errors.ts";
 
 export type PublishOpen = { readonly vhost: string; readonly topic: string; readonly producerId: number; readonly epoch: number };
@@ -40,6 +41,8 @@ export type Ack = {
   readonly baseOffset: number;
   readonly duplicate: boolean;
   readonly error: FlotillaError | null;
+  /** To an exchange: places in the batch of records that went nowhere. */
+  readonly unroutable: readonly number[];
 };
 
 export function decodeAcks(bytes: Uint8Array): Ack[] {
@@ -51,18 +54,36 @@ export function decodeAcks(bytes: Uint8Array): Ack[] {
       continue;
     }
     const message = reader.message();
-    const ack = { firstId: 0, batches: 0, baseOffset: 0, duplicate: false, error: null as FlotillaError | null };
+    const ack = {
+      firstId: 0,
+      batches: 0,
+      baseOffset: 0,
+      duplicate: false,
+      error: null as FlotillaError | null,
+      unroutable: [] as number[],
+    };
     while (message.next()) {
       if (message.field === 1) ack.firstId = message.uint();
       else if (message.field === 2) ack.batches = message.uint();
       else if (message.field === 4) ack.baseOffset = message.uint();
       else if (message.field === 6) ack.duplicate = message.bool();
       else if (message.field === 7) ack.error = decodePartError(message.message());
+      else if (message.field === 9) readPlaces(message, ack.unroutable);
       else message.skip();
     }
     acks.push(ack);
   }
   return acks;
+}
+
+/** Numbers of a repeated field, packed or one by one. */
+function readPlaces(message: ProtoReader, places: number[]): void {
+  if (message.wire !== WIRE_BYTES) {
+    places.push(message.uint());
+    return;
+  }
+  const packed = new ByteReader(message.block());
+  while (packed.remaining > 0) places.push(packed.varint());
 }
 
 export type FetchFrom = { readonly offset: number } | { readonly timeMs: number } | "earliest" | "latest";
@@ -143,7 +164,7 @@ function decodeFetchedBatch(bytes: Uint8Array, partition: number): FetchedBatch 
   return batch;
 }
 
-function decodePartError(reader: ProtoReader): FlotillaError {
+export function decodePartError(reader: ProtoReader): FlotillaError {
   let reason = "INTERNAL";
   let message = "";
   let retryable = false;

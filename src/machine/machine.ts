@@ -5,10 +5,14 @@
 export type ApplyMeta = { index: number; term: number; timeMs: number };
 
 /** Messages of the offsets `from` to before `end`. */
-export type Delivery = {
+export type Revocation = {
   readonly consumer: number;
+  /** Where the consumer is connected: what `gatewayOf` gives. */
+  readonly gateway: number;
   readonly from: number;
   readonly end: number;
+};
+export type Delivery = Revocation & {
   readonly token: number;
   readonly deadlineMs: number;
   readonly deliveries: number;
@@ -33,7 +37,7 @@ export interface Effects {
    */
   delivered(subscription: string, delivery: Delivery): void;
   /** A consumer's lease ended by itself. For the leader. */
-  revoked(subscription: string, consumer: number, from: number, end: number): void;
+  revoked(subscription: string, revocation: Revocation): void;
   /** When something is due by itself; -1 = nothing is. The leader then has an entry written: time is in it. */
   due(atMs: number): void;
 }

@@ -4,7 +4,7 @@
 import { assert, unreachable } from "../base/assert.ts";
 import type { Clock } from "../base/clock.ts";
 import type { SharedLog } from "../log/types.ts";
-import type { ApplyMeta, Delivery, Effects } from "../machine/machine.ts";
+import type { ApplyMeta, Delivery, Effects, Revocation } from "../machine/machine.ts";
 import { decodeChange } from "../raft/configuration-codec.ts";
 import { ENTRY_COMMAND, ENTRY_CONFIGURATION, ENTRY_NOOP, ENTRY_RECORDS, ENTRY_VERSION, type Entry } from "../raft/types.ts";
 import type { Replica } from "./replica.ts";
@@ -98,8 +98,8 @@ export class Applier implements Effects {
     if (this.replica!.isLeader) this.news().deliveries.push({ subscription, ...delivery });
   }
 
-  revoked(subscription: string, consumer: number, from: number, end: number): void {
-    if (this.replica!.isLeader) this.news().revokes.push({ subscription, consumer, from, end });
+  revoked(subscription: string, revocation: Revocation): void {
+    if (this.replica!.isLeader) this.news().revokes.push({ subscription, ...revocation });
   }
 
   due(atMs: number): void {

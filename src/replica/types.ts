@@ -2,7 +2,7 @@
 // another node or thread sees the same.
 
 import type { GroupId, NodeId, ReplicaId } from "../base/ids.ts";
-import type { Delivery } from "../machine/machine.ts";
+import type { Delivery, Revocation } from "../machine/machine.ts";
 import { RULES_VERSION } from "../machine/versions.ts";
 import type { Configuration } from "../raft/types.ts";
 import type { SavedDigest } from "./digest.ts";
@@ -76,7 +76,7 @@ export interface CheckpointStore {
 export type WorkNews = {
   dueMs: number;
   readonly deliveries: (Delivery & { readonly subscription: string })[];
-  readonly revokes: { readonly subscription: string; readonly consumer: number; readonly from: number; readonly end: number }[];
+  readonly revokes: (Revocation & { readonly subscription: string })[];
 };
 
 /** What the host tells the layer above; called from within a turn, so keep it short and never throw. */

@@ -45,9 +45,12 @@ class Scene extends EventEmitter {
 
   send(batches = 1): void {
     const frame: PublishFrame = {
-      open: this.nextId === 1 ? { vhost: "", topic: "t", producerId: 0, producerEpoch: 0, direct: false } : null,
+      open:
+        this.nextId === 1
+          ? { vhost: "", topic: "t", producerId: 0, producerEpoch: 0, direct: false, exchange: null, mandatory: false }
+          : null,
       batches: Array.from({ length: batches }, () => ({
-        ...{ id: this.nextId, partition: 0, sequence: this.nextId++, count: 1, records: new Uint8Array(1) },
+        ...{ id: this.nextId, partition: 0, sequence: this.nextId++, count: 1, records: new Uint8Array(1), routingKey: "" },
       })),
     };
     this.emit("data", { value: frame, error: null });

@@ -77,6 +77,8 @@ class Scene {
       clock,
       logger: silentLogger,
       isUp: () => true,
+      topicChanged: () => {},
+      worksUpkeep: () => {},
       viewIsCurrent: () => Promise.resolve(),
       fatal: (error) => void this.calls.push(`fatal: ${error.message}`),
     });

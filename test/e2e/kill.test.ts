@@ -13,6 +13,13 @@ const record = (key: string, number: number, offset: number): ReceivedRecord => 
   timeMs: 0,
   contentType: "",
   correlationId: "",
+  replyTo: "",
+  messageId: "",
+  routingKey: "",
+  priority: 0,
+  deliverAtMs: 0,
+  delayMs: 0,
+  ttlMs: 0,
 });
 
 test("checker: a lost, doubled, reordered or misplaced record is found", () => {

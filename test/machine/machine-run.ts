@@ -1,7 +1,7 @@
 // Drives a machine as its host would: entries in order, each with an index, effects written down.
 
 import { COMMAND, RECORDS, type TestEntry } from "./entries.ts";
-import type { ApplyMeta, Delivery, Effects, Machine } from "../../src/machine/machine.ts";
+import type { ApplyMeta, Delivery, Effects, Machine, Revocation } from "../../src/machine/machine.ts";
 
 export type Reply = { readonly code: number; readonly value: number; readonly detail: string };
 
@@ -16,7 +16,7 @@ export class MachineRun<M extends Machine = Machine> implements Effects {
   changes = 0;
   dueMs = -1;
   readonly deliveries: (Delivery & { readonly subscription: string })[] = [];
-  readonly revokes: { readonly subscription: string; readonly consumer: number; readonly from: number; readonly end: number }[] = [];
+  readonly revokes: (Revocation & { readonly subscription: string })[] = [];
   index: number;
 
   /** `index` is that of the last entry which the machine has applied already. */
@@ -75,8 +75,8 @@ export class MachineRun<M extends Machine = Machine> implements Effects {
     this.deliveries.push({ subscription, ...delivery });
   }
 
-  revoked(subscription: string, consumer: number, from: number, end: number): void {
-    this.revokes.push({ subscription, consumer, from, end });
+  revoked(subscription: string, revocation: Revocation): void {
+    this.revokes.push({ subscription, ...revocation });
   }
 
   due(atMs: number): void {

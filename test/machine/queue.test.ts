@@ -11,7 +11,7 @@ import { QUEUE, WORK_DIFFERENT, WORK_NO_CONSUMER, WORK_UNKNOWN } from "../../src
 import { COMMAND, RECORDS, records, type TestEntry } from "./entries.ts";
 import { MachineRun } from "./machine-run.ts";
 
-const TERMS = { priority: 0, leaseMs: 1_000, autoAck: false, node: 1, untilMs: 0 };
+const TERMS = { priority: 0, leaseMs: 1_000, gateway: 1, untilMs: 0 };
 const queue = (): MachineRun<StreamMachine> => new MachineRun(new StreamMachine({ isQueue: true }));
 const say = (...operations: WorkOperation[]): Uint8Array => encodeWork(operations);
 const attach = (consumer: number, granted: number, name = QUEUE): WorkOperation => ({
@@ -148,7 +148,7 @@ test("topic: a work subscription reads what the topic holds, and ends with it; t
   run.command(say(ack(1, run.deliveries[0]!.token, 2, 5, "w")));
   expect(run.machine.startOffset).toBe(0);
   run.command(encodeTrim(6));
-  expect(run.revokes).toEqual([{ subscription: "w", consumer: 1, from: 5, end: 6 }]);
+  expect(run.revokes).toEqual([{ subscription: "w", consumer: 1, gateway: 1, from: 5, end: 6 }]);
   run.command(say({ op: "seek", name: "w", offset: 0 }, { op: "delete", name: "w" }, { op: "purge", name: "w" }));
   expect(results(run)).toEqual([0, 0, WORK_UNKNOWN]);
 });

@@ -202,7 +202,17 @@ export class Producer {
     broker: Broker,
     batch: { readonly records: Uint8Array; readonly count: number; readonly producerEpoch: number; readonly sequence: number },
   ): Promise<{ offset: number; isDuplicate: boolean }> {
-    const call = { vhost: "", topic: TOPIC, partition: this.partition, partitionKey: null, producerId: this.id, direct: false, ...batch };
+    const call = {
+      vhost: "",
+      topic: TOPIC,
+      partition: this.partition,
+      partitionKey: null,
+      producerId: this.id,
+      direct: false,
+      exchange: null,
+      routingKey: "",
+      ...batch,
+    };
     return new Promise((resolve, reject) => {
       broker.publish(call, (error, _partition, offset, _count, isDuplicate) => {
         if (error === null) resolve({ offset, isDuplicate });
@@ -387,6 +397,7 @@ export class Reader {
       topic: TOPIC,
       subscription: this.name,
       offsets: [{ partition: this.partition, offset, metadata: "", reset: false }],
+      generation: 0,
       direct: false,
     };
     ask(

@@ -44,6 +44,8 @@ export class Declarations {
   readonly bindings = new Table<BindingRow>();
   readonly policies = new Table<PolicyRow>();
   readonly schedules = new Table<ScheduleRow>();
+  /** Rises whenever a policy changes. No part of the state. */
+  policyChanges = 0;
   private readonly routing = new Map<string, RoutingTable>();
   /** The exchanges that a queue, topic or exchange is bound to, each with how often: what goes with it when it goes. */
   private readonly bindingsTo = new Map<string, Set<string>>();
@@ -157,10 +159,12 @@ export class Declarations {
     if (!isName(row.name)) return refuse(CATALOG_INVALID_NAME, `${quoted(row.name)} is not the name of a policy`);
     if (this.policies.size >= DECLARATIONS_MAX) return refuse(CATALOG_TOO_MANY, `there are ${DECLARATIONS_MAX} policies already`);
     this.policies.set(keyOf(row.vhost, row.name), row);
+    this.policyChanges += 1;
     return DONE;
   }
 
   deletePolicy(vhost: string, name: string): Outcome {
+    this.policyChanges += 1;
     return this.policies.delete(keyOf(vhost, name)) ? DONE : refuse(CATALOG_UNKNOWN_OBJECT, `there is no policy ${quoted(name)}`);
   }
 

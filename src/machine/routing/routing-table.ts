@@ -32,6 +32,7 @@ type Target = { readonly kind: "queue" | "exchange"; readonly name: string };
 export class RoutingTable {
   private readonly exchanges = new Map<string, Exchange>();
   private readonly queues = new Set<string>();
+  private headersBindings = 0;
   /** Queues and exchanges as bindings name them; a number stays with its name. */
   private readonly targets: Target[] = [];
   private readonly numbers = { queue: new Map<string, number>(), exchange: new Map<string, number>() };
@@ -53,6 +54,11 @@ export class RoutingTable {
     this.exchanges.delete(name);
   }
 
+  /** Some exchange looks at headers: who publishes has to bring them. */
+  get looksAtHeaders(): boolean {
+    return this.headersBindings > 0;
+  }
+
   hasExchange(name: string): boolean {
     return name === DEFAULT_EXCHANGE || this.exchanges.has(name);
   }
@@ -62,6 +68,7 @@ export class RoutingTable {
     if (exchange === undefined) return;
     exchange.bindings.add(this.bindingOf(binding));
     exchange.count += 1;
+    if (exchange.spec.type === "headers") this.headersBindings += 1;
   }
 
   unbind(binding: BindingSpec): void {
@@ -69,6 +76,7 @@ export class RoutingTable {
     if (exchange === undefined) return;
     exchange.bindings.remove(this.bindingOf(binding));
     exchange.count -= 1;
+    if (exchange.spec.type === "headers") this.headersBindings -= 1;
   }
 
   /**

@@ -82,8 +82,12 @@ class Group {
   }
 }
 
+/** Shared by all streams without any; never written to. */
+const NONE = new Map<string, Group>();
+
 export class Groups {
-  private groups = new Map<string, Group>();
+  /** Most streams have none. */
+  private groups: Map<string, Group> = NONE;
 
   get size(): number {
     return this.groups.size;
@@ -101,6 +105,11 @@ export class Groups {
   assignment(group: string, member: string): Assignment | undefined {
     const known = this.groups.get(group);
     return known?.members.includes(member) === true ? known.of(member) : undefined;
+  }
+
+  /** How many partitions the group knows of. */
+  partitions(group: string): number {
+    return this.groups.get(group)?.targets.length ?? 0;
   }
 
   /** Names of the members, ascending; none of a group that is not there. */
@@ -132,7 +141,9 @@ export class Groups {
 
   static read(reader: ByteReader): Groups {
     const groups = new Groups();
-    for (let left = reader.varint(); left > 0; left--) {
+    let left = reader.varint();
+    if (left > 0) groups.groups = new Map();
+    for (; left > 0; left--) {
       const group = new Group();
       groups.groups.set(reader.string(), group);
       group.generation = reader.varint();
@@ -151,6 +162,7 @@ export class Groups {
     if (known !== undefined && known.members.length >= MEMBERS_PER_GROUP_MAX && !known.members.includes(member))
       return STREAM_TOO_MANY_CURSORS;
     const joined = known ?? new Group();
+    if (this.groups === NONE) this.groups = new Map();
     this.groups.set(group, joined);
     joined.join(member, partitions);
     return STREAM_OK;

@@ -3,17 +3,21 @@
 
 import { DecodeError, type ByteReader, type ByteWriter } from "../../base/bytes.ts";
 import { RELOCATED_RUNS_MAX } from "../../base/limits.ts";
+import { NOTHING } from "../../base/nothing.ts";
 import { NOWHERE, RunMap } from "../work/run-map.ts";
 import type { Run } from "../work/lanes.ts";
 
 /** Records in one entry. `bytesBefore`: what lay before it of the stream's records. `checked`: its runs before this one are settled. */
 type Entry = { readonly index: number; readonly bytesBefore: number; readonly runs: readonly Run[]; checked: number };
 
+/** Shared by all streams of which nothing was stored anew; never written to. */
+const NOWHERE_ELSE = new RunMap(1);
+
 export class Relocations {
   /** Where an offset lies now. */
-  private readonly places = new RunMap(1);
+  private places = NOWHERE_ELSE;
   /** Entries with records that are not settled, oldest first. */
-  private entries: Entry[] = [];
+  private entries: Entry[] = NOTHING;
 
   get size(): number {
     return this.entries.length;
@@ -41,6 +45,8 @@ export class Relocations {
   }
 
   add(index: number, bytesBefore: number, runs: readonly Run[]): void {
+    if (this.places === NOWHERE_ELSE) this.places = new RunMap(1);
+    if (this.entries === NOTHING) this.entries = [];
     for (const { from, end } of runs) this.places.assign(from, end, index);
     this.entries.push({ index, bytesBefore, runs, checked: 0 });
   }

@@ -70,22 +70,11 @@ export class StreamMachine implements Machine {
   /** Where the effects of the entry that is being applied go, and of which subscription. */
   private effects: Effects | null = null;
   private subscription = "";
-  private readonly worksEffects: WorksEffects;
+  private ofWorks: WorksEffects | null = null;
 
   constructor({ isQueue = false }: { readonly isQueue?: boolean } = {}) {
     this.isQueue = isQueue;
     this.works = isQueue ? Works.ofQueue() : new Works();
-    const ofWork: WorkEffects = {
-      deliver: (consumer, { from, end }, token, deadlineMs, deliveries) =>
-        this.effects!.delivered(this.subscription, { consumer, from, end, token, deadlineMs, deliveries }),
-      revoke: (consumer, { from, end }) => this.effects!.revoked(this.subscription, consumer, from, end),
-    };
-    this.worksEffects = {
-      forWork: (name) => {
-        this.subscription = name;
-        return ofWork;
-      },
-    };
   }
 
   useVersion(version: number): void {
@@ -97,7 +86,7 @@ export class StreamMachine implements Machine {
     assert(meta.timeMs >= this.lastTimeMs, "the log's time never goes back");
     this.lastTimeMs = meta.timeMs;
     this.effects = effects;
-    this.works.advance(meta.timeMs, this.worksEffects);
+    if (this.works.size > 0) this.works.advance(meta.timeMs, this.worksEffects);
     if (kind === KIND_RECORDS) this.applyRecords(meta, payload, effects);
     else if (kind === KIND_COMMAND) this.applyCommand(meta, decodeStreamCommand(payload), effects);
     else effects.reply(STREAM_BAD_COMMAND, 0, null);
@@ -197,6 +186,26 @@ export class StreamMachine implements Machine {
     Object.assign(this, { offsets, producers, sparse, cursors, voids, works, groups, relocations });
   }
 
+  /** Most streams have no work subscriptions. */
+  private get worksEffects(): WorksEffects {
+    return (this.ofWorks ??= this.makeWorksEffects());
+  }
+
+  private makeWorksEffects(): WorksEffects {
+    const ofWork: WorkEffects = {
+      deliver: ({ id, terms }, { from, end }, token, deadlineMs, deliveries) =>
+        this.effects!.delivered(this.subscription, { consumer: id, gateway: terms.gateway, from, end, token, deadlineMs, deliveries }),
+      revoke: ({ id, terms }, { from, end }) =>
+        this.effects!.revoked(this.subscription, { consumer: id, gateway: terms.gateway, from, end }),
+    };
+    return {
+      forWork: (name) => {
+        this.subscription = name;
+        return ofWork;
+      },
+    };
+  }
+
   /** The row of a stream that holds nothing: there is nothing to read. */
   private get end(): OffsetRow {
     return { offset: this.endOffset, index: this.firstIndex, timeMs: this.lastTimeMs, bytes: this.bytesTotal };
@@ -273,7 +282,7 @@ export class StreamMachine implements Machine {
 
   private trim(offset: number, meta: ApplyMeta, effects: Effects): void {
     this.startOffset = Math.max(this.startOffset, Math.min(offset, this.endOffset));
-    this.works.drop(this.startOffset, this.worksEffects);
+    if (this.works.size > 0) this.works.drop(this.startOffset, this.worksEffects);
     if (this.isQueue) this.moveFloor();
     effects.reply(STREAM_OK, this.startOffset, null);
     this.release(this.isQueue ? this.floor : this.startOffset, meta, effects);

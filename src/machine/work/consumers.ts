@@ -10,10 +10,8 @@ export type ConsumerTerms = {
   readonly priority: number;
   /** How long it may keep a message, in milliseconds, unless it extends the lease. */
   readonly leaseMs: number;
-  /** What it is sent counts as settled: at most once. */
-  readonly autoAck: boolean;
-  /** The node that it is connected to. */
-  readonly node: number;
+  /** The node that it is connected to, and that node's start: what comes of `gatewayOf`. */
+  readonly gateway: number;
   /** It takes messages until this time only, and is gone once it has settled what it took; 0 = until it is detached. */
   readonly untilMs: number;
 };
@@ -181,12 +179,11 @@ export class Consumers {
   }
 }
 
-export function writeTerms(writer: ByteWriter, { priority, leaseMs, autoAck, node, untilMs }: ConsumerTerms): void {
+export function writeTerms(writer: ByteWriter, { priority, leaseMs, gateway, untilMs }: ConsumerTerms): void {
   writer
     .u8(priority + 128)
     .varint(leaseMs)
-    .u8(autoAck ? 1 : 0)
-    .varint(node)
+    .varint(gateway)
     .varint(untilMs);
 }
 
@@ -194,8 +191,7 @@ export function readTerms(reader: ByteReader): ConsumerTerms {
   return {
     priority: reader.u8() - 128,
     leaseMs: reader.varint(),
-    autoAck: reader.u8() === 1,
-    node: reader.varint(),
+    gateway: reader.varint(),
     untilMs: reader.varint(),
   };
 }

@@ -48,9 +48,9 @@ export type Outcome =
 
 export interface WorkEffects {
   /** These are the consumer's, under this token, until the deadline; `deliveries` counts this one. The leader sends them. */
-  deliver(consumer: number, run: Run, token: number, deadlineMs: number, deliveries: number): void;
+  deliver(consumer: Consumer, run: Run, token: number, deadlineMs: number, deliveries: number): void;
   /** The consumer's lease ended by itself. */
-  revoke(consumer: number, run: Run): void;
+  revoke(consumer: Consumer, run: Run): void;
 }
 
 export class Work {
@@ -275,7 +275,7 @@ export class Work {
       leases.clear(run.from, run.end);
       consumer.held.clear(run.from, run.end);
       this.forget(run.from, run.end);
-      effects.revoke(consumer.id, run);
+      effects.revoke(consumer, run);
     });
     eachOf(dead, { from: 0, end }, (run) => {
       dead.clear(run.from, run.end);
@@ -374,15 +374,9 @@ export class Work {
   private give(consumer: Consumer, from: number, end: number, token: number, nowMs: number, effects: WorkEffects): void {
     const { state } = this;
     state.consumers.served(consumer, end - from);
-    const { leaseMs, autoAck } = consumer.terms;
-    const deadlineMs = nowMs + leaseMs;
+    const deadlineMs = nowMs + consumer.terms.leaseMs;
     // Of those that were delivered before each run has a count of its own.
-    state.eachDelivered({ from, end }, (run, before) => effects.deliver(consumer.id, run, token, deadlineMs, before + 1));
-    if (autoAck) {
-      this.forget(from, end);
-      if (consumer.isDone) state.consumers.detach(consumer.id);
-      return;
-    }
+    state.eachDelivered({ from, end }, (run, before) => effects.deliver(consumer, run, token, deadlineMs, before + 1));
     state.leases.assign(from, end, consumer.id, token, deadlineMs);
     consumer.held.assign(from, end);
     this.deadlines.push(deadlineMs, from, end);
@@ -431,7 +425,7 @@ export class Work {
       if (leases.value(place, DEADLINE) > nowMs) return;
       const consumer = consumers.get(leases.value(place, CONSUMER))!;
       this.end(consumer, run.from, run.end, { kind: "return", delayMs: -1 }, nowMs);
-      effects.revoke(consumer.id, run);
+      effects.revoke(consumer, run);
       if (consumer.isDone) consumers.detach(consumer.id);
     });
   }

@@ -7,7 +7,7 @@ import { NO_FACTS, type Facts } from "../../../src/machine/work/state.ts";
 import { Work, type Outcome, type WorkEffects } from "../../../src/machine/work/work.ts";
 
 const CONFIG: WorkConfig = { ...WORK_DEFAULTS, deliveryLimit: 0, keyOrder: false, deadLetters: true };
-const TERMS = { priority: 0, leaseMs: 1_000, autoAck: false, node: 1, untilMs: 0 };
+const TERMS = { priority: 0, leaseMs: 1_000, gateway: 1, untilMs: 0 };
 
 type Delivered = { consumer: number; from: number; end: number; token: number; deadlineMs: number; deliveries: number };
 
@@ -22,8 +22,9 @@ class Bench {
   readonly granted = new Map<number, number>();
   readonly revoked: { consumer: number; from: number; end: number }[] = [];
   private readonly effects: WorkEffects = {
-    deliver: (consumer, run, token, deadlineMs, deliveries) => this.delivered.push({ consumer, ...run, token, deadlineMs, deliveries }),
-    revoke: (consumer, run) => this.revoked.push({ consumer, ...run }),
+    deliver: (consumer, run, token, deadlineMs, deliveries) =>
+      this.delivered.push({ consumer: consumer.id, ...run, token, deadlineMs, deliveries }),
+    revoke: (consumer, run) => this.revoked.push({ consumer: consumer.id, ...run }),
   };
 
   constructor(config: Partial<WorkConfig> = {}) {

@@ -336,6 +336,8 @@ export function publishing(
     producerEpoch,
     sequence,
     direct: false,
+    exchange: null,
+    routingKey: "",
   };
   return new Promise((resolve, reject) =>
     broker.publish(call, (error, _partition, offset) => (error === null ? resolve(offset) : reject(error))),

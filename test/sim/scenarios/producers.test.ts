@@ -66,7 +66,9 @@ test("D22: with a majority down every call ends, and says whether to try again",
     fetch: async (broker, signal) =>
       orError((await broker.fetch({ vhost: "", topic: "t", positions, maxBytes: 1, maxWaitMs: 0, direct: false }, signal))[0]!),
     commitOffsets: async (broker, signal) =>
-      orError((await broker.commitOffsets({ vhost: "", topic: "t", subscription: "s", offsets, direct: false }, signal))[0]!),
+      orError(
+        (await broker.commitOffsets({ vhost: "", topic: "t", subscription: "s", offsets, generation: 0, direct: false }, signal))[0]!,
+      ),
     getOffsets: async (broker, signal) =>
       orError(
         (await broker.getOffsets({ vhost: "", topic: "t", subscription: "s", partitions: [0], timeMs: -1, direct: false }, signal))[0]!,

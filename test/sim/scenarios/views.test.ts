@@ -13,7 +13,14 @@ const questions: Record<string, (topic: string) => (broker: Broker, signal: Abor
     broker.getOffsets({ vhost: "", topic, subscription: "s", partitions: [0], timeMs: -1, direct: false }, signal),
   commitOffsets: (topic) => (broker, signal) =>
     broker.commitOffsets(
-      { vhost: "", topic, subscription: "s", offsets: [{ partition: 0, offset: 0, metadata: "", reset: true }], direct: false },
+      {
+        vhost: "",
+        topic,
+        subscription: "s",
+        offsets: [{ partition: 0, offset: 0, metadata: "", reset: true }],
+        generation: 0,
+        direct: false,
+      },
       signal,
     ),
   describeTopic: (topic) => (broker, signal) => broker.describeTopic("", topic, signal),

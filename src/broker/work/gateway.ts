@@ -1,0 +1,120 @@
+// Consumers that are connected to this node: who among them gets what the leaders of their groups give out, and what is missed is asked for.
+
+import { BrokerError } from "../../base/errors.ts";
+import type { Clock } from "../../base/clock.ts";
+import { gatewayOf, type GroupId, type NodeId } from "../../base/ids.ts";
+import { SESSIONS_PER_NODE_MAX } from "../../base/limits.ts";
+import type { Logger } from "../../base/logger.ts";
+import type { CatalogMachine } from "../../machine/catalog/catalog.ts";
+import type { Router } from "../router.ts";
+import { endAfter } from "../wait-until.ts";
+import { decodeLeases, decodeNotice, encodeLeasesQuestion, type LeasedRun, type RevokedRun, type WorkNotice } from "./codec.ts";
+import type { WorkOperator } from "./operator.ts";
+import type { RunReader } from "./run-reader.ts";
+
+export const OP_LEASES = 10;
+export const NOTICE_WORK = 7;
+/** Of a consumer's id, by which it is told from others of one start of a node. */
+const COUNTER_LIMIT = 1 << 23;
+const INCARNATION_LIMIT = 1 << 20;
+const LEASES_WAIT_MS = 2_000;
+
+/** One consumer as a group knows it. */
+export interface Attached {
+  readonly group: GroupId;
+  readonly consumer: number;
+  readonly subscription: string;
+  leased(run: LeasedRun): void;
+  revoked(run: RevokedRun): void;
+  /** Another node leads the group, or may have said something that did not come here. */
+  lookAgain(): void;
+}
+
+export type GatewayComponents = {
+  readonly nodeId: NodeId;
+  readonly incarnation: number;
+  readonly catalog: CatalogMachine;
+  readonly router: Router;
+  readonly operator: WorkOperator;
+  readonly reader: RunReader;
+  readonly clock: Clock;
+  readonly logger: Logger;
+};
+
+export class Gateway {
+  readonly components: GatewayComponents;
+  /** What consumers here give as where they are. */
+  readonly id: number;
+  private readonly attached = new Map<number, Attached>();
+  private readonly byGroup = new Map<GroupId, Set<Attached>>();
+  private counter = 0;
+
+  constructor(components: GatewayComponents) {
+    this.components = components;
+    this.id = gatewayOf(components.nodeId, components.incarnation);
+  }
+
+  get size(): number {
+    return this.attached.size;
+  }
+
+  /** An id that no other consumer of the cluster has or had. Throws OVERLOADED when too many are connected here. */
+  nextConsumer(): number {
+    if (this.attached.size >= SESSIONS_PER_NODE_MAX)
+      throw new BrokerError("OVERLOADED", `${SESSIONS_PER_NODE_MAX} consumers are connected to this node already; use another`);
+    this.counter = (this.counter + 1) % COUNTER_LIMIT;
+    const { nodeId, incarnation } = this.components;
+    return gatewayOf(nodeId, incarnation % INCARNATION_LIMIT) * COUNTER_LIMIT + this.counter;
+  }
+
+  add(part: Attached): void {
+    this.attached.set(part.consumer, part);
+    const parts = this.byGroup.get(part.group);
+    if (parts === undefined) this.byGroup.set(part.group, new Set([part]));
+    else parts.add(part);
+  }
+
+  remove(part: Attached): void {
+    if (this.attached.get(part.consumer) === part) this.attached.delete(part.consumer);
+    const parts = this.byGroup.get(part.group);
+    parts?.delete(part);
+    if (parts?.size === 0) this.byGroup.delete(part.group);
+  }
+
+  /** The leader of the group gave these out: this node, or another one that says so. */
+  given({ group, deliveries, revokes }: WorkNotice): void {
+    for (const run of revokes) this.attached.get(run.consumer)?.revoked(run);
+    for (const run of deliveries) {
+      const part = this.attached.get(run.consumer);
+      if (part !== undefined && part.group === group) part.leased(run);
+      else this.disown(group, run);
+    }
+  }
+
+  heard(_from: NodeId, body: Uint8Array): void {
+    this.given(decodeNotice(body));
+  }
+
+  leaderChanged(group: GroupId): void {
+    const parts = this.byGroup.get(group);
+    if (parts === undefined || this.components.router.leaderOf(group) === 0) return;
+    for (const part of [...parts]) part.lookAgain();
+  }
+
+  /** What the consumer holds, as the group's leader knows it; rejects with BrokerError. */
+  async leasesOf(part: Attached): Promise<LeasedRun[]> {
+    const { router, clock } = this.components;
+    const leader = await router.leader(part.group);
+    const body = await router.ask(leader, OP_LEASES, [encodeLeasesQuestion(part)], endAfter(clock, LEASES_WAIT_MS));
+    return decodeLeases(body).map(({ run, ...lease }) => ({ consumer: part.consumer, ...run, ...lease }));
+  }
+
+  /** The group and this node do not agree on who is here: a consumer that nobody knows would keep what it is given. */
+  private disown(group: GroupId, { consumer }: LeasedRun): void {
+    const { catalog, operator } = this.components;
+    const known = catalog.group(group);
+    if (known === undefined) return;
+    for (const name of known.topic.queue !== null ? [""] : known.topic.works.map((work) => work.name))
+      operator.operate(group, { op: "detach", name, consumer }, () => {});
+  }
+}

@@ -1,0 +1,279 @@
+// One consumer of a session in one group: attached there under an id, with as much room as the session gives it, and what it was given and
+// has yet to be sent on.
+
+import { BrokerError } from "../../base/errors.ts";
+import type { GroupId } from "../../base/ids.ts";
+import { WORK_NO_CONSUMER, WORK_TOO_MANY, WORK_UNKNOWN } from "../../machine/work/works.ts";
+import type { WorkOperation } from "../../machine/work/operations.ts";
+import type { LeasedRun, RevokedRun } from "./codec.ts";
+import type { Attached, Gateway } from "./gateway.ts";
+
+export type PartTerms = {
+  readonly group: GroupId;
+  readonly partition: number;
+  readonly subscription: string;
+  readonly priority: number;
+  readonly leaseMs: number;
+  /** 0 = until it is closed. */
+  readonly untilMs: number;
+};
+
+export type PartEvents = {
+  /** The group knows of it. */
+  attached(): void;
+  /** There is something to send on. */
+  given(): void;
+  revoked(part: Part, from: number, count: number): void;
+  /** Nothing will come of it. */
+  failed(error: BrokerError): void;
+};
+
+const RETRY_MS_MIN = 20;
+const RETRY_MS_MAX = 1_000;
+/** A subscription that the catalog has and its partition does not yet: its leader is about to make it. */
+const UNKNOWN_TRIES_MAX = 100;
+
+/** Tokens of which a part keeps in mind that it has what was given under them. */
+const TOKENS_MAX = 4_096;
+
+/** What was given under one token comes as a whole, so a token that is known misses nothing. The oldest are taken for known. */
+class TokensSeen {
+  private readonly known = new Set<number>();
+  private floor = 0;
+
+  note(token: number): void {
+    this.known.add(token);
+    if (this.known.size <= TOKENS_MAX) return;
+    const [oldest] = this.known;
+    this.known.delete(oldest!);
+    this.floor = Math.max(this.floor, oldest!);
+  }
+
+  isMissing(token: number): boolean {
+    return token > this.floor && !this.known.has(token);
+  }
+}
+
+export class Part implements Attached {
+  readonly terms: PartTerms;
+  consumer: number;
+  /** Given to it, and not sent on yet; in the order in which it came. */
+  pending: LeasedRun[] = [];
+  pendingMessages = 0;
+  private readonly gateway: Gateway;
+  private readonly events: PartEvents;
+  /** In all, under this id: what it may be given, what the group was told of that, and what it was given. */
+  private granted: number;
+  private told = -1;
+  private received = 0;
+  private isTelling = false;
+  private isLooking = false;
+  private failures = 0;
+  private isClosed = false;
+  private tokens = new TokensSeen();
+
+  constructor(gateway: Gateway, terms: PartTerms, granted: number, events: PartEvents) {
+    this.gateway = gateway;
+    this.terms = terms;
+    this.events = events;
+    this.granted = granted;
+    this.consumer = gateway.nextConsumer();
+    gateway.add(this);
+    this.tell();
+  }
+
+  get group(): GroupId {
+    return this.terms.group;
+  }
+
+  get subscription(): string {
+    return this.terms.subscription;
+  }
+
+  /** Messages that it may be given and was not yet. */
+  get outstanding(): number {
+    return Math.max(0, this.granted - this.received);
+  }
+
+  grant(messages: number): void {
+    this.granted += messages;
+    this.tell();
+  }
+
+  /** Takes back what it was not given; resolves with how many messages these were. */
+  async drain(): Promise<number> {
+    const before = this.outstanding;
+    const given = await this.gateway.components.operator.ask(this.group, { op: "drain", name: this.subscription, consumer: this.consumer });
+    if (given >= 0) this.granted = given;
+    this.told = this.granted;
+    return Math.max(0, before - this.outstanding);
+  }
+
+  /** Takes out what was given first, up to `messages` of a run. */
+  takeFirst(messages: number): LeasedRun {
+    const run = this.pending[0]!;
+    const count = Math.min(messages, run.end - run.from);
+    this.pendingMessages -= count;
+    if (count === run.end - run.from) {
+      this.pending.shift();
+      return run;
+    }
+    this.pending[0] = { ...run, from: run.from + count };
+    return { ...run, end: run.from + count };
+  }
+
+  leased(run: LeasedRun): void {
+    if (this.isClosed) return;
+    this.received += run.end - run.from;
+    this.put(run);
+  }
+
+  revoked({ from, end }: RevokedRun): void {
+    const kept = this.pending.filter((run) => run.end <= from || run.from >= end);
+    if (kept.length === this.pending.length) this.events.revoked(this, from, end - from);
+    else {
+      this.pending = kept;
+      this.pendingMessages = kept.reduce((sum, run) => sum + run.end - run.from, 0);
+    }
+  }
+
+  lookAgain(): void {
+    if (this.isLooking || this.isClosed || this.told < 0) return;
+    this.isLooking = true;
+    this.look().then(
+      () => (this.isLooking = false),
+      (error: unknown) => {
+        this.isLooking = false;
+        if (!(error instanceof BrokerError)) throw error;
+        this.later(() => this.lookAgain());
+      },
+    );
+  }
+
+  close(): void {
+    if (this.isClosed) return;
+    this.isClosed = true;
+    this.gateway.remove(this);
+    this.detach(this.consumer, 0);
+  }
+
+  /** What was given and not taken goes back as if it had never come; what was taken stays with whoever took it. */
+  leave(): void {
+    if (this.isClosed) return;
+    this.isClosed = true;
+    this.gateway.remove(this);
+    const { operator } = this.gateway.components;
+    for (const { from, end, token } of this.pending)
+      operator.operate(
+        this.group,
+        { op: "settle", name: this.subscription, consumer: this.consumer, token, from, end, outcome: { kind: "release" } },
+        () => {},
+      );
+  }
+
+  /** Asks the leader what it holds: what was said while nobody listened is in there. */
+  private async look(): Promise<void> {
+    const { consumer } = this;
+    const leases = await this.gateway.leasesOf(this);
+    if (this.isClosed || consumer !== this.consumer) return;
+    this.failures = 0;
+    const missed = leases.filter(({ token }) => this.tokens.isMissing(token));
+    for (const run of missed) this.leased(run);
+    // The group may have forgotten this consumer: what it was told last says so.
+    this.told = Math.min(this.told, this.granted - 1);
+    this.tell();
+  }
+
+  /** What was missed goes before what came later. */
+  private put(run: LeasedRun): void {
+    this.tokens.note(run.token);
+    let at = this.pending.length;
+    while (at > 0 && this.pending[at - 1]!.token > run.token) at -= 1;
+    if (at === this.pending.length) this.pending.push(run);
+    else this.pending.splice(at, 0, run);
+    this.pendingMessages += run.end - run.from;
+    this.events.given();
+  }
+
+  private tell(): void {
+    if (this.isTelling || this.isClosed || this.told >= this.granted) return;
+    this.isTelling = true;
+    const isNew = this.told < 0;
+    const { granted, consumer } = this;
+    const name = this.subscription;
+    const { priority, leaseMs, untilMs } = this.terms;
+    const operation: WorkOperation = isNew
+      ? { op: "attach", name, consumer, granted, terms: { priority, leaseMs, untilMs, gateway: this.gateway.id } }
+      : { op: "grant", name, consumer, granted };
+    this.gateway.components.operator.operate(this.group, operation, (error, result) => {
+      this.isTelling = false;
+      if (this.isClosed || consumer !== this.consumer) return;
+      if (error !== null) this.refused(error);
+      else this.answered(result, granted, isNew);
+    });
+  }
+
+  private answered(result: number, granted: number, isNew: boolean): void {
+    if (result === WORK_NO_CONSUMER) {
+      this.begin();
+      return;
+    }
+    if (result === WORK_TOO_MANY) {
+      this.events.failed(new BrokerError("TOO_MANY", "the queue has as many consumers as it can"));
+      return;
+    }
+    if (result === WORK_UNKNOWN) {
+      if (++this.failures > UNKNOWN_TRIES_MAX) this.events.failed(new BrokerError("UNKNOWN_SUBSCRIPTION", "the subscription is gone"));
+      else this.later(() => this.tell());
+      return;
+    }
+    this.failures = 0;
+    this.told = Math.max(this.told, granted);
+    if (isNew) this.events.attached();
+    this.tell();
+  }
+
+  /** The group has taken this consumer for gone, and what it held has gone back: it begins anew under another id. */
+  private begin(): void {
+    this.gateway.remove(this);
+    this.consumer = this.gateway.nextConsumer();
+    this.gateway.add(this);
+    this.granted = this.outstanding + this.pendingMessages;
+    this.pending = [];
+    this.pendingMessages = 0;
+    this.tokens = new TokensSeen();
+    this.received = 0;
+    this.told = -1;
+    this.tell();
+  }
+
+  private refused(error: BrokerError): void {
+    const { catalog } = this.gateway.components;
+    if (catalog.group(this.group) === undefined) {
+      this.events.failed(new BrokerError("UNKNOWN_QUEUE", "the queue was deleted"));
+      return;
+    }
+    if (!error.retryable) {
+      this.events.failed(error);
+      return;
+    }
+    this.later(() => this.tell());
+  }
+
+  private later(again: () => void): void {
+    this.failures += 1;
+    const ms = Math.min(RETRY_MS_MAX, RETRY_MS_MIN * 2 ** Math.min(this.failures, 6));
+    this.gateway.components.clock.schedule(ms, () => {
+      if (!this.isClosed) again();
+    });
+  }
+
+  /** Until the group has heard it, or is gone: its own watch over nodes that are down would not find this one. */
+  private detach(consumer: number, tries: number): void {
+    const { operator, clock, catalog } = this.gateway.components;
+    operator.operate(this.group, { op: "detach", name: this.subscription, consumer }, (error) => {
+      if (error === null || !error.retryable || catalog.group(this.group) === undefined) return;
+      clock.schedule(Math.min(RETRY_MS_MAX, RETRY_MS_MIN * 2 ** Math.min(tries, 6)), () => this.detach(consumer, tries + 1));
+    });
+  }
+}
