@@ -109,7 +109,8 @@ function scanRecord(block: Uint8Array, start: number, end: number, withHeaders: 
         record.ttlMs = reader.uint();
         break;
       case ROUTING_KEY:
-        record.routingKey = reader.string();
+        // Nothing tells an empty one from none (proto3).
+        record.routingKey = reader.string() || null;
         break;
       default:
         reader.skip();

@@ -88,13 +88,18 @@ export class Scheduler {
       exchange,
       routingKey,
     };
-    publisher.publish({ ...call, producerId: id, producerEpoch: 0, sequence: dueMs }, (error) => {
-      this.underWay.delete(id);
-      if (error === null || !error.retryable) this.published.set(id, dueMs);
-      if (error === null) return;
-      logger.warn({ schedule: name, error: error.message }, "a recurring message could not be published");
-      if (error.retryable) clock.schedule(RETRY_MS, () => this.look());
-    });
+    publisher.publish(
+      { ...call, producerId: id, producerEpoch: 0, sequence: dueMs },
+      (error, _partition, _offset, _count, _duplicate, routed) => {
+        this.underWay.delete(id);
+        if (error === null || !error.retryable) this.published.set(id, dueMs);
+        if (routed?.copies === 0)
+          logger.warn({ schedule: name, exchange, routingKey }, "a recurring message went nowhere: nothing is bound for it");
+        if (error === null) return;
+        logger.warn({ schedule: name, error: error.message }, "a recurring message could not be published");
+        if (error.retryable) clock.schedule(RETRY_MS, () => this.look());
+      },
+    );
   }
 }
 

@@ -1,7 +1,9 @@
-import { Command, Option } from "commander";
-import { FlotillaError, type ConsumerOptions, type Flotilla, type FlotillaErrorCode, type ReceivedRecord } from "../client/index.ts";
+import { Command, InvalidArgumentError, Option } from "commander";
+import { FlotillaError, type ConsumerOptions, type Flotilla, type FlotillaErrorCode } from "../client/index.ts";
+import { consumeQueue, type ConsumeQueueOptions } from "./consume-queue.ts";
+import { jsonOf, write } from "./output.ts";
 import { Progress } from "./progress.ts";
-import { instant, session, whole, withConnection, type SessionOptions } from "./session.ts";
+import { duration, instant, session, whole, withConnection, type SessionOptions } from "./session.ts";
 
 type From = "earliest" | "latest" | { readonly offset: number } | { readonly timeMs: number };
 type ConsumeOptions = SessionOptions & {
@@ -12,24 +14,43 @@ type ConsumeOptions = SessionOptions & {
   follow?: boolean;
   format: "value" | "json";
   quiet?: boolean;
+  queue?: string;
 };
 
 /** `flotilla consume`: prints records, one line each. */
 export function consumeCommand(): Command {
-  return withConnection(new Command("consume").argument("<topic>"))
-    .description("print the records of a topic, one line each; ends at the present end unless --follow")
+  return withConnection(new Command("consume").argument("[topic]"))
+    .description("print the records of a topic, or take the messages of a queue, one line each; ends at the present end unless --follow")
     .option("--from <position>", "earliest, latest, an offset, or a time (ISO 8601, or ms as @1767225600000)", parseFrom)
     .option("--count <n>", "end after so many records", whole(1, Number.MAX_SAFE_INTEGER))
     .option("--partition <n>", "read this partition only", whole(0, 999))
     .option("--group <name>", "go on where this subscription stopped, and commit what was printed")
     .option("--follow", "wait for new records")
     .addOption(new Option("--format <form>", "value: the body alone; json: everything").choices(["value", "json"]).default("value"))
+    .option("--queue <name>", "take messages of this queue (or of a topic's work subscription) instead of reading a topic")
+    .option("--subscription <name>", "with --queue naming a topic: its work subscription")
+    .addOption(
+      new Option("--ack <how>", "with --queue: acknowledge what was printed (manual), or what was sent (auto: at most once)")
+        .choices(["auto", "manual"])
+        .default("manual"),
+    )
+    .option(
+      "--exec <command>",
+      "with --queue: run this with each message on its standard input; it is acknowledged when that ends with 0, else it comes again",
+    )
+    .option("--wait <duration>", "with --queue: end when no message has come for so long", duration, 500)
     .option("--quiet", "no progress")
     .addHelpText(
       "after",
-      "\nExamples:\n  flotilla consume logs --from earliest\n  flotilla consume logs --from 2026-01-31T12:00:00Z --count 100 --format json\n  flotilla consume logs --group billing --follow",
+      "\nExamples:\n  flotilla consume logs --from earliest\n  flotilla consume logs --from 2026-01-31T12:00:00Z --count 100 --format json\n  flotilla consume logs --group billing --follow\n  flotilla consume --queue orders --count 10\n  flotilla consume --queue mails --follow --exec ./send-mail.sh",
     )
-    .action((topic: string, options: ConsumeOptions) => session(options, (client) => consume(client, topic, options)));
+    .action((topic: string | undefined, options: ConsumeOptions) =>
+      session(options, (client) => {
+        if ((topic === undefined) === (options.queue === undefined))
+          throw new InvalidArgumentError("name a topic, or a queue with --queue: one of the two");
+        return topic === undefined ? consumeQueue(client, options as ConsumeQueueOptions) : consume(client, topic, options);
+      }),
+    );
 }
 
 /** With --follow, what was printed is committed so often. */
@@ -105,39 +126,6 @@ async function endsOf(client: Flotilla, topic: string, options: ConsumeOptions):
 function isDone(positions: ReadonlyMap<number, number>, ends: ReadonlyMap<number, number>): boolean {
   for (const [partition, end] of ends) if ((positions.get(partition) ?? -1) < end) return false;
   return true;
-}
-
-const NEWLINE = Buffer.from("\n");
-/** What ends the wait for a full pipe. */
-const EVENTS = ["drain", "close", "error"] as const;
-
-async function write(lines: readonly (Uint8Array | string)[]): Promise<void> {
-  const { stdout } = process;
-  const block = Buffer.concat(lines.flatMap((line) => [typeof line === "string" ? Buffer.from(line) : line, NEWLINE]));
-  if (stdout.write(block) || stdout.destroyed) return;
-  await new Promise<void>((resolve) => {
-    const end = (): void => {
-      for (const event of EVENTS) stdout.off(event, end);
-      resolve();
-    };
-    for (const event of EVENTS) stdout.on(event, end);
-  });
-}
-
-function jsonOf(record: ReceivedRecord): string {
-  const { partition, offset, storedMs, key, body, headers, timeMs, contentType, correlationId } = record;
-  const text = (bytes: Uint8Array): string => Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString("utf8");
-  return JSON.stringify({
-    partition,
-    offset,
-    storedMs,
-    key: key === null ? null : text(key),
-    body: text(body),
-    headers: headers.map(({ name, value }) => ({ name, value: text(value) })),
-    timeMs,
-    contentType,
-    correlationId,
-  });
 }
 
 function parseFrom(text: string): From {

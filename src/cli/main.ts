@@ -7,6 +7,9 @@ import { devCommand } from "./dev.ts";
 import { letHeapGrow } from "./heap.ts";
 import { offsetsCommand } from "./offsets.ts";
 import { publishCommand } from "./publish.ts";
+import { definitionsCommand, policyCommand, scheduleCommand } from "./declarations.ts";
+import { peekCommand, purgeCommand, queueCommand, redriveCommand } from "./queue.ts";
+import { bindingCommand, exchangeCommand, explainCommand, vhostCommand } from "./routing.ts";
 import { serveCommand } from "./serve.ts";
 import { subscriptionCommand } from "./subscription.ts";
 import { topicCommand } from "./topic.ts";
@@ -27,7 +30,10 @@ Examples:
   flotilla dev --nodes 3
   flotilla topic create logs --partitions 10 --replicas 3
   flotilla publish logs --file access.log --key-regex '^(\\S+)'
-  flotilla consume logs --from earliest --count 10`,
+  flotilla consume logs --from earliest --count 10
+  flotilla queue create orders
+  echo hello | flotilla publish orders
+  flotilla consume --queue orders`,
   );
 for (const command of [
   serveCommand(),
@@ -37,6 +43,17 @@ for (const command of [
   consumeCommand(),
   offsetsCommand(),
   subscriptionCommand(),
+  queueCommand(),
+  peekCommand(),
+  purgeCommand(),
+  redriveCommand(),
+  exchangeCommand(),
+  bindingCommand(),
+  vhostCommand(),
+  policyCommand(),
+  scheduleCommand(),
+  definitionsCommand(),
+  explainCommand(),
   clusterCommand(),
 ]) {
   program.addCommand(command);

@@ -1,9 +1,10 @@
 import { createReadStream, statSync } from "node:fs";
 import { Command, InvalidArgumentError } from "commander";
-import { FlotillaError, type Flotilla, type RecordCallback } from "../client/index.ts";
+import { FlotillaError, type Flotilla, type OutgoingRecord } from "../client/index.ts";
 import { linesOf } from "./lines.ts";
 import { Progress } from "./progress.ts";
-import { session, whole, withConnection, type SessionOptions } from "./session.ts";
+import { header } from "./routing.ts";
+import { duration, instant, session, whole, withConnection, type SessionOptions } from "./session.ts";
 
 type PublishOptions = SessionOptions & {
   file?: string;
@@ -13,12 +14,20 @@ type PublishOptions = SessionOptions & {
   linger: number;
   batchBytes: number;
   quiet?: boolean;
+  exchange?: string;
+  routingKey: string;
+  delay?: number;
+  deliverAt?: number;
+  priority?: number;
+  ttl?: number;
+  header: [string, string | null][];
+  mandatory?: boolean;
 };
 
 /** `flotilla publish`: every line of the input is a record. */
 export function publishCommand(): Command {
-  return withConnection(new Command("publish").argument("<topic>"))
-    .description("publish lines from standard input or a file; each line is one record")
+  return withConnection(new Command("publish").argument("[name]"))
+    .description("publish lines from standard input or a file to a topic, queue or exchange; each line is one record")
     .option("--file <path>", "read this file instead of standard input")
     .option("--key <text>", "key of all records: they go to one partition")
     .option(
@@ -29,16 +38,77 @@ export function publishCommand(): Command {
     .option("--partition <n>", "send everything to this partition", whole(0, 999))
     .option("--linger <ms>", "how long a record waits for company", whole(0, 60_000), 5)
     .option("--batch-bytes <n>", "bytes after which a batch is sent", whole(1, 4_000_000), 128 * 1024)
+    .option("--exchange <name>", "publish to this exchange instead of a topic or queue")
+    .option("--routing-key <key>", "with --exchange: the routing key of all records", "")
+    .option("--mandatory", "with --exchange: fail when a record goes nowhere")
+    .option("--delay <duration>", "queues deliver it so long after it was stored", duration)
+    .option("--deliver-at <time>", "queues deliver it at this time (ISO 8601, or ms as @1767225600000)", instant)
+    .option("--priority <n>", "in queues a higher one goes first", whole(0, 31))
+    .option("--ttl <duration>", "how long it may wait in a queue", duration)
+    .option("--header <name=value>", "a header of all records; may be given again", header, [])
     .option("--quiet", "no progress and no summary")
     .addHelpText(
       "after",
-      "\nExamples:\n  flotilla publish logs --file access.log\n  tail -F app.log | flotilla publish logs --key-regex 'user=(\\w+)'",
+      "\nExamples:\n  flotilla publish logs --file access.log\n  tail -F app.log | flotilla publish logs --key-regex 'user=(\\w+)'\n  echo hello | flotilla publish mails --delay 10s --priority 5\n  echo paid | flotilla publish --exchange orders --routing-key order.42.paid",
     )
-    .action((topic: string, options: PublishOptions) => session(options, (client) => publish(client, topic, options)));
+    .action((name: string | undefined, options: PublishOptions) =>
+      session(options, (client) => {
+        if ((name === undefined) === (options.exchange === undefined))
+          throw new InvalidArgumentError("name a topic or queue, or an exchange with --exchange: one of the two");
+        return publish(client, name, options);
+      }),
+    );
 }
 
-async function publish(client: Flotilla, topic: string, options: PublishOptions): Promise<void> {
-  const producer = await client.producer(topic, { vhost: options.vhost, lingerMs: options.linger, batchBytes: options.batchBytes });
+/** Where records go: `append` takes one, false when there is no room for more until `ready`. */
+type Target = {
+  append(record: OutgoingRecord, done: (error: FlotillaError | null) => void): boolean;
+  ready(): Promise<void>;
+  close(): Promise<void>;
+};
+
+async function targetOf(client: Flotilla, name: string | undefined, options: PublishOptions): Promise<Target> {
+  const { vhost, linger: lingerMs, batchBytes, exchange, routingKey, mandatory = false, partition } = options;
+  if (name !== undefined) {
+    const producer = await client.producer(name, { vhost, lingerMs, batchBytes });
+    return {
+      append: (record, done) => producer.append(record, done, partition),
+      ready: () => producer.ready(),
+      close: () => producer.close(),
+    };
+  }
+  const producer = client.exchangeProducer(exchange!, { vhost, lingerMs, batchBytes, mandatory });
+  let last: Promise<unknown> = Promise.resolve();
+  return {
+    append: (record, done) => {
+      last = producer.send({ ...record, routingKey }).then(
+        () => done(null),
+        (error: unknown) => done(error as FlotillaError),
+      );
+      return producer.hasRoom;
+    },
+    // It waits for room by itself before it takes the next one.
+    ready: async () => {
+      await last;
+    },
+    close: () => producer.close(),
+  };
+}
+
+/** What all records of a call have in common. */
+function commonOf({ delay, deliverAt, priority, ttl, header: headers }: PublishOptions): Partial<OutgoingRecord> {
+  return {
+    ...(delay === undefined ? {} : { delayMs: delay }),
+    ...(deliverAt === undefined ? {} : { deliverAtMs: deliverAt }),
+    ...(priority === undefined ? {} : { priority }),
+    ...(ttl === undefined ? {} : { ttlMs: ttl }),
+    ...(headers.length === 0 ? {} : { headers: headers.map(([name, value]) => ({ name, value: Buffer.from(value ?? "") })) }),
+  };
+}
+
+async function publish(client: Flotilla, name: string | undefined, options: PublishOptions): Promise<void> {
+  const target = await targetOf(client, name, options);
+  const common = commonOf(options);
   const input = options.file === undefined ? process.stdin : createReadStream(options.file, { highWaterMark: 1024 * 1024 });
   const totalBytes = options.file === undefined ? 0 : sizeOf(options.file);
   const progress = new Progress("published", totalBytes, { quiet: options.quiet === true });
@@ -49,7 +119,7 @@ async function publish(client: Flotilla, topic: string, options: PublishOptions)
     input.destroy();
   };
   process.once("SIGINT", interrupt);
-  const done: RecordCallback = (error) => {
+  const done = (error: FlotillaError | null): void => {
     if (error === null) progress.records += 1;
     else state.failure ??= error;
   };
@@ -58,15 +128,15 @@ async function publish(client: Flotilla, topic: string, options: PublishOptions)
       for (const line of lines) {
         progress.bytes += line.length + 1;
         const key = keyOf(line, options);
-        const hasRoom = producer.append(key === undefined ? { body: line } : { body: line, key }, done, options.partition);
-        if (!hasRoom) await producer.ready();
+        const record = key === undefined ? { ...common, body: line } : { ...common, body: line, key };
+        if (!target.append(record, done)) await target.ready();
       }
       if (state.failure !== null || state.isInterrupted) break;
     }
-    await producer.close();
+    await target.close();
   } catch (error) {
     if (!state.isInterrupted || isOurs(error)) throw fileProblem(error, options.file);
-    await producer.close();
+    await target.close();
   } finally {
     process.off("SIGINT", interrupt);
     const summary = progress.end();

@@ -42,6 +42,10 @@ function exitCodeOf(error: FlotillaError): number {
     case "UNKNOWN_TOPIC":
     case "UNKNOWN_PARTITION":
     case "UNKNOWN_SUBSCRIPTION":
+    case "UNKNOWN_QUEUE":
+    case "UNKNOWN_EXCHANGE":
+    case "UNKNOWN_VHOST":
+    case "UNKNOWN_OBJECT":
       return 3;
     case "UNREACHABLE":
     case "NO_LEADER":
@@ -68,6 +72,14 @@ function hintOf(error: FlotillaError): string {
       return "\n  start elsewhere with --from earliest or --from latest";
     case "UNKNOWN_TOPIC":
       return "\n  see what there is with: flotilla topic list; make it with: flotilla topic create NAME";
+    case "UNKNOWN_QUEUE":
+      return "\n  see what there is with: flotilla queue list; make it with: flotilla queue create NAME";
+    case "UNKNOWN_EXCHANGE":
+      return "\n  see what there is with: flotilla exchange list; make it with: flotilla exchange create NAME";
+    case "UNKNOWN_VHOST":
+      return "\n  see what there is with: flotilla vhost list; make it with: flotilla vhost create NAME";
+    case "QUEUE_FULL":
+      return "\n  see what is in it with: flotilla queue describe NAME; raise the bound with: flotilla queue update NAME --max-messages N";
     case "UNKNOWN_PARTITION":
       return "\n  see the partitions with: flotilla topic describe NAME";
     case "UNREACHABLE":

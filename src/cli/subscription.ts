@@ -1,21 +1,36 @@
 import { Command } from "commander";
 import { FlotillaError, type FlotillaErrorCode } from "../client/index.ts";
-import { print, session, whole, withConnection, withOutput, type SessionOptions } from "./session.ts";
+import type { StartAt } from "../client/index.ts";
+import { instant, print, session, whole, withConnection, withOutput, type SessionOptions } from "./session.ts";
+import { settingsFrom, withSettings, type SettingsOptions } from "./settings.ts";
 
 type Target = "earliest" | "latest" | number;
 
 export function subscriptionCommand(): Command {
-  const subscription = new Command("subscription").description("reading positions of a topic: list, describe, reset, delete");
+  const subscription = new Command("subscription").description(
+    "who reads a topic: reading positions, and work subscriptions with competing consumers",
+  );
   withOutput(subscription.command("list <topic>").description("subscriptions that committed an offset, with their lag")).action(
     (topic: string, options: SessionOptions) =>
       session(options, async (client) => {
         const subscriptions = await client.admin.listSubscriptions(topic, options.vhost);
-        const rows = subscriptions.map(({ name, partitions }) => ({
-          name,
-          partitions: partitions.length,
-          lag: partitions.reduce((sum, { committedOffset, endOffset }) => sum + endOffset - committedOffset, 0),
-        }));
-        print(rows, ["name", "partitions", "lag"], options);
+        const works = await client.queues.listWorkSubscriptions(topic, options.vhost);
+        const rows = [
+          ...subscriptions.map(({ name, partitions }) => ({
+            name,
+            kind: "cursor",
+            partitions: partitions.length,
+            lag: partitions.reduce((sum, { committedOffset, endOffset }) => sum + endOffset - committedOffset, 0),
+          })),
+          ...works.map(({ name, counts }) => ({
+            name,
+            kind: "work",
+            partitions: "all",
+            lag: counts === null ? "?" : counts.ready + counts.leased + counts.delayed + counts.waitingForKey,
+            ...counts,
+          })),
+        ];
+        print(rows, ["name", "kind", "partitions", "lag", "ready", "leased", "delayed", "dead", "consumers"], options);
       }),
   );
   withOutput(subscription.command("describe <topic> <name>").description("positions of one subscription by partition")).action(
@@ -60,11 +75,62 @@ export function subscriptionCommand(): Command {
         if (refused.length > 0) process.exitCode = 1;
       }),
     );
-  withConnection(subscription.command("delete <topic> <name>").description("forget a subscription and its positions")).action(
+  withConnection(subscription.command("delete <topic> <name>").description("forget a subscription: its positions, or its messages")).action(
     (topic: string, name: string, options: SessionOptions) =>
-      session(options, (client) => client.admin.deleteSubscription(topic, name, options.vhost)),
+      session(options, async (client) => {
+        const works = await client.queues.listWorkSubscriptions(topic, options.vhost);
+        if (works.some((work) => work.name === name)) await client.queues.deleteWorkSubscription(topic, name, options.vhost);
+        else await client.admin.deleteSubscription(topic, name, options.vhost);
+      }),
   );
+  addWork(subscription);
   return subscription;
+}
+
+/** Work subscriptions: competing consumers over the records of a topic. */
+function addWork(subscription: Command): void {
+  const withFrom = (command: Command): Command =>
+    command.option(
+      "--from <position>",
+      "earliest, latest, an offset of each partition, or a time (ISO 8601, or ms as @1767225600000)",
+      parseStart,
+    );
+  withSettings(withFrom(withOutput(subscription.command("create <topic> <name>").description("create a work subscription of a topic"))), {
+    isQueue: false,
+  })
+    .addHelpText("after", "\nExamples:\n  flotilla subscription create clicks billing --from earliest --delivery-limit 5")
+    .action((topic: string, name: string, options: SessionOptions & SettingsOptions & { from?: StartAt }) =>
+      session(options, async (client) => {
+        const { vhost, from } = options;
+        const call = { topic, name, vhost, settings: settingsFrom(options), ...(from === undefined ? {} : { from }) };
+        const { subscription: made, created } = await client.queues.createWorkSubscription(call);
+        if (!created) process.stderr.write(`flotilla: work subscription ${name} exists already, with these settings\n`);
+        print([made], ["topic", "name"], options);
+      }),
+    );
+  withSettings(withOutput(subscription.command("update <topic> <name>").description("change settings of a work subscription")), {
+    isQueue: false,
+  }).action((topic: string, name: string, options: SessionOptions & SettingsOptions) =>
+    session(options, async (client) =>
+      print(
+        [await client.queues.updateWorkSubscription({ topic, name, vhost: options.vhost, settings: settingsFrom(options) })],
+        ["topic", "name"],
+        options,
+      ),
+    ),
+  );
+  withConnection(
+    subscription.command("seek <topic> <name>").description("have a work subscription deliver everything anew from a position on"),
+  )
+    .requiredOption("--to <position>", "earliest, latest, an offset of each partition, or a time", parseStart)
+    .action((topic: string, name: string, options: SessionOptions & { to: StartAt }) =>
+      session(options, (client) => client.queues.seekWorkSubscription(topic, name, options.to, options.vhost)),
+    );
+}
+
+function parseStart(text: string): StartAt {
+  if (text === "earliest" || text === "latest") return text;
+  return /^\d+$/.test(text) ? { offset: whole(0, Number.MAX_SAFE_INTEGER)(text) } : { timeMs: instant(text) };
 }
 
 function parseTarget(text: string): Target {

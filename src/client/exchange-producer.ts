@@ -97,6 +97,11 @@ export class ExchangeProducer {
     return this.failure !== null;
   }
 
+  /** The buffer is not full: `send` takes the next record at once. */
+  get hasRoom(): boolean {
+    return this.bufferedBytes < this.options.bufferBytesMax;
+  }
+
   /** Publishes one record; resolves once every queue that it goes to has it. Waits while the buffer is full. */
   async send(record: OutgoingRecord & { readonly routingKey?: string | undefined }): Promise<RoutedRecord> {
     while (this.failure === null && this.bufferedBytes >= this.options.bufferBytesMax)

@@ -5,6 +5,7 @@ export { Producer, type Placed, type ProducerOptions, type RecordCallback } from
 export { Consumer, type ConsumerOptions, type ReceivedBatch } from "./consumer.ts";
 export { ExchangeProducer, type ExchangeProducerOptions, type RoutedRecord } from "./exchange-producer.ts";
 export { GroupConsumer, type GroupConsumerOptions } from "./group-consumer.ts";
+export { redrive, type RedriveOptions, type Redriven } from "./redrive.ts";
 export { QueueConsumer, type QueueConsumerOptions } from "./queue-consumer.ts";
 export type { Message } from "./message.ts";
 export type { MessageState } from "./work-wire.ts";

@@ -96,6 +96,11 @@ export class QueueConsumer implements AsyncIterable<Message> {
     return this.held.size + this.ready.length;
   }
 
+  /** Messages that came and were not handed out yet. */
+  get waiting(): number {
+    return this.ready.length;
+  }
+
   /** The next message; null once the consumer is closed. Rejects when it has failed. */
   async next(): Promise<Message | null> {
     const message = this.ready.shift();

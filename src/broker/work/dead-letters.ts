@@ -132,7 +132,7 @@ export class DeadLetters {
     const facts = { queue: topic.name, subscription: name, reason: DEAD_REASONS[reason], deliveries, timeMs: clock.wallMs() };
     let at = run.from;
     for (const slice of slices)
-      for (const { key, records, count, hops } of letters(slice.records, { ...facts, offset: slice.from })) {
+      for (const { key, records, count, hops } of letters(slice.records, { ...facts, key: settings.deadLetterKey, offset: slice.from })) {
         // One that has gone round and round stays here, where people can find it.
         if (hops < DEAD_LETTER_HOPS_MAX) {
           await this.publish(topic, settings, key, records, count);
@@ -159,7 +159,15 @@ export class DeadLetters {
   }
 }
 
-type Facts = { queue: string; subscription: string; reason: string; deliveries: number; timeMs: number; offset: number };
+type Facts = {
+  /** Replaces its own. */ key: string | null;
+  queue: string;
+  subscription: string;
+  reason: string;
+  deliveries: number;
+  timeMs: number;
+  offset: number;
+};
 type Letter = { readonly key: string | null; readonly records: Uint8Array; readonly count: number; readonly hops: number };
 
 /** The records with what became of them, and without what they were to wait for: those in a row that go the same way as one batch. */
@@ -174,7 +182,7 @@ function letters(records: Uint8Array, facts: Facts): Letter[] {
     }
     const record = reader.block();
     const { key, hops } = historyOf(record);
-    const added = graveOf(facts, at, hops);
+    const added = graveOf(facts, at, hops, key);
     at += 1;
     let last = found[found.length - 1];
     if (last === undefined || last.key !== key || last.hops !== hops)
@@ -207,7 +215,12 @@ function historyOf(record: Uint8Array): { key: string | null; hops: number } {
 }
 
 /** Fields behind a record's own: of a number the last one counts, and headers add up. */
-function graveOf({ queue, subscription, reason, deliveries, timeMs, offset }: Facts, at: number, hops: number): Uint8Array {
+function graveOf(
+  { key, queue, subscription, reason, deliveries, timeMs, offset }: Facts,
+  at: number,
+  hops: number,
+  ownKey: string | null,
+): Uint8Array {
   const writer = new ProtoWriter(256);
   const header = (name: string, value: string): void => {
     const mark = writer.open(3);
@@ -223,6 +236,8 @@ function graveOf({ queue, subscription, reason, deliveries, timeMs, offset }: Fa
     header("x-first-death-queue", queue);
     header("x-first-death-reason", reason);
   }
+  if (ownKey !== null) header("x-death-routing-key", ownKey);
   // It neither waits nor expires where it goes, unless the queue there says so.
-  return writer.uintAlways(9, 0).uintAlways(10, 0).uintAlways(11, 0).finish();
+  writer.uintAlways(9, 0).uintAlways(10, 0).uintAlways(11, 0);
+  return (key === null ? writer : writer.string(14, key)).finish();
 }
