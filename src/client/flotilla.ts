@@ -255,13 +255,13 @@ export class Flotilla {
     topic: string,
     subscription: string,
     offsets: readonly { partition: number; offset: number; metadata?: string; reset?: boolean }[],
-    options: CallOptions & { vhost?: string } = {},
+    options: CallOptions & { vhost?: string; /** Of the consumer group that the caller is a member of. */ generation?: number } = {},
   ): Promise<readonly { partition: number; error: { reason: string; message: string } }[]> {
-    const { vhost = "", signal } = options;
+    const { vhost = "", generation = 0, signal } = options;
     const { partitions } = await this.channels.call<
       object,
       { partitions: { partition: number; error: { reason: string; message: string } | null }[] }
-    >("flotilla.v1.Messaging", "CommitOffsets", { vhost, topic, subscription, offsets }, { signal });
+    >("flotilla.v1.Messaging", "CommitOffsets", { vhost, topic, subscription, offsets, generation }, { signal });
     return partitions.flatMap(({ partition, error }) => (error === null ? [] : [{ partition, error }]));
   }
 

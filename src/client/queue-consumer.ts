@@ -230,9 +230,10 @@ export class QueueConsumer implements AsyncIterable<Message> {
   private connect(): void {
     if (this.failure !== null || this.isClosing) return;
     const endpoint = this.endpoint();
+    this.lives += 1;
     const { vhost, subscription, autoAck, leaseMs, priority, prefetch } = this.options;
     const open: ConsumeOpen = { vhost, queue: this.queue, subscription, autoAck, leaseMs, priority };
-    const life = ++this.lives;
+    const life = this.lives;
     this.isOpened = false;
     const link = new ConsumeLink(endpoint, life, this.channels.duplex(endpoint, "flotilla.v1.Messaging", "Consume"), open, {
       opened: () => {
@@ -261,7 +262,7 @@ export class QueueConsumer implements AsyncIterable<Message> {
     const led = this.topology.partitions === 1 ? this.topology.leaderEndpoint(0) : undefined;
     if (led !== undefined && this.failures < 3) return led;
     const known = this.channels.endpoints();
-    return known[(this.lives + this.failures) % known.length]!;
+    return known[this.lives % known.length]!;
   }
 
   private topologyChanged(): void {
