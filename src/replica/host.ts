@@ -431,7 +431,8 @@ export class ReplicaHost {
   proposeChange(group: GroupId, change: ConfigurationChange): boolean {
     const replica = this.replicas.get(group);
     if (replica === undefined || this.stopping) return false;
-    const proposed = replica.raft.proposeChange(change, this.components.clock.wallMs()) === PROPOSE_OK;
+    const { clock } = this.components;
+    const proposed = replica.raft.proposeChange(change, replica.logMs(clock.wallMs(), clock.monotonicMs())) === PROPOSE_OK;
     if (proposed) this.turn.touch(replica);
     return proposed;
   }

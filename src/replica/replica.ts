@@ -87,6 +87,9 @@ export class Replica {
   knownTerm = 0;
   wasLeader = false;
 
+  /** Where the group's time was when the wall clock turned out to be behind it, and when that was (monotonic); 0 = it is not. */
+  private aheadMs = 0;
+  private aheadSinceMs = 0;
   private queue: Proposal[] = NOTHING;
   private queueBytes = 0;
   private readonly readWaits = new SparseMap<number, (ok: boolean) => void>();
@@ -145,6 +148,22 @@ export class Replica {
   /** Something was proposed that the core has yet to be given. */
   get hasQueued(): boolean {
     return this.queue.length > 0;
+  }
+
+  /**
+   * The group's time now, for what its leader stamps: the wall clock's. Where that is behind, for a leader's clock was once ahead, time
+   * does not stand still until it is caught up with, or what is delayed would wait for hours: it goes on at half its pace.
+   */
+  logMs(wallMs: number, monotonicMs: number): number {
+    if (wallMs >= this.timeMs) {
+      this.aheadMs = 0;
+      return wallMs;
+    }
+    const nowMs = Math.floor(this.aheadMs + (monotonicMs - this.aheadSinceMs) / 2);
+    if (this.aheadMs > 0 && nowMs >= this.timeMs) return nowMs;
+    this.aheadMs = this.timeMs;
+    this.aheadSinceMs = monotonicMs;
+    return this.timeMs;
   }
 
   /**

@@ -160,7 +160,7 @@ export class Turn {
   private collectAll(): void {
     const { clock, laneOf, worked } = this.components;
     const beganMs = clock.monotonicMs();
-    const nowMs = clock.wallMs();
+    const wallMs = clock.wallMs();
     for (const replica of this.dirty.take()) {
       replica.dirty = false;
       if (replica.closed) continue;
@@ -169,7 +169,7 @@ export class Turn {
         this.held.push(replica);
         continue;
       }
-      this.collect(replica, nowMs);
+      this.collect(replica, replica.logMs(wallMs, beganMs));
     }
     worked?.("collecting what groups have to write and to send", beganMs);
   }

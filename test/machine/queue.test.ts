@@ -11,7 +11,7 @@ import { QUEUE, WORK_DIFFERENT, WORK_NO_CONSUMER, WORK_UNKNOWN } from "../../src
 import { COMMAND, RECORDS, records, type TestEntry } from "./entries.ts";
 import { MachineRun } from "./machine-run.ts";
 
-const TERMS = { priority: 0, leaseMs: 1_000, gateway: 1, untilMs: 0 };
+const TERMS = { priority: 0, leaseMs: 1_000, gateway: 1, staysMs: 0 };
 const queue = (): MachineRun<StreamMachine> => new MachineRun(new StreamMachine({ isQueue: true }));
 const say = (...operations: WorkOperation[]): Uint8Array => encodeWork(operations);
 const attach = (consumer: number, granted: number, name = QUEUE): WorkOperation => ({

@@ -18,7 +18,7 @@ import { runSwarm, seedOfCommit } from "./swarm.ts";
 const TWICE_ONE_IN = 20;
 
 /** In what a planted bug is looked for: many short and small runs find more than few long ones. A flood costs as much as ten others. */
-const PLANTED_RUN = { seconds: 12, groups: 4, floods: false };
+const PLANTED_RUN = { seconds: 12, groups: 4, queues: 0, floods: false };
 
 type Flags = {
   seed?: number;
@@ -30,6 +30,7 @@ type Flags = {
   seconds?: number;
   nodes?: number;
   groups?: number;
+  queues?: number;
   faults?: Fault[];
   hopeless: boolean;
   twice: boolean;
@@ -79,6 +80,7 @@ const program = new Command("sim")
   .option("--seconds <n>", "one storm of so many virtual seconds, and no calm", count)
   .option("--nodes <n>", "nodes (otherwise drawn from the seed)", count)
   .option("--groups <n>", "partitions of the topic", count)
+  .option("--queues <n>", "queues beside it (otherwise drawn from the seed)", count)
   .option("--faults <list>", "these classes instead of those drawn from the seed", faultList)
   .option("--hopeless", "damage strikes a majority: the cluster may refuse, and must not be wrong", false)
   .option("--twice", `each seed two times, not only one in ${TWICE_ONE_IN}; their traces must be the same`, false)
@@ -102,10 +104,11 @@ function writeProgress(line: string): void {
   process.stderr.write(process.stderr.isTTY ? `\r\u001b[2K${line}` : `${line}\n`);
 }
 
-function givenIn({ nodes, groups, seconds, faults, hopeless }: Flags): Omit<GivenOptions, "seed"> {
+function givenIn({ nodes, groups, queues, seconds, faults, hopeless }: Flags): Omit<GivenOptions, "seed"> {
   return {
     ...(nodes === undefined ? {} : { nodes }),
     ...(groups === undefined ? {} : { groups }),
+    ...(queues === undefined ? {} : { queues }),
     ...(seconds === undefined ? {} : { seconds }),
     ...(faults === undefined ? {} : { faults }),
     ...(hopeless ? { hopeless } : {}),
@@ -114,7 +117,8 @@ function givenIn({ nodes, groups, seconds, faults, hopeless }: Flags): Omit<Give
 
 function replayOf(flags: Flags, seed: number): string {
   const parts = [`npm run sim -- --seed ${seed}`];
-  for (const name of ["seconds", "nodes", "groups"] as const) if (flags[name] !== undefined) parts.push(`--${name} ${flags[name]}`);
+  for (const name of ["seconds", "nodes", "groups", "queues"] as const)
+    if (flags[name] !== undefined) parts.push(`--${name} ${flags[name]}`);
   if (flags.faults !== undefined) parts.push(`--faults ${flags.faults.length === 0 ? "none" : flags.faults.join(",")}`);
   if (flags.hopeless) parts.push("--hopeless");
   return parts.join(" ");

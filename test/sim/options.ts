@@ -54,6 +54,8 @@ export type SimOptions = {
   readonly seed: number;
   readonly nodes: number;
   readonly groups: number;
+  /** Queues beside the topic's partitions, each with another one for its dead letters. */
+  readonly queues: number;
   /** Times that faults and the whole load set in, and virtual seconds that each lasts. */
   readonly storms: number;
   readonly seconds: number;
@@ -93,6 +95,7 @@ export type GivenOptions = {
   readonly seed: number;
   readonly nodes?: number;
   readonly groups?: number;
+  readonly queues?: number;
   readonly seconds?: number;
   readonly faults?: readonly Fault[];
   readonly hopeless?: boolean;
@@ -110,6 +113,7 @@ export function optionsOf(given: GivenOptions): SimOptions {
     seed: given.seed,
     nodes: given.nodes ?? pick(random, [3, 3, 3, 4, 5]),
     groups: given.groups ?? 8,
+    queues: given.queues ?? pick(new Prng(given.seed ^ 0x9e0e), [0, 0, 1, 1]),
     ...phasesOf(given),
     faults: new Set(given.faults ?? on),
     hopeless: given.hopeless ?? (given.faults === undefined && isHopeless),

@@ -9,8 +9,16 @@
 import { PLANTED_FIRST } from "./planted/first.ts";
 import { PLANTED_MACHINES } from "./planted/machines.ts";
 import { PLANTED_NODE } from "./planted/node.ts";
+import { PLANTED_QUEUES } from "./planted/queues.ts";
 import { PLANTED_RAFT } from "./planted/raft.ts";
 import { PLANTED_STORAGE } from "./planted/storage.ts";
 import type { Planted } from "./planted/swap.ts";
 
-export const PLANTED: readonly Planted[] = [...PLANTED_FIRST, ...PLANTED_RAFT, ...PLANTED_STORAGE, ...PLANTED_MACHINES, ...PLANTED_NODE];
+export const PLANTED: readonly Planted[] = [
+  ...PLANTED_FIRST,
+  ...PLANTED_RAFT,
+  ...PLANTED_STORAGE,
+  ...PLANTED_MACHINES,
+  ...PLANTED_QUEUES,
+  ...PLANTED_NODE,
+];

@@ -66,5 +66,5 @@ function withoutCount(snapshot: Uint8Array): Uint8Array {
 export const OLD_RELEASE: Release = THIS_RELEASE;
 export const NEXT_RELEASE: Release = {
   rulesVersion: NEXT_VERSION,
-  machineOf: (kind: MachineKind): Machine => (kind === "catalog" ? new NextCatalog() : new NextStream()),
+  machineOf: (kind: MachineKind): Machine => (kind === "catalog" ? new NextCatalog() : new NextStream({ isQueue: kind === "queue" })),
 };

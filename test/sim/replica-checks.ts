@@ -11,7 +11,7 @@ export type ReplicaView = {
   readonly isLeader: boolean;
   readonly applied: number;
   /** Of a stream also where it begins, and how many bytes it holds. */
-  readonly machine: Pick<Machine, "snapshot"> & { readonly startOffset?: number; readonly bytes?: number };
+  readonly machine: Pick<Machine, "snapshot"> & { readonly startOffset?: number; readonly bytes?: number; readonly isQueue?: boolean };
   /** The members at `applied`. */
   readonly configuration: Configuration;
   readonly raft: { readonly term: number; readonly commitIndex: number; readonly lastIndex: number; readonly applied: number };
@@ -83,10 +83,10 @@ export class ReplicaChecks {
     this.leaders.set(key, node);
   }
 
-  /** L0: what retention took leaves as much as it is to leave, at every moment. */
+  /** L0: what retention took leaves as much as it is to leave, at every moment. A queue gives back what is settled: its history judges that. */
   private retained(node: string, { group, machine }: ReplicaView): void {
-    const { startOffset = 0, bytes = 0 } = machine;
-    if (startOffset === 0 || (this.retentionBytes > 0 && bytes >= this.retentionBytes)) return;
+    const { startOffset = 0, bytes = 0, isQueue = false } = machine;
+    if (isQueue || startOffset === 0 || (this.retentionBytes > 0 && bytes >= this.retentionBytes)) return;
     const kept = this.retentionBytes || "all";
     throw new Violation("L0", `group ${group} on ${node} begins at ${startOffset} with ${bytes} bytes, to be kept are ${kept}`);
   }

@@ -9,6 +9,7 @@ import { freeze, spared } from "./liveness.ts";
 import { Nemesis } from "./nemesis.ts";
 import type { SimOptions } from "./options.ts";
 import { Observer } from "./observer.ts";
+import { QueueLoad } from "./queue-load.ts";
 import { ReplicaChecks } from "./replica-checks.ts";
 import { describe, SimLife, SimMachine, slowRoundMs } from "./sim-node.ts";
 import { SimNet } from "./sim-net.ts";
@@ -58,6 +59,7 @@ export class Simulation {
   private readonly restarting = new Set<SimMachine>();
   private readonly producers: Producer[] = [];
   private readonly readers: Reader[] = [];
+  private readonly queues: QueueLoad;
   private readonly notes: { atMs: number; who: string; what: string; fields: object }[] = [];
   private readonly nemesis: Nemesis;
   private readonly clients: ClientParts;
@@ -84,6 +86,7 @@ export class Simulation {
     for (let id = 1; id <= options.nodes; id++)
       this.machines.push(new SimMachine(id, { world, net, options, events, random: world.fork() }));
     this.clients = { world, machines: this.machines, history: this.history, owner, random: world.fork(), pace: this.pace, note: this.note };
+    this.queues = new QueueLoad(options, this.clients);
     this.nemesis = new Nemesis({ options, clients: this.clients, net, schedule });
     this.observer = new Observer(
       this.machines,
@@ -113,6 +116,7 @@ export class Simulation {
       nodes: options.nodes,
       counts: {
         ...history.counts,
+        ...this.queues.counts(),
         digestsCompared: this.checks.compared,
         restarts: this.machines.reduce((sum, { lives }) => sum + lives - 1, 0),
       },
@@ -132,11 +136,13 @@ export class Simulation {
     for (const machine of machines) world.after(between(world.random, 1, 200_000), clients.owner, "power on", () => machine.start());
     await this.until("the cluster is ready", () => machines.every(({ broker }) => broker?.ready === true));
     await this.createTopic();
+    await this.until("the queues are made", () => this.queues.create());
     this.startLoad();
     await this.weather();
     this.nemesis.stop();
     if (!this.nemesis.isRuined) await this.withoutOne();
     for (const producer of this.producers) producer.stop();
+    this.queues.stop();
     if (this.nemesis.isRuined) {
       await this.refuse();
       return;
@@ -146,7 +152,7 @@ export class Simulation {
       const waiting = this.producers.find(({ isIdle }) => !isIdle);
       this.lacking =
         waiting === undefined
-          ? lackOf(this.machines)
+          ? this.queues.waiting || lackOf(this.machines)
           : `a batch for ${TOPIC}/${waiting.partition} has no answer: ${waiting.lastFailure}; ${lackOf(this.machines)}`;
       return this.lacking === "";
     });
@@ -154,6 +160,12 @@ export class Simulation {
     this.compareAll();
     await this.withoutDecay();
     if (options.endsDark) await this.inTheDark();
+    await this.until("every queue is empty", () => {
+      const isDone = this.queues.drained();
+      this.lacking = this.queues.lacking;
+      return isDone;
+    });
+    this.queues.end();
     await this.readBack();
   }
 
@@ -276,6 +288,7 @@ export class Simulation {
       for (let id = 1; id <= options.readers; id++) this.readers.push(new Reader(id, partition, clients, true, isSteady()));
     }
     for (const client of [...this.producers, ...this.readers]) client.start();
+    this.queues.start();
     if (!options.floods) return;
     const flood = floodOf(options.seed, options.groups, clients);
     this.producers.push(...flood.producers);

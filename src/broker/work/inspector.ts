@@ -110,8 +110,7 @@ export class Inspector {
         next = at;
       }
     }
-    const last = messages[messages.length - 1]?.run.end ?? endOffset;
-    return { messages: browsed, next: messages.length === 0 || last >= endOffset ? -1 : Math.max(next, from) };
+    return { messages: browsed, next: messages.length === 0 || next >= endOffset ? -1 : next };
   }
 
   readonly serveLook: Serve = (_from, body, reply) => {

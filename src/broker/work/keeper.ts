@@ -168,11 +168,14 @@ export class Keeper {
     watched.timer = null;
     watched.atMs = atMs;
     if (atMs < 0 || watched.isTicking || this.stopped) return;
-    const { clock } = this.components;
-    const waitMs = Math.min(TIMER_MS_MAX, Math.max(0, atMs - clock.wallMs()));
+    const { clock, host } = this.components;
+    const replica = host.get(group);
+    if (replica === undefined) return;
+    const nowMs = (): number => replica.logMs(clock.wallMs(), clock.monotonicMs());
+    const waitMs = Math.min(TIMER_MS_MAX, Math.max(0, atMs - nowMs()));
     watched.timer = clock.schedule(waitMs, () => {
       watched.timer = null;
-      if (clock.wallMs() < watched.atMs) this.dueAt(group, watched.atMs);
+      if (nowMs() < watched.atMs) this.dueAt(group, watched.atMs);
       else this.tick(group, watched);
     });
   }
@@ -257,7 +260,7 @@ export class Keeper {
     const { works } = replica.machine as StreamMachine;
     for (const name of works.list())
       for (const { id, terms } of works.get(name)!.state.consumers.all())
-        if (terms.untilMs === 0 && this.isGone(terms.gateway, nowMs)) gone.push({ op: "detach", name, consumer: id });
+        if (terms.staysMs === 0 && this.isGone(terms.gateway, nowMs)) gone.push({ op: "detach", name, consumer: id });
     if (gone.length > 0) this.propose(group, gone, () => {});
   }
 

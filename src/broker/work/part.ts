@@ -15,7 +15,7 @@ export type PartTerms = {
   readonly priority: number;
   readonly leaseMs: number;
   /** 0 = until it is closed. */
-  readonly untilMs: number;
+  readonly staysMs: number;
 };
 
 export type PartEvents = {
@@ -201,9 +201,9 @@ export class Part implements Attached {
     const isNew = this.told < 0;
     const { granted, consumer } = this;
     const name = this.subscription;
-    const { priority, leaseMs, untilMs } = this.terms;
+    const { priority, leaseMs, staysMs } = this.terms;
     const operation: WorkOperation = isNew
-      ? { op: "attach", name, consumer, granted, terms: { priority, leaseMs, untilMs, gateway: this.gateway.id } }
+      ? { op: "attach", name, consumer, granted, terms: { priority, leaseMs, staysMs, gateway: this.gateway.id } }
       : { op: "grant", name, consumer, granted };
     this.gateway.components.operator.operate(this.group, operation, (error, result) => {
       this.isTelling = false;

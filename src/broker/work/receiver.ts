@@ -27,11 +27,11 @@ export async function receive(gateway: Gateway, terms: ReceiveTerms, signal: Abo
   let wake = (): void => {};
   const woken = new Promise<void>((resolve) => (wake = resolve));
   let failure: BrokerError | null = null;
-  const untilMs = clock.wallMs() + maxWaitMs + GRACE_MS;
+  const staysMs = maxWaitMs + GRACE_MS;
   let attached = 0;
   const parts = terms.partitions.map(
     ({ group, partition }) =>
-      new Part(gateway, { group, partition, subscription, priority, leaseMs, untilMs }, Math.min(maxMessages, RECEIVE_MESSAGES_MAX), {
+      new Part(gateway, { group, partition, subscription, priority, leaseMs, staysMs }, Math.min(maxMessages, RECEIVE_MESSAGES_MAX), {
         attached: () => {
           attached += 1;
           // Whoever waits for nothing has heard all there is once every group has answered: what it gives comes before its answer does.
@@ -45,7 +45,7 @@ export async function receive(gateway: Gateway, terms: ReceiveTerms, signal: Abo
         },
       }),
   );
-  const timer = clock.schedule(maxWaitMs + GRACE_MS, wake);
+  const timer = clock.schedule(staysMs, wake);
   signal.addEventListener("abort", wake, { once: true });
   try {
     if (maxWaitMs > 0) clock.schedule(maxWaitMs, wake);

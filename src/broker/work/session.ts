@@ -60,7 +60,7 @@ export class Session implements ConsumeHandle {
     this.events = events;
     const { subscription, priority, leaseMs } = terms;
     this.parts = terms.partitions.map(({ group, partition }) => {
-      const part = new Part(gateway, { group, partition, subscription, priority, leaseMs, untilMs: 0 }, 0, {
+      const part = new Part(gateway, { group, partition, subscription, priority, leaseMs, staysMs: 0 }, 0, {
         attached: () => this.partAttached(),
         given: () => this.pump(),
         revoked: (_part, from, count) => {

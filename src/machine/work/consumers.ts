@@ -12,22 +12,25 @@ export type ConsumerTerms = {
   readonly leaseMs: number;
   /** The node that it is connected to, and that node's start: what comes of `gatewayOf`. */
   readonly gateway: number;
-  /** It takes messages until this time only, and is gone once it has settled what it took; 0 = until it is detached. */
-  readonly untilMs: number;
+  /** For how long it takes messages, in milliseconds of the log; then it is gone once it has settled what it took. 0 = until it is detached. */
+  readonly staysMs: number;
 };
 
 export class Consumer {
   readonly id: number;
   readonly terms: ConsumerTerms;
+  /** When it takes no more; 0 = not by itself. */
+  readonly untilMs: number;
   /** How many messages it may be given in all, and how many it was given: both only rise, so saying either again changes nothing. */
   granted = 0;
   given = 0;
   /** What it has: offsets. */
   held = new RunMap(0);
 
-  constructor(id: number, terms: ConsumerTerms) {
+  constructor(id: number, terms: ConsumerTerms, untilMs: number) {
     this.id = id;
     this.terms = terms;
+    this.untilMs = untilMs;
   }
 
   /** How many more messages it takes. */
@@ -37,7 +40,7 @@ export class Consumer {
 
   /** It came for a while, takes no more and has nothing left. */
   get isDone(): boolean {
-    return this.terms.untilMs > 0 && this.credit === 0 && this.held.size === 0;
+    return this.untilMs > 0 && this.credit === 0 && this.held.size === 0;
   }
 }
 
@@ -75,8 +78,8 @@ export class Consumers {
     this.isSingle = isSingle;
   }
 
-  attach(id: number, terms: ConsumerTerms): Consumer {
-    const consumer = new Consumer(id, terms);
+  attach(id: number, terms: ConsumerTerms, nowMs: number): Consumer {
+    const consumer = new Consumer(id, terms, terms.staysMs > 0 ? nowMs + terms.staysMs : 0);
     this.consumers.set(id, consumer);
     if (this.isSingle && this.active === 0) this.active = id;
     return consumer;
@@ -126,10 +129,10 @@ export class Consumers {
   write(writer: ByteWriter): void {
     writer.varint(this.active).varint(this.consumers.size);
     // In the order in which they came: that is state.
-    for (const [id, { terms, granted, given, held }] of this.consumers) {
+    for (const [id, { terms, untilMs, granted, given, held }] of this.consumers) {
       writer.varint(id);
       writeTerms(writer, terms);
-      writer.varint(granted).varint(given);
+      writer.varint(untilMs).varint(granted).varint(given);
       held.write(writer);
     }
     const used = [...this.turns].sort(([a], [b]) => a - b);
@@ -144,7 +147,7 @@ export class Consumers {
     const consumers = new Consumers(isSingle);
     consumers.active = reader.varint();
     for (let left = reader.varint(); left > 0; left--) {
-      const consumer = new Consumer(reader.varint(), readTerms(reader));
+      const consumer = new Consumer(reader.varint(), readTerms(reader), reader.varint());
       consumer.granted = reader.varint();
       consumer.given = reader.varint();
       consumer.held = RunMap.read(0, reader);
@@ -179,12 +182,12 @@ export class Consumers {
   }
 }
 
-export function writeTerms(writer: ByteWriter, { priority, leaseMs, gateway, untilMs }: ConsumerTerms): void {
+export function writeTerms(writer: ByteWriter, { priority, leaseMs, gateway, staysMs }: ConsumerTerms): void {
   writer
     .u8(priority + 128)
     .varint(leaseMs)
     .varint(gateway)
-    .varint(untilMs);
+    .varint(staysMs);
 }
 
 export function readTerms(reader: ByteReader): ConsumerTerms {
@@ -192,6 +195,6 @@ export function readTerms(reader: ByteReader): ConsumerTerms {
     priority: reader.u8() - 128,
     leaseMs: reader.varint(),
     gateway: reader.varint(),
-    untilMs: reader.varint(),
+    staysMs: reader.varint(),
   };
 }

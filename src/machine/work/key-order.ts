@@ -1,17 +1,21 @@
-// One message of a key in flight at a time, other keys in parallel: who comes too early is parked until the one before it is done.
+// One message of a key in flight at a time, other keys in parallel: who comes too early is parked until the one before it is done. Then
+// it is the turn of the highest priority, and within one of the lowest offset.
 
 import type { ByteReader, ByteWriter } from "../../base/bytes.ts";
 import type { Run } from "./lanes.ts";
 import { NOWHERE, RunMap } from "./run-map.ts";
+
+type Parked = { readonly offset: number; readonly priority: number };
 
 export class KeyOrder {
   /** The hash of the key of each message that has one and is not done, 1..2^32-1. Keys of one hash count as one. */
   private keys = new RunMap(1);
   /** Whose turn it is, by hash: leased, or to be leased again before any other. */
   private readonly owners = new Map<number, number>();
-  /** Those that wait for their turn, and the hash of each. */
-  parked = new RunMap(1);
-  private readonly waiting = new Map<number, number[]>();
+  /** Those that wait for their turn: the hash of each, and its priority. */
+  parked = new RunMap(2);
+  /** By hash, whose turn is next first. */
+  private readonly waiting = new Map<number, Parked[]>();
 
   /** Messages that are parked. */
   get size(): number {
@@ -23,16 +27,14 @@ export class KeyOrder {
   }
 
   /** True when the message may go to a consumer now, and owns its key from here on; otherwise it is parked. */
-  claim(offset: number): boolean {
+  claim(offset: number, priority: number): boolean {
     const hash = this.keys.get(offset, 0, 0);
     if (hash === 0) return true;
     const owner = this.owners.get(hash);
     if (owner === undefined) this.owners.set(hash, offset);
     if (owner === undefined || owner === offset) return true;
-    this.parked.assign(offset, offset + 1, hash);
-    let waiting = this.waiting.get(hash);
-    if (waiting === undefined) this.waiting.set(hash, (waiting = []));
-    insert(waiting, offset);
+    this.parked.assign(offset, offset + 1, hash, priority);
+    this.wait(hash, { offset, priority });
     return false;
   }
 
@@ -49,7 +51,7 @@ export class KeyOrder {
       this.keys.clear(run.from, run.end);
     }
     for (const hash of hashes) {
-      const left = this.waiting.get(hash)!.filter((offset) => offset < from || offset >= end);
+      const left = this.waiting.get(hash)!.filter(({ offset }) => offset < from || offset >= end);
       if (left.length === 0) this.waiting.delete(hash);
       else this.waiting.set(hash, left);
     }
@@ -74,7 +76,7 @@ export class KeyOrder {
     if (this.parked.clear(offset, offset + 1) > 0) this.unpark(hash, offset);
     if (this.owners.get(hash) !== offset) return -1;
     this.owners.delete(hash);
-    const next = this.waiting.get(hash)?.[0];
+    const next = this.waiting.get(hash)?.[0]?.offset;
     if (next === undefined) return -1;
     this.parked.clear(next, next + 1);
     this.unpark(hash, next);
@@ -91,27 +93,34 @@ export class KeyOrder {
   static read(reader: ByteReader): KeyOrder {
     const order = new KeyOrder();
     order.keys = RunMap.read(1, reader);
-    order.parked = RunMap.read(1, reader);
+    order.parked = RunMap.read(2, reader);
     for (let left = reader.varint(); left > 0; left--) order.owners.set(reader.varint(), reader.varint());
-    const { parked, waiting } = order;
-    for (let place = parked.next(0); place !== NOWHERE; place = parked.next(parked.end(place))) {
-      const hash = parked.value(place, 0);
-      if (!waiting.has(hash)) waiting.set(hash, []);
-      for (let offset = parked.from(place); offset < parked.end(place); offset++) waiting.get(hash)!.push(offset);
-    }
+    const { parked } = order;
+    for (let place = parked.next(0); place !== NOWHERE; place = parked.next(parked.end(place)))
+      for (let offset = parked.from(place); offset < parked.end(place); offset++)
+        order.wait(parked.value(place, 0), { offset, priority: parked.value(place, 1) });
     return order;
+  }
+
+  /** Mostly at the end. */
+  private wait(hash: number, message: Parked): void {
+    let waiting = this.waiting.get(hash);
+    if (waiting === undefined) this.waiting.set(hash, (waiting = []));
+    let at = waiting.length;
+    while (at > 0 && isBefore(message, waiting[at - 1]!)) at -= 1;
+    waiting.splice(at, 0, message);
   }
 
   private unpark(hash: number, offset: number): void {
     const waiting = this.waiting.get(hash)!;
-    waiting.splice(waiting.indexOf(offset), 1);
+    waiting.splice(
+      waiting.findIndex((message) => message.offset === offset),
+      1,
+    );
     if (waiting.length === 0) this.waiting.delete(hash);
   }
 }
 
-/** Ascending; mostly at the end. */
-function insert(offsets: number[], offset: number): void {
-  let at = offsets.length;
-  while (at > 0 && offsets[at - 1]! > offset) at -= 1;
-  offsets.splice(at, 0, offset);
+function isBefore(one: Parked, other: Parked): boolean {
+  return one.priority === other.priority ? one.offset < other.offset : one.priority > other.priority;
 }

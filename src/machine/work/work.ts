@@ -130,8 +130,8 @@ export class Work {
     const { state } = this;
     state.lastUsedMs = nowMs;
     if (state.consumers.get(id) !== undefined) return;
-    state.consumers.attach(id, terms);
-    if (terms.untilMs > 0) this.departures.push(terms.untilMs, id, id + 1);
+    const { untilMs } = state.consumers.attach(id, terms, nowMs);
+    if (untilMs > 0) this.departures.push(untilMs, id, id + 1);
   }
 
   /** The consumer may be given so many messages in all. False when there is no such consumer. */
@@ -303,7 +303,7 @@ export class Work {
       const expiryMs = state.facts.value(place, EXPIRY);
       if (expiryMs > 0) work.expiries.push(expiryMs, run.from, run.end);
     });
-    for (const { id, terms } of state.consumers.all()) if (terms.untilMs > 0) work.departures.push(terms.untilMs, id, id + 1);
+    for (const { id, untilMs } of state.consumers.all()) if (untilMs > 0) work.departures.push(untilMs, id, id + 1);
     return work;
   }
 
@@ -320,7 +320,7 @@ export class Work {
   private depart(id: number, nowMs: number): void {
     const { consumers } = this.state;
     const consumer = consumers.get(id);
-    if (consumer === undefined || consumer.terms.untilMs === 0 || consumer.terms.untilMs > nowMs) return;
+    if (consumer === undefined || consumer.untilMs === 0 || consumer.untilMs > nowMs) return;
     consumers.drain(consumer);
     if (consumer.isDone) consumers.detach(id);
   }
@@ -362,9 +362,9 @@ export class Work {
   /** Of messages with keys only those whose turn it is go out; the others are parked. */
   private eachAllowed({ from, end }: Run, give: (from: number, end: number) => void): void {
     let first = from;
-    const { keys } = this.state;
+    const { keys, facts } = this.state;
     for (const offset of keys.keyed(from, end)) {
-      if (keys.claim(offset)) continue;
+      if (keys.claim(offset, facts.get(offset, PRIORITY, 0))) continue;
       if (first < offset) give(first, offset);
       first = offset + 1;
     }

@@ -283,6 +283,21 @@ test("queue: looking at it changes nothing", async () => {
   await held!.ack();
 });
 
+test("queue: of large messages a look shows some at a time, and all in the end", async () => {
+  const name = await queue();
+  const sent = ["a", "b", "c", "d", "e"].map((letter) => letter.repeat(300_000));
+  for (const body of sent) await client.publish(name, [{ body }]);
+  const seen: string[] = [];
+  let pages = 0;
+  for (let from: number | undefined = 0; from !== undefined; pages++) {
+    const page: Awaited<ReturnType<Flotilla["browse"]>> = await client.browse(name, { fromOffset: from });
+    seen.push(...page.messages.map(text));
+    from = page.next;
+  }
+  expect(seen.map((body) => [body[0], body.length])).toEqual(sent.map((body) => [body[0], body.length]));
+  expect(pages).toBeGreaterThan(1);
+});
+
 test("queue: a request gets its answer", async () => {
   const name = await queue();
   await using server = await client.queueConsumer(name);

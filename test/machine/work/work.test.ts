@@ -7,7 +7,7 @@ import { NO_FACTS, type Facts } from "../../../src/machine/work/state.ts";
 import { Work, type Outcome, type WorkEffects } from "../../../src/machine/work/work.ts";
 
 const CONFIG: WorkConfig = { ...WORK_DEFAULTS, deliveryLimit: 0, keyOrder: false, deadLetters: true };
-const TERMS = { priority: 0, leaseMs: 1_000, gateway: 1, untilMs: 0 };
+const TERMS = { priority: 0, leaseMs: 1_000, gateway: 1, staysMs: 0 };
 
 type Delivered = { consumer: number; from: number; end: number; token: number; deadlineMs: number; deliveries: number };
 
@@ -207,6 +207,22 @@ test("work: of one key one message at a time, in order, and the others meanwhile
     bench.settle(bench.delivered[bench.delivered.length - 1]!, { kind: "ack" });
     expect(bench.delivered[bench.delivered.length - 1]).toMatchObject({ from: next, end: next + 1 });
   }
+});
+
+test("work: of one key those that wait for their turn have it by priority, before any that comes later", () => {
+  const bench = new Bench({ keyOrder: true });
+  bench.attach(1, 10);
+  for (const priority of [0, 0, 9, 9]) bench.send(1, { keyHash: 7, priority });
+  const passed: number[] = [];
+  const pass = (): void => {
+    const lease = bench.delivered[bench.delivered.length - 1]!;
+    passed.push(lease.from);
+    bench.settle(lease, { kind: "ack" });
+  };
+  pass();
+  bench.send(1, { keyHash: 7, priority: 9 });
+  for (let left = 4; left > 0; left--) pass();
+  expect(passed).toEqual([0, 2, 3, 4, 1]);
 });
 
 test("work: a single active consumer has all, and another takes over when it goes", () => {
@@ -435,10 +451,10 @@ test("work: what came to the limit is kept without dead letters too, and waits a
 test("work: a consumer that came for a while takes what there is until its time is up, and is gone when it has settled that", () => {
   const bench = new Bench();
   bench.send(1);
-  const [lease] = bench.attach(1, 5, { untilMs: bench.nowMs + 100 });
+  const [lease] = bench.attach(1, 5, { staysMs: 100 });
   expect(lease).toMatchObject({ from: 0 });
-  expect(bench.work.nextMs).toBe(bench.nowMs + 99);
-  bench.entry(() => {}, 99);
+  expect(bench.work.nextMs).toBe(bench.nowMs + 100);
+  bench.entry(() => {}, 100);
   expect(bench.send(1)).toEqual([]);
   expect(bench.settle(lease!, { kind: "ack" })).toBe(1);
   expect(bench.work.counts).toMatchObject({ ready: 1, consumers: 0 });
