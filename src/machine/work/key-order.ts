@@ -74,7 +74,8 @@ export class KeyOrder {
     if (hash === 0) return -1;
     this.keys.clear(offset, offset + 1);
     if (this.parked.clear(offset, offset + 1) > 0) this.unpark(hash, offset);
-    if (this.owners.get(hash) !== offset) return -1;
+    // Without an owner it was this one's turn, or that of another one that waits in a lane: more than one may, as only one will own the key.
+    if (this.owners.has(hash) && this.owners.get(hash) !== offset) return -1;
     this.owners.delete(hash);
     const next = this.waiting.get(hash)?.[0]?.offset;
     if (next === undefined) return -1;

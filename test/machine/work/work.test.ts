@@ -225,6 +225,22 @@ test("work: of one key those that wait for their turn have it by priority, befor
   expect(passed).toEqual([0, 2, 3, 4, 1]);
 });
 
+test("work: one whose turn it is and that expires before anybody takes it passes the turn on", () => {
+  const bench = new Bench({ keyOrder: true });
+  bench.attach(1, 1);
+  bench.send(1, { keyHash: 7 });
+  bench.send(1, { keyHash: 7, expiryMs: bench.nowMs + 50 });
+  bench.send(1, { keyHash: 7 });
+  bench.entry((work) => void work.grant(1, 3, bench.nowMs));
+  bench.entry((work) => void work.drain(1));
+  bench.settle(bench.delivered[0]!, { kind: "ack" });
+  expect(bench.work.counts).toMatchObject({ ready: 1, parked: 1 });
+  bench.entry(() => {}, 100);
+  expect(bench.work.counts).toMatchObject({ ready: 1, parked: 0 });
+  bench.attach(2, 1);
+  expect(bench.delivered[1]).toMatchObject({ from: 2 });
+});
+
 test("work: a single active consumer has all, and another takes over when it goes", () => {
   const bench = new Bench({ singleActive: true });
   bench.attach(1, 1);
