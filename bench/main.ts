@@ -20,6 +20,7 @@ import { NatsSystem } from "./nats.ts";
 import { runPinned } from "./pinned.ts";
 import { endAll } from "./processes.ts";
 import { publishFigures } from "./publish-figures.ts";
+import { runQueues } from "./queues.ts";
 import { RabbitmqSystem } from "./rabbitmq.ts";
 import { render, reportOf } from "./report.ts";
 import { runRestart } from "./restart.ts";
@@ -47,6 +48,7 @@ type Options = {
   pinned?: string;
   restart?: string;
   endurance?: string;
+  queues?: boolean;
   directory?: string;
 };
 type Run = { readonly directory: string; readonly options: Options; readonly isTiny: boolean; readonly progress: (text: string) => void };
@@ -69,6 +71,7 @@ const program = new Command("bench")
   .option("--pinned <gb>", "instead: one record that stays and so many GB that are trimmed behind it; what is left on disk")
   .option("--restart <gb>", "instead: how long a node with so many GB takes to come back, stopped and killed")
   .option("--endurance <minutes>", "instead: steady load while disks fill, processes stop and nodes are wiped; judges what is left")
+  .option("--queues", "instead: queues: publish, consume, both, end to end; with --against rabbitmq beside its quorum queues")
   .option("--figures", "instead: all of these that have a wanted figure, one after the other, and one table (half an hour)")
   .option("--only <list>", `parts of --figures: ${PARTS.map(({ name }) => name).join(",")}`)
   .option("--json <file>", "write the results there as well")
@@ -113,6 +116,11 @@ async function figures(given: Run): Promise<FigureRun> {
   if (options.pinned !== undefined) return runPinned(directory, Number(options.pinned), isTiny, progress);
   if (options.restart !== undefined) return runRestart(directory, Number(options.restart), progress);
   if (options.endurance !== undefined) return runEndurance(directory, Number(options.endurance), isTiny, progress);
+  if (options.queues === true) {
+    const withRabbitmq = options.against?.split(",").includes("rabbitmq") === true;
+    const [seconds, rounds] = isTiny ? [0.3, 1] : [Number(options.seconds), Number(options.rounds)];
+    return runQueues(directory, { seconds, rounds, withRabbitmq, progress });
+  }
   return throughput(given);
 }
 

@@ -231,7 +231,7 @@ export class NodeBroker implements types.Broker {
       cluster: this.cluster,
       clock,
       logger,
-      isUp: (node) => this.isAlive(node),
+      incarnationOf: (node) => (node === this.nodeId ? settings.registration.incarnation : transport.incarnationOf(node)),
       notify: (to, notice, body) => this.forwarder.notify(to, notice, body),
       sure: (vhost, name) => this.view.sure(vhost, name),
       viewIsCurrent: () => this.view.current(),

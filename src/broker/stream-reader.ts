@@ -1,15 +1,19 @@
-// Reads records by offset from the log of a group: from the sparse offset index to the entry, then forward, counting.
+// Reads records by offset from the log of a group: from the sparse offset index to the entry, then forward, counting; those of a queue
+// that were stored anew from the entry that has them.
 
+import { assert } from "../base/assert.ts";
 import { BrokerError } from "../base/errors.ts";
 import { FETCH_BATCHES_MAX, FETCH_BATCH_OVERHEAD_BYTES, LOG_READ_ENTRIES_MAX } from "../base/limits.ts";
 import type { Pacer } from "../base/pacer.ts";
 import { isDamage } from "../log/errors.ts";
+import { COMMAND_RELOCATE, decodeStreamCommand } from "../machine/stream/commands.ts";
 import { readRecordsCount, recordsBody } from "../machine/stream/records-codec.ts";
 import type { OffsetRow } from "../machine/stream/offset-index.ts";
 import type { StreamMachine } from "../machine/stream/stream.ts";
 import { ENTRY_RECORDS, type Entry } from "../raft/types.ts";
 import type { ReplicaHost } from "../replica/host.ts";
 import type { Replica } from "../replica/replica.ts";
+import { sliceRecords } from "./record-scan.ts";
 import type { FetchedBatch } from "./types.ts";
 
 /** Where readers of one group stopped, so that the next fetch need not search: bounded, the oldest goes first. */
@@ -37,6 +41,10 @@ export class StreamReader {
    */
   async read(replica: Replica, offset: number, endOffset: number, maxBytes: number): Promise<FetchedBatch[]> {
     const machine = replica.machine as StreamMachine;
+    while (machine.relocatedTo(offset) >= 0) {
+      const relocated = await this.relocated(replica, machine, offset);
+      if (relocated !== null) return relocated;
+    }
     let place = this.placeOf(replica, machine, offset);
     const batches: FetchedBatch[] = [];
     let bytes = 0;
@@ -62,6 +70,23 @@ export class StreamReader {
       }
     }
     return this.remember(replica, batches, place);
+  }
+
+  /** What was stored anew of the record's run, from it on. Null when that lies elsewhere by now. */
+  private async relocated(replica: Replica, machine: StreamMachine, offset: number): Promise<FetchedBatch[] | null> {
+    const [entry] = (await this.entries(replica, machine, machine.relocatedTo(offset), 1)) ?? [];
+    if (entry === undefined) return null;
+    const command = decodeStreamCommand(entry.payload);
+    assert(command?.kind === COMMAND_RELOCATE, "the entry stores records anew");
+    let skip = 0;
+    for (const { from, end, timeMs } of command.runs) {
+      if (offset >= from && offset < end) {
+        const records = sliceRecords(command.records, skip + offset - from, end - offset);
+        return [{ baseOffset: offset, count: end - offset, timeMs, records }];
+      }
+      skip += end - from;
+    }
+    throw new Error(`entry ${entry.index} does not hold offset ${offset}`);
   }
 
   /**

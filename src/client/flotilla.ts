@@ -115,7 +115,7 @@ export class Flotilla {
       this.settleOne({ vhost, queue, subscription }, message as LeasedMessage, outcome, detail);
     return decodeReceived(bytes).flatMap(({ partition, firstOffset, timeMs, records, token, attempt, deadlineMs, consumer }) =>
       decodeBatch(records, { partition, baseOffset: firstOffset, storedMs: timeMs }).map(
-        (record) => new LeasedMessage(record, { token, attempt, deadlineMs, consumer, life: 0 }, settle),
+        (record) => new LeasedMessage(record, { token, attempt, deadlineMs, consumer, life: 0, sinceMs: Date.now() }, settle),
       ),
     );
   }

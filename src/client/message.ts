@@ -50,6 +50,8 @@ export class LeasedMessage implements Message {
   /** The stream that it came by: of another one it is not this consumer's any more. */
   readonly life: number;
   deadlineMs: number;
+  /** When it came, and from its handing out on when that was: milliseconds since 1970. */
+  sinceMs: number;
   /** It was said what became of it. */
   isSettled = false;
   private readonly settle: Settle;
@@ -62,6 +64,7 @@ export class LeasedMessage implements Message {
       readonly deadlineMs: number;
       readonly consumer: number;
       readonly life: number;
+      readonly sinceMs: number;
     },
     settle: Settle,
   ) {
@@ -71,6 +74,7 @@ export class LeasedMessage implements Message {
     this.deadlineMs = lease.deadlineMs;
     this.consumer = lease.consumer;
     this.life = lease.life;
+    this.sinceMs = lease.sinceMs;
     this.settle = settle;
   }
 

@@ -20,7 +20,7 @@ export type QueueConsumerOptions = {
   readonly autoAck?: boolean;
   /** How long a message is this consumer's, in ms, unless the lease is extended. */
   readonly leaseMs?: number;
-  /** Extends leases of messages that were handed out and are not settled, for so long in all, in ms; 0 = never. */
+  /** Extends leases of messages that wait here or are worked on, for so long each, in ms; 0 = never. */
   readonly extendMsMax?: number;
   /** -128..127: consumers of the highest priority are served first. */
   readonly priority?: number;
@@ -44,8 +44,8 @@ export class QueueConsumer implements AsyncIterable<Message> {
   private failures = 0;
   /** Came, and was not taken by anybody yet. */
   private ready: LeasedMessage[] = [];
-  /** Handed out and not settled: by partition and offset. */
-  private readonly held = new Map<string, { readonly message: LeasedMessage; readonly sinceMs: number }>();
+  /** Handed out and not settled. */
+  private readonly held = new Set<LeasedMessage>();
   /** Credit that settled messages gave back, and that the node was not told of yet. */
   private owed = 0;
   private takers: ((message: LeasedMessage | null) => void)[] = [];
@@ -177,7 +177,10 @@ export class QueueConsumer implements AsyncIterable<Message> {
     if (this.options.autoAck) {
       message.isSettled = true;
       this.giveBack(1);
-    } else this.held.set(keyOf(message), { message, sinceMs: Date.now() });
+    } else {
+      message.sinceMs = Date.now();
+      this.held.add(message);
+    }
     return message;
   }
 
@@ -192,7 +195,7 @@ export class QueueConsumer implements AsyncIterable<Message> {
     try {
       await this.linkOf(message).settle(message, outcome, detail);
     } finally {
-      if (this.held.delete(keyOf(message)) && message.life === this.link?.life) this.giveBack(1);
+      if (this.held.delete(message) && message.life === this.link?.life) this.giveBack(1);
       if (this.held.size === 0) for (const wake of this.settledWaiters.splice(0)) wake();
     }
   }
@@ -200,7 +203,7 @@ export class QueueConsumer implements AsyncIterable<Message> {
   private linkOf(message: LeasedMessage): ConsumeLink {
     const { link } = this;
     if (link === null || link.life !== message.life || link.isClosed) {
-      this.held.delete(keyOf(message));
+      this.held.delete(message);
       throw leaseLost();
     }
     return link;
@@ -219,12 +222,13 @@ export class QueueConsumer implements AsyncIterable<Message> {
     if (link === null || link.isClosed) return;
     const { leaseMs, extendMsMax } = this.options;
     const nowMs = Date.now();
-    for (const { message, sinceMs } of this.held.values()) {
-      if (message.life !== link.life || message.isSettled || message.deadlineMs - nowMs > leaseMs / 2 || nowMs - sinceMs > extendMsMax)
-        continue;
-      message.deadlineMs = nowMs + leaseMs;
-      link.settle(message, "extend", { leaseMs }).catch(ignoreLost);
-    }
+    for (const messages of [this.held, this.ready])
+      for (const message of messages) {
+        const isDue = message.life === link.life && !message.isSettled && message.deadlineMs - nowMs <= leaseMs / 2;
+        if (!isDue || nowMs - message.sinceMs > extendMsMax) continue;
+        message.deadlineMs = nowMs + leaseMs;
+        link.settle(message, "extend", { leaseMs }).catch(ignoreLost);
+      }
   }
 
   private connect(): void {
@@ -275,7 +279,7 @@ export class QueueConsumer implements AsyncIterable<Message> {
     this.isOpened = false;
     // What was not handed out is somebody else's by now.
     this.ready = [];
-    for (const [key, { message }] of this.held) if (!message.isSettled) this.held.delete(key);
+    for (const message of this.held) if (!message.isSettled) this.held.delete(message);
     if (this.held.size === 0) for (const wake of this.settledWaiters.splice(0)) wake();
     this.onDrained();
     const isLasting = !error.retryable && error.code !== "UNREACHABLE" && error.code !== "STOPPING";
@@ -292,7 +296,7 @@ export class QueueConsumer implements AsyncIterable<Message> {
 
   private delivered(delivery: Delivery, life: number): void {
     const { partition, firstOffset, timeMs, records, token, attempt, deadlineMs, consumer } = delivery;
-    const lease = { token, attempt, deadlineMs, consumer, life };
+    const lease = { token, attempt, deadlineMs, consumer, life, sinceMs: Date.now() };
     for (const record of decodeBatch(records, { partition, baseOffset: firstOffset, storedMs: timeMs })) {
       const message = new LeasedMessage(record, lease, this.settleOf);
       const take = this.takers.shift();
@@ -307,9 +311,9 @@ export class QueueConsumer implements AsyncIterable<Message> {
     const before = this.ready.length;
     this.ready = this.ready.filter((message) => !isIn(message));
     this.giveBack(before - this.ready.length);
-    for (const [key, { message }] of this.held)
+    for (const message of this.held)
       if (isIn(message) && !message.isSettled) {
-        this.held.delete(key);
+        this.held.delete(message);
         this.giveBack(1);
       }
   }
@@ -325,10 +329,6 @@ export class QueueConsumer implements AsyncIterable<Message> {
     this.onOpened();
     this.closed(this);
   }
-}
-
-function keyOf({ partition, offset }: LeasedMessage): string {
-  return `${partition}/${offset}`;
 }
 
 function ignoreLost(error: unknown): void {

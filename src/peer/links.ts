@@ -128,6 +128,10 @@ export class PeerLinks implements PeerTransport {
     return this.peers.get(peer)?.main !== null && this.peers.has(peer);
   }
 
+  incarnationOf(peer: NodeId): number {
+    return this.peers.get(peer)?.main?.hello.incarnation ?? 0;
+  }
+
   setPeer(id: NodeId, host: string, port: number): void {
     const known = this.peers.get(id);
     if (known !== undefined) {

@@ -43,6 +43,8 @@ export interface PeerTransport {
    */
   send(to: NodeId, lane: Lane, parts: readonly Uint8Array[]): boolean;
   isUp(peer: NodeId): boolean;
+  /** Of the start of the peer that is up; 0 = it is not. */
+  incarnationOf(peer: NodeId): number;
   /** Adds a peer or changes its address. */
   setPeer(peer: NodeId, host: string, port: number): void;
   removePeer(peer: NodeId): void;

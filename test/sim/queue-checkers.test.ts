@@ -48,10 +48,11 @@ test("Q1: what was taken and is gone, settled by nobody", () => {
   expect(() => history.complete(new Map())).toThrow("Q1: q: a was taken at 0");
 });
 
-test("Q2: one token of two consumers, and a count of attempts that goes back", () => {
+test("Q2: one token of two consumers, or twice of one, and a count of attempts that goes back", () => {
   const made = bench();
   made.give("a", 0, 7);
   expect(() => made.give("a", 0, 7, { consumer: "two" })).toThrow("Q2");
+  expect(() => made.give("a", 0, 7)).toThrow("Q2");
   made.give("b", 1, 7, { attempt: 2 });
   expect(() => made.give("b", 1, 9, { attempt: 1 })).toThrow("Q2");
 });

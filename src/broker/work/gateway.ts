@@ -24,7 +24,8 @@ export interface Attached {
   readonly group: GroupId;
   readonly consumer: number;
   readonly subscription: string;
-  leased(run: LeasedRun): void;
+  /** All that was given to it at one time. */
+  leased(runs: readonly LeasedRun[]): void;
   revoked(run: RevokedRun): void;
   /** Another node leads the group, or may have said something that did not come here. */
   lookAgain(): void;
@@ -84,10 +85,16 @@ export class Gateway {
   /** The leader of the group gave these out: this node, or another one that says so. */
   given({ group, deliveries, revokes }: WorkNotice): void {
     for (const run of revokes) this.attached.get(run.consumer)?.revoked(run);
+    const byConsumer = new Map<number, LeasedRun[]>();
     for (const run of deliveries) {
-      const part = this.attached.get(run.consumer);
-      if (part !== undefined && part.group === group) part.leased(run);
-      else this.disown(group, run);
+      const runs = byConsumer.get(run.consumer);
+      if (runs === undefined) byConsumer.set(run.consumer, [run]);
+      else runs.push(run);
+    }
+    for (const [consumer, runs] of byConsumer) {
+      const part = this.attached.get(consumer);
+      if (part !== undefined && part.group === group) part.leased(runs);
+      else this.disown(group, runs[0]!);
     }
   }
 

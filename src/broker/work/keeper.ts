@@ -3,7 +3,7 @@
 
 import type { Clock, Timer } from "../../base/clock.ts";
 import { BrokerError } from "../../base/errors.ts";
-import { gatewayOf, nodeOfGateway, type GroupId, type NodeId } from "../../base/ids.ts";
+import { nodeOfGateway, type GroupId, type NodeId } from "../../base/ids.ts";
 import type { CatalogMachine, TopicRow } from "../../machine/catalog/catalog.ts";
 import { encodeDeclare } from "../../machine/catalog/commands.ts";
 import { workConfigOf, type DeclaredSettings, type WorkSettings } from "../../machine/catalog/settings.ts";
@@ -19,10 +19,9 @@ import type { WorkNews } from "../../replica/types.ts";
 import type { Router } from "../router.ts";
 import type { LeasedRun, RevokedRun, WorkNotice } from "./codec.ts";
 import type { DeadLetters } from "./dead-letters.ts";
+import type { Gateways } from "./gateways.ts";
 import type { Relocator } from "./relocator.ts";
 
-/** A node that is away for less than this keeps what its consumers hold. */
-const GATEWAY_GRACE_MS = 3_000;
 /** An empty queue at rest gives its log back after so many looks, one a second. */
 const IDLE_LOOKS = 10;
 /** A timer never waits longer: whoever steps in front of the clock is noticed. */
@@ -34,7 +33,7 @@ export type KeeperComponents = {
   readonly catalog: CatalogMachine;
   readonly router: Router;
   readonly clock: Clock;
-  readonly isUp: (node: NodeId) => boolean;
+  readonly gateways: Gateways;
   /** What is in force for a queue of these declared settings. */
   readonly settingsOf: (topic: TopicRow, declared: DeclaredSettings) => WorkSettings;
   /** Resolves with the offset at which a new subscription of the group begins. */
@@ -59,8 +58,6 @@ export class Keeper {
   private readonly components: KeeperComponents;
   /** Groups led here that have work subscriptions. */
   private readonly watched = new Map<GroupId, Watched>();
-  /** Since when a node has been down, as far as consumers are concerned. */
-  private readonly downSinceMs = new Map<NodeId, number>();
   /** With which policies the groups are aligned. */
   private declarations: CatalogMachine["declarations"] | null = null;
   private policyChanges = 0;
@@ -109,11 +106,9 @@ export class Keeper {
 
   /** Once a second. */
   upkeep(): void {
-    const { host, catalog, relocator, deadLetters } = this.components;
+    const { host, catalog, gateways, relocator, deadLetters } = this.components;
     const nowMs = this.components.clock.monotonicMs();
-    for (const { id } of catalog.nodes())
-      if (this.components.isUp(id)) this.downSinceMs.delete(id);
-      else if (!this.downSinceMs.has(id)) this.downSinceMs.set(id, nowMs);
+    gateways.begin(nowMs);
     for (const [group, watched] of this.watched) {
       const replica = host.get(group);
       const known = catalog.group(group);
@@ -260,16 +255,8 @@ export class Keeper {
     const { works } = replica.machine as StreamMachine;
     for (const name of works.list())
       for (const { id, terms } of works.get(name)!.state.consumers.all())
-        if (terms.staysMs === 0 && this.isGone(terms.gateway, nowMs)) gone.push({ op: "detach", name, consumer: id });
+        if (terms.staysMs === 0 && this.components.gateways.isGone(terms.gateway, nowMs)) gone.push({ op: "detach", name, consumer: id });
     if (gone.length > 0) this.propose(group, gone, () => {});
-  }
-
-  private isGone(gateway: number, nowMs: number): boolean {
-    const node = nodeOfGateway(gateway);
-    const row = this.components.catalog.node(node);
-    if (row === undefined || gatewayOf(node, row.incarnation) > gateway) return true;
-    const sinceMs = this.downSinceMs.get(node);
-    return sinceMs !== undefined && nowMs - sinceMs >= GATEWAY_GRACE_MS;
   }
 
   private lookAtQueue(topic: TopicRow, group: GroupId, replica: Replica, watched: Watched): void {

@@ -122,10 +122,13 @@ export class Part implements Attached {
     return { ...run, end: run.from + count };
   }
 
-  leased(run: LeasedRun): void {
+  /** What it has heard of already it was given once: a notice may come after an answer that tells of the same. */
+  leased(runs: readonly LeasedRun[]): void {
     if (this.isClosed) return;
-    this.received += run.end - run.from;
-    this.put(run);
+    for (const run of runs.filter(({ token }) => this.tokens.isMissing(token))) {
+      this.received += run.end - run.from;
+      this.put(run);
+    }
   }
 
   revoked({ from, end }: RevokedRun): void {
@@ -177,8 +180,7 @@ export class Part implements Attached {
     const leases = await this.gateway.leasesOf(this);
     if (this.isClosed || consumer !== this.consumer) return;
     this.failures = 0;
-    const missed = leases.filter(({ token }) => this.tokens.isMissing(token));
-    for (const run of missed) this.leased(run);
+    this.leased(leases);
     // The group may have forgotten this consumer: what it was told last says so.
     this.told = Math.min(this.told, this.granted - 1);
     this.tell();

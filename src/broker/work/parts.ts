@@ -14,6 +14,7 @@ import { endAfter } from "../wait-until.ts";
 import { encodeNotice } from "./codec.ts";
 import { DeadLetters, type PublishDead } from "./dead-letters.ts";
 import { Gateway, NOTICE_WORK } from "./gateway.ts";
+import { Gateways } from "./gateways.ts";
 import { Inspector } from "./inspector.ts";
 import { Keeper } from "./keeper.ts";
 import { WorkOperator } from "./operator.ts";
@@ -36,7 +37,8 @@ export type WorkPartsComponents = {
   readonly cluster: ClusterAdmin;
   readonly clock: Clock;
   readonly logger: Logger;
-  readonly isUp: (node: NodeId) => boolean;
+  /** Of the start of the node that this one is linked with, or is; 0 = none. */
+  readonly incarnationOf: (node: NodeId) => number;
   readonly notify: (to: NodeId, notice: number, body: Uint8Array) => void;
   readonly sure: (vhost: string, name: string) => Promise<void>;
   readonly viewIsCurrent: () => Promise<void>;
@@ -50,7 +52,7 @@ export class WorkParts {
   readonly queues: Queues;
 
   constructor(components: WorkPartsComponents) {
-    const { nodeId, incarnation, host, catalog, router, fetcher, publisher, clock, logger, isUp, notify } = components;
+    const { nodeId, incarnation, host, catalog, router, fetcher, publisher, clock, logger, incarnationOf, notify } = components;
     const operator = new WorkOperator(router, clock);
     const reader = new RunReader(fetcher);
     this.policies = new Policies(catalog);
@@ -70,7 +72,7 @@ export class WorkParts {
       catalog,
       router,
       clock,
-      isUp,
+      gateways: new Gateways(catalog, incarnationOf),
       settingsOf,
       startOf: (group: GroupId, from, value) => this.queues.offsetOf(group, from, value, endAfter(clock, START_MS_MAX)),
       deadLetters: new DeadLetters({ host, reader, operator, clock, logger, settingsOf, publish: publishDead(publisher) }),

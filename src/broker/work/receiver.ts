@@ -8,6 +8,7 @@ import { sliceRecords } from "../record-scan.ts";
 import type { LeasedRun } from "./codec.ts";
 import type { Gateway } from "./gateway.ts";
 import { Part } from "./part.ts";
+import type { RecordSlice } from "./run-reader.ts";
 import type { SessionTerms } from "./session.ts";
 import type { Delivered } from "./types.ts";
 
@@ -67,9 +68,11 @@ async function take(gateway: Gateway, terms: ReceiveTerms, parts: readonly Part[
     await part.drain().catch((error: unknown) => void asBrokerError(error));
     while (part.pendingMessages > 0 && left > 0 && bytes < DELIVERY_BYTES_MAX && !signal.aborted) {
       const run = part.pending[0]!;
-      const slices = await gateway.components.reader.read(part.group, run.from, run.end, DELIVERY_BYTES_MAX - bytes, signal);
-      const slice = slices[0];
-      if (slice === undefined) break;
+      const slice = await firstSlice(gateway, part, run, DELIVERY_BYTES_MAX - bytes, signal);
+      if (slice === null) {
+        part.takeFirst(Number.MAX_SAFE_INTEGER);
+        continue;
+      }
       const taken = part.takeFirst(Math.min(left, slice.end - slice.from));
       const records = taken.end === slice.end ? slice.records : sliceRecords(slice.records, 0, taken.end - taken.from);
       if (terms.autoAck && !(await settled(gateway, part, taken))) continue;
@@ -105,4 +108,20 @@ async function settled(gateway: Gateway, part: Part, { from, end, token }: Lease
     outcome: { kind: "ack" },
   });
   return result === end - from;
+}
+
+/** Null: they are not held any more. */
+async function firstSlice(
+  gateway: Gateway,
+  part: Part,
+  { from, end }: LeasedRun,
+  maxBytes: number,
+  signal: AbortSignal,
+): Promise<RecordSlice | null> {
+  try {
+    return (await gateway.components.reader.read(part.group, from, end, maxBytes, signal))[0]!;
+  } catch (error) {
+    if (asBrokerError(error).code === "OFFSET_OUT_OF_RANGE") return null;
+    throw error;
+  }
 }

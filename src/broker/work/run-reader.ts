@@ -1,5 +1,6 @@
 // The records of messages by their offsets, out of the batches in which they were stored, wherever the group is led.
 
+import { BrokerError } from "../../base/errors.ts";
 import type { GroupId } from "../../base/ids.ts";
 import { sliceRecords } from "../record-scan.ts";
 import type { Fetcher } from "../fetcher.ts";
@@ -22,7 +23,10 @@ export class RunReader {
   async read(group: GroupId, from: number, end: number, maxBytes: number, signal: AbortSignal): Promise<RecordSlice[]> {
     const [part] = await this.fetcher.fetch([{ group, from: FROM_OFFSET, value: from }], { maxBytes, maxWaitMs: 0, direct: false }, signal);
     if (part!.error !== null) throw part!.error;
-    return slicesOf(part!.batches, from, end);
+    const slices = slicesOf(part!.batches, from, end);
+    // What is settled may be gone, and then what comes after it is read.
+    if (slices.length === 0) throw new BrokerError("OFFSET_OUT_OF_RANGE", `message ${from} is no longer held`);
+    return slices;
   }
 }
 

@@ -111,6 +111,27 @@ test("queue: a lease that ends gives back that message alone, and who lost it is
   await expect(got[0]!.ack()).rejects.toMatchObject({ code: "LEASE_LOST" });
 });
 
+test("queue: what waits in the consumer for its turn stays its own", async () => {
+  const name = await queue({ deliveryLimit: 1 });
+  await client.publish(name, [{ body: "1" }, { body: "2" }, { body: "3" }]);
+  await using slow = await client.queueConsumer(name, { prefetch: 3, leaseMs: 1_000 });
+  const taken: [string, number][] = [];
+  for (const message of await take(slow, 1)) {
+    await new Promise((resolve) => setTimeout(resolve, 2_500));
+    taken.push([text(message), message.attempt]);
+    await message.ack();
+  }
+  for (const message of await take(slow, 2)) {
+    taken.push([text(message), message.attempt]);
+    await message.ack();
+  }
+  expect(taken).toEqual([
+    ["1", 1],
+    ["2", 1],
+    ["3", 1],
+  ]);
+});
+
 test("queue: a lease is extended for as long as somebody works on the message", async () => {
   const name = await queue();
   await client.publish(name, [{ body: "long" }]);
