@@ -110,14 +110,14 @@ export class Admin {
   }
 
   async update(vhost: string, name: string, changes: Partial<TopicConfig>, signal: AbortSignal): Promise<TopicInfo> {
-    const topic = this.existing(vhost, name);
+    const topic = this.alone(vhost, name);
     const config = completeConfig(topic.config, changes);
     await this.command(encodeUpdateTopic({ vhost: topic.vhost, name, config }), signal);
     return { ...infoOf(topic), config };
   }
 
   async expand(vhost: string, name: string, partitions: number, signal: AbortSignal): Promise<TopicInfo> {
-    const topic = this.existing(vhost, name);
+    const topic = this.alone(vhost, name);
     const now = topic.partitions.length;
     if (!Number.isInteger(partitions) || partitions > PARTITIONS_PER_TOPIC_MAX) {
       throw new BrokerError("INVALID_ARGUMENT", `partitions must be ${now}..${PARTITIONS_PER_TOPIC_MAX}, not ${partitions}`);
@@ -131,9 +131,20 @@ export class Admin {
   }
 
   async delete(vhost: string, name: string, signal: AbortSignal): Promise<void> {
-    const topic = this.existing(vhost, name);
+    const topic = this.alone(vhost, name);
     await this.command(encodeDeleteTopic({ vhost: topic.vhost, name }), signal);
     await this.components.caughtUp(() => this.components.catalog.topic(topic.vhost, name) !== topic, signal);
+  }
+
+  /** A topic that is no queue: what is said of one of those is said in its own terms. */
+  private alone(vhost: string, name: string): TopicRow {
+    const topic = this.existing(vhost, name);
+    if (topic.queue !== null)
+      throw new BrokerError(
+        "INVALID_ARGUMENT",
+        `${name} is a queue, which is changed and deleted as one (UpdateQueue, DeleteQueue; flotilla queue)`,
+      );
+    return topic;
   }
 
   existing(vhost: string, name: string): TopicRow {

@@ -2,7 +2,8 @@
 
 import { BrokerError } from "../base/errors.ts";
 import type { Clock } from "../base/clock.ts";
-import { BINDING_HEADERS_MAX, ROUTING_KEY_LENGTH_MAX } from "../base/limits.ts";
+import { BATCH_BYTES_MAX, BINDING_HEADERS_MAX, ROUTING_KEY_LENGTH_MAX } from "../base/limits.ts";
+import { hexDecode } from "../base/hex.ts";
 import type { CatalogMachine } from "../machine/catalog/catalog.ts";
 import { encodeDeclare } from "../machine/catalog/commands.ts";
 export type { BindingRow, ExchangeRow, PolicyRow, ScheduleRow, VhostRow } from "../machine/catalog/declaration-rows.ts";
@@ -18,6 +19,7 @@ import {
 import { keyOf, ROOT_VHOST } from "../machine/catalog/declarations.ts";
 import type { Declare } from "../machine/catalog/declare.ts";
 import { quoted } from "../machine/names.ts";
+import { scanRecordBatch } from "../machine/stream/records-codec.ts";
 import type { HeaderValue } from "../machine/routing/headers-match.ts";
 import { checkName, vhostOf, type Admin } from "./admin.ts";
 import type { Router } from "./router.ts";
@@ -136,6 +138,8 @@ export class Declaring {
     const vhost = await this.vhost(given.vhost);
     checkName("policy", given.name);
     checkPattern(given.pattern);
+    if (!Number.isSafeInteger(given.priority))
+      throw new BrokerError("INVALID_ARGUMENT", "the priority of a policy must be a whole number", { field: "priority" });
     checkSettings(given.settings, true);
     await this.declare({ do: "setPolicy", row: { ...given, vhost } }, signal);
   }
@@ -153,6 +157,7 @@ export class Declaring {
     const { clock } = this.components;
     checkName("schedule", given.name);
     const nextMs = nextRun(given, clock.wallMs());
+    checkRecords(given.records);
     if (!this.declarations.routingOf(vhost).hasExchange(given.exchange)) throw unknownExchange(given.exchange);
     const row = { ...given, vhost, id: clock.wallMs() };
     await this.declare({ do: "setSchedule", row }, signal);
@@ -202,4 +207,12 @@ export class Declaring {
 
 export function unknownExchange(name: string): BrokerError {
   return new BrokerError("UNKNOWN_EXCHANGE", `there is no exchange ${quoted(name)}; create it with "flotilla exchange create"`);
+}
+
+/** What a schedule publishes: one record, encoded, as the API makes it; from elsewhere it may be anything. */
+function checkRecords(hex: string): void {
+  const isHex = hex.length % 2 === 0 && /^[0-9a-f]+$/.test(hex);
+  const bytes = isHex ? hexDecode(hex) : null;
+  if (bytes === null || bytes.length > BATCH_BYTES_MAX || scanRecordBatch(bytes, 0, bytes.length) !== 1)
+    throw new BrokerError("INVALID_ARGUMENT", "records must be one record, encoded, in hexadecimal digits", { field: "records" });
 }

@@ -3,7 +3,7 @@
 
 import { BrokerError } from "../base/errors.ts";
 import type { CatalogMachine, TopicRow } from "../machine/catalog/catalog.ts";
-import type { BindingRow, ExchangeRow } from "../machine/catalog/declaration-rows.ts";
+import type { BindingRow, ExchangeRow, ScheduleRow } from "../machine/catalog/declaration-rows.ts";
 import { keyOf, ROOT_VHOST } from "../machine/catalog/declarations.ts";
 import type { DeclaredSettings, WorkSettings } from "../machine/catalog/settings.ts";
 import type { HeaderValue } from "../machine/routing/headers-match.ts";
@@ -128,7 +128,7 @@ export class Definitions {
     await each("bindings", (item) => declaring.createBinding(bindingOf(item), signal));
     await each("policies", (item) => this.importPolicy(item, signal));
     await each("flotilla_schedules", async (item) => {
-      await declaring.setSchedule({ ...(item as unknown as Parameters<Declaring["setSchedule"]>[0]), id: 0 }, signal);
+      await declaring.setSchedule(scheduleOf(item), signal);
       return true;
     });
     for (const field of ["users", "permissions", "topic_permissions", "parameters", "global_parameters"])
@@ -216,6 +216,12 @@ function bindingJson({ vhost, source, destination, destinationKind, key, match, 
   const name = Object.entries(MATCHES).find(([, known]) => known === match)![0];
   const wanted = headers.length === 0 ? {} : { "x-match": name, ...Object.fromEntries(headers) };
   return { vhost, source, destination, destination_type: destinationKind, routing_key: key, arguments: wanted };
+}
+
+function scheduleOf(item: Json): ScheduleRow {
+  const text = (field: string): string => textOf(item, field);
+  const what = { cron: text("cron"), timeZone: text("timeZone"), exchange: text("exchange"), routingKey: text("routingKey") };
+  return { vhost: text("vhost"), name: text("name"), ...what, records: text("records"), isPaused: item["isPaused"] === true, id: 0 };
 }
 
 function bindingOf(item: Json): BindingRow {

@@ -107,8 +107,8 @@ export class ExchangePublisher {
     for (const share of shares)
       this.propose(call, share, (error, isDuplicate) => {
         // One that may have been carried out says more than one that was not.
-        if (error !== null && (failure === null || error.maybeApplied)) failure = error;
-        copies += share.records.length;
+        if (error === null) copies += share.records.length;
+        else if (failure === null || error.maybeApplied) failure = error;
         duplicates += isDuplicate ? 1 : 0;
         left -= 1;
         if (left === 0) finish();

@@ -69,6 +69,8 @@ async function take(gateway: Gateway, terms: ReceiveTerms, parts: readonly Part[
     while (part.pendingMessages > 0 && left > 0 && bytes < DELIVERY_BYTES_MAX && !signal.aborted) {
       const run = part.pending[0]!;
       const slice = await firstSlice(gateway, part, run, DELIVERY_BYTES_MAX - bytes, signal);
+      // Meanwhile it may have been taken back, or something missed has come before it.
+      if (part.pending[0] !== run) continue;
       if (slice === null) {
         part.takeFirst(Number.MAX_SAFE_INTEGER);
         continue;

@@ -149,7 +149,7 @@ export class Session implements ConsumeHandle {
       },
       (error: unknown) => {
         this.isReading = false;
-        this.unreadable(part, asBrokerError(error));
+        this.unreadable(asBrokerError(error));
       },
     );
   }
@@ -169,10 +169,14 @@ export class Session implements ConsumeHandle {
     const { consumer } = part;
     const first = part.pending[0]!;
     const end = endOfNeighbours(part.pending);
-    const slices = await this.gateway.components.reader.read(part.group, first.from, end, DELIVERY_BYTES_MAX, this.ended.signal);
+    const slices = await this.read(part, first.from, end);
     // Meanwhile it may have been taken back.
     if (this.isClosed || part.consumer !== consumer || part.pending[0]?.from !== first.from || part.pending[0].token !== first.token)
       return;
+    if (slices === null) {
+      part.takeFirst(Number.MAX_SAFE_INTEGER);
+      return;
+    }
     const delivered = this.take(part, slices);
     const sent = this.terms.autoAck ? await this.acknowledge(part, delivered) : delivered;
     if (this.isClosed || sent.length === 0) return;
@@ -216,13 +220,19 @@ export class Session implements ConsumeHandle {
     return delivered.filter(({ count }, at) => results[at] === count);
   }
 
-  private unreadable(part: Part, error: BrokerError): void {
+  /** Null: trimmed or dropped since, there is nothing to send. */
+  private async read(part: Part, from: number, end: number): Promise<RecordSlice[] | null> {
+    try {
+      return await this.gateway.components.reader.read(part.group, from, end, DELIVERY_BYTES_MAX, this.ended.signal);
+    } catch (error) {
+      if (asBrokerError(error).code === "OFFSET_OUT_OF_RANGE") return null;
+      throw error;
+    }
+  }
+
+  private unreadable(error: BrokerError): void {
     if (this.isClosed) return;
-    if (error.code === "OFFSET_OUT_OF_RANGE") {
-      // Trimmed or dropped since: there is nothing to send.
-      part.takeFirst(Number.MAX_SAFE_INTEGER);
-      this.pump();
-    } else if (error.retryable) this.gateway.components.clock.schedule(RETRY_MS, () => this.pump());
+    if (error.retryable) this.gateway.components.clock.schedule(RETRY_MS, () => this.pump());
     else this.fail(error);
   }
 }

@@ -213,6 +213,29 @@ test("bad input: what is bound, changed or deleted and is not there is named", a
   await refused(client.queues.updateQueue(name, { reset: ["nothing" as keyof WorkSettings] }), "INVALID_ARGUMENT");
 });
 
+test("bad input: a queue is not treated as a topic", async () => {
+  const name = await queue();
+  await refused(client.admin.expandTopic(name, 2), "INVALID_ARGUMENT", "is a queue");
+  await refused(client.admin.updateTopic(name, { retentionBytes: 1 }), "INVALID_ARGUMENT", "UpdateQueue");
+  await refused(client.admin.deleteTopic(name), "INVALID_ARGUMENT", "flotilla queue");
+});
+
+test("bad input: schedules and policies of definitions that lack what they need, or have nonsense", async () => {
+  const schedule = { name: "s", cron: "* * * * * *", timeZone: "UTC", exchange: "", routingKey: "witness", records: "0a00" };
+  const flotilla_schedules = [
+    { ...schedule, records: undefined },
+    { ...schedule, records: "0a0" },
+    { ...schedule, records: "zz" },
+    { ...schedule, cron: undefined },
+    { ...schedule, cron: 7 },
+    { ...schedule, timeZone: "Mars" },
+  ];
+  const policies = [{ name: "p", pattern: "x", priority: "high", definition: {} }];
+  const { created, problems } = await client.queues.importDefinitions(JSON.stringify({ flotilla_schedules, policies }));
+  expect([created, problems.length]).toEqual([0, 7]);
+  expect(await client.queues.listSchedules()).toEqual([]);
+});
+
 test("bad input: as many subscriptions as a topic may have, and then a refusal", async () => {
   await client.admin.createTopic({ name: "many", partitions: 1 });
   let refusedAt = -1;
