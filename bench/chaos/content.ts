@@ -74,7 +74,7 @@ function keysOf(partitions: number, each: number): string[][] {
 }
 
 /** 32 bits that depend on both; never 0, where a shift register would stay. */
-function mix(a: number, b: number): number {
+export function mix(a: number, b: number): number {
   let z = (Math.imul(a ^ (a >>> 16), 0x85ebca6b) + Math.imul(b, 0x9e3779b1)) >>> 0;
   z = Math.imul(z ^ (z >>> 13), 0xc2b2ae35);
   return (z ^ (z >>> 16)) >>> 0 || 1;

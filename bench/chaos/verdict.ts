@@ -9,11 +9,23 @@ export const INVARIANTS = {
   L5: "a reader never goes back and never skips",
   L6: "the end of a partition never goes back",
   L7: "a committed offset never goes back",
+  Q1: "every message that a queue took is settled, or a dead letter, or still there",
+  Q2: "one consumer at a time has a message, under a token of its own, and its attempts are counted",
+  Q3: "under an old token nothing is settled",
+  Q4: "what is acknowledged is never delivered again",
+  Q5: "what is rejected, or was tried too often, is a dead letter, and nothing else is",
+  Q8: "what is delayed is never delivered before its time",
+  Q9: "messages of one key and priority are delivered in order for the first time",
   R4: "what replicas have applied is the same, as they compare it while they run",
   R9: "once a fault is over, everything is led, replicated and served again in time",
   crash: "no process ends by itself",
 } as const;
 export type Invariant = keyof typeof INVARIANTS;
+
+/** Those that only a load with queues can violate. */
+export function isOfQueues(invariant: string): boolean {
+  return invariant.startsWith("Q");
+}
 
 /** Findings kept of one invariant; the others are counted. */
 const TEXTS_MAX = 20;
