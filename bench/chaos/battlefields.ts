@@ -17,6 +17,8 @@ export type FieldOptions = {
   readonly client: Flotilla;
   readonly topic: string;
   readonly partitions: number;
+  /** Beside the partitions, with as many replicas each. */
+  readonly otherGroups: number;
   readonly replicas: number;
   /** How long the cluster may take to be whole again. */
   readonly recoverySeconds: number;
@@ -57,8 +59,8 @@ async function seenFrom(client: Flotilla, topic: string, replicas: number): Prom
 
 /** Our own: each node says what it has. */
 export function ownField(cluster: ChaosCluster, verdict: Verdict, options: FieldOptions): Battlefield {
-  const { client, topic, partitions, replicas, recoverySeconds } = options;
-  const groups = partitions * replicas + cluster.ids.length;
+  const { client, topic, partitions, otherGroups, replicas, recoverySeconds } = options;
+  const groups = (partitions + otherGroups) * replicas + cluster.ids.length;
   const sum = async (name: string): Promise<number> =>
     (await Promise.all(cluster.ids.map((node) => cluster.metric(node, name)))).reduce((all, value) => all + value, 0);
   const look = async (): Promise<string> => {

@@ -11,6 +11,8 @@ import { commandKinds, type CommandFaults } from "./commands.ts";
 import type { FaultKind } from "./fault.ts";
 import { familyOf } from "./faults/all.ts";
 import type { Battlefield, FaultRecord } from "./nemesis.ts";
+import { sumOf } from "./queue-ledger.ts";
+import { GROUPS_PER_QUEUE, QUEUE_RATE } from "./queue-load.ts";
 import { summariesOf, type ChaosReport, type Skipped } from "./report.ts";
 import { runRound, type RoundParts, type RoundResult } from "./round.ts";
 import { Schedule } from "./schedule.ts";
@@ -30,6 +32,8 @@ export type ChaosOptions = {
   readonly partitions: number;
   readonly rate: number;
   readonly bytesMax: number;
+  /** Of each round, beside the topic; none if absent. */
+  readonly queues?: number;
   readonly scale: number;
   readonly recoverySeconds: number;
   /** A round, from its first record to its judgement, takes no longer. */
@@ -146,8 +150,8 @@ class Run {
     readonly field: (options: Omit<FieldOptions, "client">) => Battlefield;
   }): Promise<void> {
     const { options, verdict, timeline, now } = this;
-    const { seconds, seed, partitions, scale, rate, bytesMax, recoverySeconds, progress, signal } = options;
-    const bytesPerSecond = rate * (bytesMax / 2 + RECORD_OVERHEAD_BYTES);
+    const { seconds, seed, partitions, scale, rate, bytesMax, queues = 0, recoverySeconds, progress, signal } = options;
+    const bytesPerSecond = (rate + queues * QUEUE_RATE) * (bytesMax / 2 + RECORD_OVERHEAD_BYTES);
     const roundSeconds =
       options.endpoints.length > 0 ? options.roundSeconds : Math.min(options.roundSeconds, ROUND_BYTES_MAX / bytesPerSecond);
     const { client, endpoints, kinds, nodes } = arena;
@@ -159,12 +163,25 @@ class Run {
       const left = Math.max(1, seconds - now() / 1_000);
       const run = chance.nextUint32();
       const topic = `chaos-${seed}-${number}-${run.toString(36)}`;
-      const round = { number, topic, run, partitions, replicas, rate, bytesMax, recoverySeconds, seconds: Math.min(left, roundSeconds) };
+      const round = {
+        number,
+        topic,
+        run,
+        partitions,
+        replicas,
+        rate,
+        bytesMax,
+        queues,
+        queueSeed: (seed + number) >>> 0,
+        recoverySeconds,
+        seconds: Math.min(left, roundSeconds),
+      };
+      const otherGroups = queues * GROUPS_PER_QUEUE;
       const result = await runRound(round, {
         client,
         endpoints,
         schedule,
-        field: (name) => arena.field({ topic: name, partitions, replicas, recoverySeconds }),
+        field: (name) => arena.field({ topic: name, partitions, otherGroups, replicas, recoverySeconds }),
         timeline,
         verdict,
         now,
@@ -203,6 +220,9 @@ class Run {
       readLive: sum(({ readLive }) => readLive),
       readByJudge: sum(({ readByJudge }) => readByJudge),
       commits: sum(({ commits }) => commits),
+      ...(options.queues === undefined || options.queues === 0
+        ? {}
+        : { queues: { count: options.queues, ...sumOf(results.map(({ queues }) => queues)) } }),
       kinds: summariesOf(faults, kinds, familyOf),
       skipped,
       faults,

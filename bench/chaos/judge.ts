@@ -80,7 +80,7 @@ async function readReplica(
 }
 
 /** Tries again while what fails may pass. */
-async function patiently<T>(work: () => Promise<T>): Promise<T> {
+export async function patiently<T>(work: () => Promise<T>): Promise<T> {
   for (const until = Date.now() + PATIENCE_MS; ; await delay(RETRY_MS)) {
     try {
       return await work();

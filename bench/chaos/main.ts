@@ -30,6 +30,7 @@ type Flags = {
   rate: number;
   partitions: number;
   bytes: number;
+  queues: number;
   scale: number;
   recoverySeconds: number;
   roundMinutes: number;
@@ -136,6 +137,12 @@ const program = new Command("chaos")
   .option("--rate <n>", "records a second", whole(1, 50_000), 600)
   .option("--partitions <n>", "of the topic", whole(1, 100), 6)
   .option("--bytes <n>", "of the largest record", whole(24, 1_000_000), 400)
+  .option(
+    "--queues <n>",
+    "beside the topic, each with another one for its dead letters, 100 messages a second and four consumers",
+    whole(0, 16),
+    0,
+  )
   .option("--scale <x>", "lengths of faults are multiplied by it", number(0.05, 20), 1)
   .option("--recovery-seconds <n>", "in which the cluster must be whole again after a fault", whole(1, 3_600), 90)
   .option("--round-minutes <n>", "everything is read back and judged at the latest after so many", number(0.05, 60), 4)
@@ -160,6 +167,7 @@ Examples:
   chaos --minutes 3 --seed 7 --faults power,pause,isolate
   chaos --minutes 5 --faults links,-packet-loss --nodes 5
   chaos --minutes 5 --faults bits
+  chaos --minutes 10 --queues 2
   chaos --calm 10
   chaos --failover 60 --against rabbitmq,nats --html failover.html
   chaos --minutes 20 --endpoints a:7440,b:7440,c:7440 --fault-command 'kubectl delete pod flotilla-{index}'
@@ -216,7 +224,7 @@ async function failover({ directory: parent, kinds, against, within, json, html,
 
 async function torment(flags: Flags): Promise<number> {
   const directory = mkdtempSync(join(flags.directory, "flotilla-chaos-"));
-  const { endpoints, seed, nodes, rate, partitions, scale, recoverySeconds } = flags;
+  const { endpoints, seed, nodes, rate, partitions, queues, scale, recoverySeconds } = flags;
   const [secondsMin, secondsMax] = flags.faultSeconds;
   let hasFailed = true;
   process.on("exit", (code) => {
@@ -236,6 +244,7 @@ async function torment(flags: Flags): Promise<number> {
       partitions,
       rate,
       bytesMax: flags.bytes,
+      queues,
       scale,
       recoverySeconds,
       roundSeconds: flags.roundMinutes * 60,

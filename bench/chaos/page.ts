@@ -5,7 +5,7 @@ import { summaryLine } from "./report.ts";
 import { barChart, clock, escaped, LEFT, laneOf, lineChart, RIGHT, TimeScale, WIDTH, type Bar } from "./svg.ts";
 import { STYLE } from "./page-style.ts";
 import type { Second } from "./timeline.ts";
-import { INVARIANTS } from "./verdict.ts";
+import { INVARIANTS, isOfQueues } from "./verdict.ts";
 
 /** Points of a line; more cannot be told apart. */
 const POINTS_MAX = 1_100;
@@ -37,6 +37,7 @@ ${skippedList(report)}
 ${faultTable(report)}
 <footer><p>The same faults again: <code>${escaped(report.command)}</code></p>
 <p>Judged: ${Object.entries(INVARIANTS)
+    .filter(([name]) => report.queues !== undefined || !isOfQueues(name))
     .map(([name, text]) => `<b>${name}</b> ${escaped(text)}`)
     .join("; ")}.</p></footer>
 <div id="readout" hidden></div>
@@ -67,6 +68,12 @@ function tiles(report: ChaosReport): string {
     tile(`${(report.longestGapMs / 1_000).toFixed(2)} s`, "longest time of a partition without service"),
     tile(calm.length === 0 ? "-" : `${calm[calm.length >> 1]!.toFixed(1)} ms`, "p99 latency of the median second"),
     tile(report.commits.toLocaleString("en"), "offsets committed"),
+    ...(report.queues === undefined
+      ? []
+      : [
+          tile(report.queues.queued.toLocaleString("en"), `messages in ${report.queues.count} queues`),
+          tile(report.queues.delivered.toLocaleString("en"), "deliveries of them"),
+        ]),
     ...(report.peakRssBytes > 0 ? [tile(`${(report.peakRssBytes / 2 ** 20).toFixed(0)} MiB`, "peak memory of a node")] : []),
   ].join("")}</section>`;
 }

@@ -2,6 +2,7 @@
 
 import { table } from "../table.ts";
 import type { FaultRecord } from "./nemesis.ts";
+import type { QueueCounts } from "./queue-ledger.ts";
 import type { Gap, Second } from "./timeline.ts";
 import { INVARIANTS, type Finding } from "./verdict.ts";
 
@@ -44,6 +45,8 @@ export type ChaosReport = {
   readonly readLive: number;
   readonly readByJudge: number;
   readonly commits: number;
+  /** Of all rounds together; `count` is of one. Absent: there were none. */
+  readonly queues?: QueueCounts & { readonly count: number };
   readonly kinds: readonly KindSummary[];
   readonly skipped: readonly Skipped[];
   readonly faults: readonly FaultRecord[];
@@ -107,6 +110,29 @@ export function summaryLine(report: ChaosReport): string {
   return `chaos: seed ${seed}, ${parts.join(", ")}`;
 }
 
+/** Of those that queues had: what became of their messages. */
+function queuesText({
+  count,
+  queued,
+  delivered,
+  settled,
+  returned,
+  unconfirmed,
+  dead,
+  violations,
+}: NonNullable<ChaosReport["queues"]>): string {
+  const parts = [
+    `${queued.toLocaleString("en")} messages queued`,
+    `delivered ${delivered.toLocaleString("en")} times`,
+    `${settled.toLocaleString("en")} settled`,
+    `${returned.toLocaleString("en")} returned`,
+    `${unconfirmed.toLocaleString("en")} without a clear answer`,
+    `${dead.toLocaleString("en")} dead letters`,
+    `${violations} violations`,
+  ];
+  return `${count} queues: ${parts.join(", ")}`;
+}
+
 /** A line for each kind of fault that struck. */
 function kindsText(kinds: readonly KindSummary[]): string {
   const seconds = (ms: number): string => (ms < 0 ? "never" : (ms / 1_000).toFixed(1));
@@ -127,7 +153,7 @@ function kindsText(kinds: readonly KindSummary[]): string {
   return table([head, ...rows]);
 }
 
-/** What each kind of fault did, what was skipped, what was found, and the last line. */
+/** What each kind of fault did, what was skipped, what was found, what queues had, and the last line. */
 export function reportText(report: ChaosReport): string {
   const found = report.findings.flatMap(({ invariant, count, texts }) => [
     `VIOLATED ${invariant}, ${count} times: ${INVARIANTS[invariant]}`,
@@ -135,5 +161,6 @@ export function reportText(report: ChaosReport): string {
   ]);
   const skipped = report.skipped.map(({ kind, why }) => `SKIPPED ${kind}: ${why}`);
   const kinds = report.kinds.length === 0 ? [] : [kindsText(report.kinds)];
-  return `${[...kinds, ...skipped, ...found, summaryLine(report)].join("\n")}\n`;
+  const queues = report.queues === undefined ? [] : [queuesText(report.queues)];
+  return `${[...kinds, ...skipped, ...found, ...queues, summaryLine(report)].join("\n")}\n`;
 }

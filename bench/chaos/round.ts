@@ -9,7 +9,9 @@ import { judge } from "./judge.ts";
 import { Ledger } from "./ledger.ts";
 import { Load } from "./load.ts";
 import { type Battlefield, Nemesis, type FaultRecord } from "./nemesis.ts";
-import { GroupMember, NodeReader } from "./readers.ts";
+import type { QueueCounts } from "./queue-ledger.ts";
+import { QueueLoad } from "./queue-load.ts";
+import { GroupMember, NodeReader, type ReaderParts } from "./readers.ts";
 import type { Schedule } from "./schedule.ts";
 import type { Timeline } from "./timeline.ts";
 import type { Verdict } from "./verdict.ts";
@@ -31,6 +33,9 @@ export type RoundOptions = {
   readonly replicas: number;
   readonly rate: number;
   readonly bytesMax: number;
+  /** Beside the topic, each with another one for its dead letters; the seed draws how they are. */
+  readonly queues: number;
+  readonly queueSeed: number;
   /** All that is under way must have its outcome within it once the faults are over. */
   readonly recoverySeconds: number;
 };
@@ -59,33 +64,24 @@ export type RoundResult = {
   readonly readLive: number;
   readonly readByJudge: number;
   readonly commits: number;
+  readonly queues: QueueCounts;
   readonly faults: readonly FaultRecord[];
   /** Nothing more can be learned from this cluster. */
   readonly isLost: boolean;
 };
 
 export async function runRound(options: RoundOptions, parts: RoundParts): Promise<RoundResult> {
-  const { topic, partitions, replicas, seconds, rate, run, bytesMax, recoverySeconds } = options;
+  const { topic, partitions, replicas, seconds, rate, run, bytesMax, queueSeed: seed, recoverySeconds } = options;
   const { client, endpoints, verdict, timeline, now, progress } = parts;
   await client.admin.createTopic({ name: topic, partitions, replicas });
+  const queueParts = { client, endpoints, verdict, now, progress };
+  const queues = new QueueLoad(queueParts, { topic, queues: options.queues, replicas, seed, run, bytesMax });
+  await queues.create();
   const content = new Content(run, partitions, KEYS_PER_PARTITION, { bytesMin: 24, bytesMax });
   const ledger = new Ledger(partitions, content, verdict);
   const commits = new CommitLedger(partitions, verdict);
   const load = new Load({ endpoints, topic, partitions, content, ledger, verdict, timeline, now }, { rate, producers: PRODUCERS });
-  const readerParts = { topic, partitions, ledger, verdict };
-  const readers = endpoints.slice(0, 3).map((endpoint, at) => {
-    const others = endpoints.filter((one) => one !== endpoint);
-    return new NodeReader(readerParts, `a reader through node ${at + 1}`, [endpoint, ...others]);
-  });
-  const members = [0, 1].map(
-    (member) =>
-      new GroupMember(readerParts, {
-        client,
-        commits,
-        subscription: "chaos-group",
-        partitions: Array.from({ length: partitions }, (_, at) => at).filter((at) => at % 2 === member),
-      }),
-  );
+  const { readers, members } = followers({ topic, partitions, ledger, verdict }, parts, commits);
   const field = parts.field(topic);
   const nemesis = new Nemesis({ verdict, timeline, now, progress }, field);
   const until = now() + seconds * 1_000;
@@ -97,6 +93,7 @@ export async function runRound(options: RoundOptions, parts: RoundParts): Promis
     );
   }, PROGRESS_MS);
   try {
+    await queues.start();
     await load.start();
     for (const reader of [...readers, ...members]) reader.start();
     await delay(WARM_UP_MS);
@@ -105,11 +102,17 @@ export async function runRound(options: RoundOptions, parts: RoundParts): Promis
       const missing = ledger.lanes.reduce((sum, lane) => sum + lane.sent - lane.acked, 0);
       verdict.report("R9", `${missing} records had no outcome ${recoverySeconds} s after the last fault: ${await field.state()}`);
     }
+    await queues.stop(recoverySeconds * 1_000);
     await Promise.all([...readers, ...members].map((reader) => reader.close()));
     clearInterval(said);
+    await queues.judge(recoverySeconds * 1_000);
     await parts.beforeJudge?.({ ledger, topic, endpoints });
     const readByJudge = await judge({ client, topic, ledger, verdict, progress });
-    if (!nemesis.isLost && verdict.violations === 0) await client.admin.deleteTopic(topic, "", { signal: AbortSignal.timeout(DELETE_MS) });
+    if (!nemesis.isLost && verdict.violations === 0) {
+      const signal = AbortSignal.timeout(DELETE_MS);
+      await client.admin.deleteTopic(topic, "", { signal });
+      await queues.delete(signal);
+    }
     const readLive = readers.reduce((sum, { read }) => sum + read, 0);
     const { sent, acked } = ledger;
     return {
@@ -119,6 +122,7 @@ export async function runRound(options: RoundOptions, parts: RoundParts): Promis
       readLive,
       readByJudge,
       commits: commits.count,
+      queues: queues.counts,
       faults: nemesis.records,
       isLost: nemesis.isLost,
     };
@@ -127,7 +131,30 @@ export async function runRound(options: RoundOptions, parts: RoundParts): Promis
     await nemesis.abort();
     await Promise.all([...readers, ...members].map((reader) => reader.close()));
     await load.close();
+    await queues.close();
   }
+}
+
+/** Who reads what is sent: through each of some nodes, and as a group. */
+function followers(
+  readerParts: ReaderParts,
+  { client, endpoints }: RoundParts,
+  commits: CommitLedger,
+): { readonly readers: NodeReader[]; readonly members: GroupMember[] } {
+  const readers = endpoints.slice(0, 3).map((endpoint, at) => {
+    const others = endpoints.filter((one) => one !== endpoint);
+    return new NodeReader(readerParts, `a reader through node ${at + 1}`, [endpoint, ...others]);
+  });
+  const members = [0, 1].map(
+    (member) =>
+      new GroupMember(readerParts, {
+        client,
+        commits,
+        subscription: "chaos-group",
+        partitions: Array.from({ length: readerParts.partitions }, (_, at) => at).filter((at) => at % 2 === member),
+      }),
+  );
+  return { readers, members };
 }
 
 /** Acts of the schedule until the time is up, or just the time where there is none. */
