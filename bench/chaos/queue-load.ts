@@ -123,9 +123,10 @@ export class QueueLoad {
     const { verdict, progress } = this.parts;
     for (const { consumers } of this.loads) for (const consumer of consumers) consumer.isDiligent = true;
     const until = this.parts.now() + timeoutMs;
-    for (const { parts, dead } of this.loads) {
+    const lefts = await Promise.all(this.loads.map(({ parts: { queue } }) => this.drained(queue, until)));
+    for (const [at, { parts, dead }] of this.loads.entries()) {
       const { queue, ledger } = parts;
-      const left = await this.drained(queue, until);
+      const left = lefts[at]!;
       if (left === "") {
         await this.readDead(dead, ledger);
         ledger.complete();
