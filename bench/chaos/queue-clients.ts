@@ -27,6 +27,8 @@ const NACKED = 5;
 const REJECTED = 3;
 const FORGOTTEN = 3;
 const NACK_DELAY_MS = 700;
+/** After the lease: the same consumer may have been given it again by then, under another token. */
+const LATE_MS_MAX = 150;
 const THINK_MS = [0, 0, 0, 5, 50, 200] as const;
 /** What a consumer is told that asks for something that is not there, or was wrong itself. */
 const NEVER = new Set(["UNKNOWN_QUEUE", "UNKNOWN_SUBSCRIPTION", "INVALID_ARGUMENT", "INTERNAL", "MALFORMED_BATCH"]);
@@ -188,7 +190,7 @@ abstract class Consuming {
     else if (roll >= NACKED + REJECTED + FORGOTTEN) await this.say(message, held, "ack", isGone);
     else if (random.below(2) === 0) {
       // It is late, and somebody else's by then: to be refused, or the last word.
-      await delay(LEASE_MS + random.below(LEASE_MS));
+      await delay(LEASE_MS + random.below(LATE_MS_MAX));
       await this.say(message, held, "ack", isGone);
     }
   }

@@ -249,6 +249,7 @@ export class QueueLedger {
   private isTokenNew(number: number, token: number, attempt: number, consumer: number): boolean {
     const last = this.lastDelivery.get(number);
     const name = this.nameOf(number);
+    let isTold = false;
     for (let at = last; at >= 0; at = this.before.get(at)) {
       const [otherToken, otherAttempt, other] = [this.tokens.get(at), this.attempts.get(at), this.consumers.get(at)];
       if (otherToken === token) {
@@ -258,8 +259,9 @@ export class QueueLedger {
         );
         return false;
       }
-      if (token > otherToken ? attempt <= otherAttempt : attempt >= otherAttempt)
-        this.report("Q2", `${name}: attempt ${attempt} under token ${token}, and ${otherAttempt} under ${otherToken}`);
+      if (isTold || (token > otherToken ? attempt > otherAttempt : attempt < otherAttempt)) continue;
+      isTold = true;
+      this.report("Q2", `${name}: attempt ${attempt} under token ${token}, and ${otherAttempt} under ${otherToken}`);
     }
     const delivery = this.deliveries++;
     this.tokens.set(delivery, token);
