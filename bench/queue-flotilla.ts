@@ -1,7 +1,7 @@
 // Flotilla's queues under the bench.
 
 import { Flotilla, type Producer } from "../src/client/index.ts";
-import { Nodes } from "./nodes.ts";
+import { Nodes, type NodesOptions } from "./nodes.ts";
 import { byTheClock, dueBody, PREFETCH, type Flood, type Pacing, type QueueSystem, type Taking } from "./queue-system.ts";
 import { payload } from "./system.ts";
 
@@ -18,8 +18,8 @@ export class FlotillaQueues implements QueueSystem {
   private readonly client: Flotilla;
   private next = 1;
 
-  static async start(directory: string): Promise<FlotillaQueues> {
-    const nodes = await Nodes.start(directory);
+  static async start(directory: string, options: NodesOptions = {}): Promise<FlotillaQueues> {
+    const nodes = await Nodes.start(directory, options);
     return new FlotillaQueues(nodes, await Flotilla.connect({ endpoints: nodes.endpoints }));
   }
 
