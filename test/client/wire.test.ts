@@ -108,6 +108,7 @@ test("wire: acknowledgements of protobufjs are read", () => {
     count: small,
     duplicate: fc.boolean(),
     error: partError,
+    unroutable: fc.array(small, { maxLength: 4 }),
   });
   fc.assert(
     fc.property(fc.array(ack, { maxLength: 6 }), (acks) => {
@@ -115,11 +116,12 @@ test("wire: acknowledgements of protobufjs are read", () => {
         write("PublishStreamResponse", { acks: acks.map(({ error, ...rest }) => (error === undefined ? rest : { ...rest, error })) }),
       );
       expect(decoded.map(({ error, ...rest }) => ({ ...rest, error: shown(error) }))).toEqual(
-        acks.map(({ firstId, batches, baseOffset, duplicate, error }) => ({
+        acks.map(({ firstId, batches, baseOffset, duplicate, unroutable, error }) => ({
           firstId,
           batches,
           baseOffset,
           duplicate,
+          unroutable,
           error: asRead(error),
         })),
       );

@@ -115,7 +115,7 @@ test("queue: after all nodes are killed at once everything is as it was: what wa
   const client = await Flotilla.connect({ endpoints: cluster.endpoints });
   await client.queues.createQueue({ name: "q" });
   await client.publish("q", [{ body: "held" }, { body: "settled" }, { body: "ready", priority: 2 }]);
-  await client.publish("q", [{ body: "delayed", delayMs: 4_000 }]);
+  await client.publish("q", [{ body: "delayed", delayMs: 15_000 }]);
   const messages = await client.receive("q", { maxMessages: 3, leaseMs: 60_000 });
   expect(messages.map(text)).toEqual(["ready", "held", "settled"]);
   await messages[2]!.ack();
@@ -133,6 +133,6 @@ test("queue: after all nodes are killed at once everything is as it was: what wa
   ]);
   const [ready] = await again.receive("q");
   expect([text(ready!), ready!.attempt]).toEqual(["ready", 2]);
-  const [delayed] = await again.receive("q", { maxWaitMs: 10_000 });
+  const [delayed] = await again.receive("q", { maxWaitMs: 25_000 });
   expect(text(delayed!)).toBe("delayed");
-}, 90_000);
+}, 120_000);
