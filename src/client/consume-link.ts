@@ -2,6 +2,7 @@
 // neighbours as ranges.
 
 import type { ClientDuplexStream, ServiceError } from "@grpc/grpc-js";
+import { assert } from "../base/assert.ts";
 import { DecodeError } from "../base/bytes.ts";
 import { CONSUME_FRAME_SETTLEMENTS_MAX } from "../base/limits.ts";
 import { FlotillaError, fromGrpc } from "./errors.ts";
@@ -13,8 +14,7 @@ type Waiting = {
   readonly message: LeasedMessage;
   readonly outcome: Outcome;
   readonly detail: Detail;
-  readonly resolve: () => void;
-  readonly reject: (error: FlotillaError) => void;
+  readonly done: (error: FlotillaError | null) => void;
 };
 
 export type ConsumeEvents = {
@@ -66,15 +66,11 @@ export class ConsumeLink {
     this.schedule();
   }
 
-  settle(message: LeasedMessage, outcome: Outcome, detail: Detail): Promise<void> {
-    return new Promise((resolve, reject) => {
-      if (this.isClosed) {
-        reject(leaseLost());
-        return;
-      }
-      this.waiting.push({ message, outcome, detail, resolve, reject });
-      this.schedule();
-    });
+  /** `done` is called once, never before this returns. */
+  settle(message: LeasedMessage, outcome: Outcome, detail: Detail, done: (error: FlotillaError | null) => void): void {
+    assert(!this.isClosed, "nothing is said on a stream that has ended");
+    this.waiting.push({ message, outcome, detail, done });
+    this.schedule();
   }
 
   /** Has what was said answered, then ends. */
@@ -164,9 +160,7 @@ export class ConsumeLink {
   private answered(id: number, error: FlotillaError | null): void {
     const group = this.unanswered.get(id) ?? [];
     this.unanswered.delete(id);
-    for (const { resolve, reject } of group)
-      if (error === null) resolve();
-      else reject(error);
+    for (const { done } of group) done(error);
     if (this.unanswered.size === 0) this.idle();
   }
 
@@ -186,7 +180,7 @@ export class ConsumeLink {
     const all = [...[...this.unanswered.values()].flat(), ...this.waiting];
     this.unanswered.clear();
     this.waiting = [];
-    for (const { reject } of all) reject(error);
+    for (const { done } of all) done(error);
     this.idle();
   }
 }

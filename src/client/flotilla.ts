@@ -113,11 +113,8 @@ export class Flotilla {
     const bytes = await this.channels.callEncoded("flotilla.v1.Messaging", "Receive", request, { signal });
     const settle: Settle = (message, outcome, detail = {}) =>
       this.settleOne({ vhost, queue, subscription }, message as LeasedMessage, outcome, detail);
-    return decodeReceived(bytes).flatMap(({ partition, firstOffset, timeMs, records, token, attempt, deadlineMs, consumer }) =>
-      decodeBatch(records, { partition, baseOffset: firstOffset, storedMs: timeMs }).map(
-        (record) => new LeasedMessage(record, { token, attempt, deadlineMs, consumer, life: 0, sinceMs: Date.now() }, settle),
-      ),
-    );
+    const lease = { life: 0, sinceMs: Date.now() };
+    return decodeReceived(bytes).flatMap((delivery) => LeasedMessage.allOf(delivery, lease, settle));
   }
 
   /** Looks at what is in a queue and not settled, from `fromOffset` on; changes nothing. `next`: where to go on; undefined at the end. */

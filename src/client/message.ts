@@ -1,7 +1,7 @@
 // A message that a consumer of a queue holds, and what it can say of it.
 
-import type { ReceivedRecord } from "./records.ts";
-import type { Outcome } from "./work-wire.ts";
+import { DecodedRecord, decodeRecords, type ReceivedRecord } from "./records.ts";
+import type { Delivery, Outcome } from "./work-wire.ts";
 
 /** Says what became of messages; resolves once the queue has it, rejects with LEASE_LOST when they are the caller's no more. */
 export type Settle = (message: Message, outcome: Outcome, detail?: { delayMs?: number | undefined; leaseMs?: number }) => Promise<void>;
@@ -27,27 +27,22 @@ export interface Message extends ReceivedRecord {
   extend(leaseMs: number): Promise<void>;
 }
 
-export class LeasedMessage implements Message {
-  readonly partition!: number;
-  readonly offset!: number;
-  readonly storedMs!: number;
-  readonly body!: Uint8Array;
-  readonly key!: Uint8Array | null;
-  readonly headers!: ReceivedRecord["headers"];
-  readonly timeMs!: number;
-  readonly contentType!: string;
-  readonly correlationId!: string;
-  readonly replyTo!: string;
-  readonly messageId!: string;
-  readonly routingKey!: string;
-  readonly priority!: number;
-  readonly deliverAtMs!: number;
-  readonly delayMs!: number;
-  readonly ttlMs!: number;
+/** What all messages of one delivery have in common. */
+type Lease = {
+  readonly token: number;
+  readonly attempt: number;
+  readonly deadlineMs: number;
+  readonly consumer: number;
+  /** The stream that it came by: of another one it is not this consumer's any more. */
+  readonly life: number;
+  /** When it came: milliseconds since 1970. */
+  readonly sinceMs: number;
+};
+
+export class LeasedMessage extends DecodedRecord implements Message {
   readonly token: number;
   readonly attempt: number;
   readonly consumer: number;
-  /** The stream that it came by: of another one it is not this consumer's any more. */
   readonly life: number;
   deadlineMs: number;
   /** When it came, and from its handing out on when that was: milliseconds since 1970. */
@@ -56,19 +51,8 @@ export class LeasedMessage implements Message {
   isSettled = false;
   private readonly settle: Settle;
 
-  constructor(
-    record: ReceivedRecord,
-    lease: {
-      readonly token: number;
-      readonly attempt: number;
-      readonly deadlineMs: number;
-      readonly consumer: number;
-      readonly life: number;
-      readonly sinceMs: number;
-    },
-    settle: Settle,
-  ) {
-    Object.assign(this, record);
+  private constructor(partition: number, offset: number, storedMs: number, lease: Lease, settle: Settle) {
+    super(partition, offset, storedMs);
     this.token = lease.token;
     this.attempt = lease.attempt;
     this.deadlineMs = lease.deadlineMs;
@@ -76,6 +60,14 @@ export class LeasedMessage implements Message {
     this.life = lease.life;
     this.sinceMs = lease.sinceMs;
     this.settle = settle;
+  }
+
+  /** The messages of one delivery. Throws MALFORMED_BATCH if a producer sent nonsense. */
+  static allOf(delivery: Delivery, lease: { readonly life: number; readonly sinceMs: number }, settle: Settle): LeasedMessage[] {
+    const { partition, firstOffset, timeMs, records, token, attempt, deadlineMs, consumer } = delivery;
+    const { life, sinceMs } = lease;
+    const whole: Lease = { token, attempt, deadlineMs, consumer, life, sinceMs };
+    return decodeRecords(records, partition, firstOffset, (offset) => new LeasedMessage(partition, offset, timeMs, whole, settle));
   }
 
   get redelivered(): boolean {

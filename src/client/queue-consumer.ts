@@ -6,9 +6,8 @@ import type { Channels } from "./channels.ts";
 import { ConsumeLink, leaseLost } from "./consume-link.ts";
 import { FlotillaError } from "./errors.ts";
 import { LeasedMessage, type Message, type Settle } from "./message.ts";
-import { decodeBatch } from "./records.ts";
 import { TopologyWatch } from "./topology.ts";
-import type { ConsumeOpen, Delivery } from "./work-wire.ts";
+import type { ConsumeOpen, Delivery, Outcome } from "./work-wire.ts";
 
 export type QueueConsumerOptions = {
   readonly vhost?: string;
@@ -66,7 +65,8 @@ export class QueueConsumer implements AsyncIterable<Message> {
     closed: (self: QueueConsumer) => void,
   ): Promise<QueueConsumer> {
     const consumer = new QueueConsumer(channels, queue, options, closed);
-    consumer.topology = await TopologyWatch.open(channels, consumer.options.vhost, queue, () => consumer.topologyChanged());
+    // A stream to another node goes on when the leader moves: that node brings everything here.
+    consumer.topology = await TopologyWatch.open(channels, consumer.options.vhost, queue, () => {});
     await new Promise<void>((resolve, reject) => {
       consumer.onOpened = () => (consumer.failure === null ? resolve() : reject(consumer.failure));
       consumer.connect();
@@ -102,9 +102,12 @@ export class QueueConsumer implements AsyncIterable<Message> {
   }
 
   /** The next message; null once the consumer is closed. Rejects when it has failed. */
-  async next(): Promise<Message | null> {
+  next(): Promise<Message | null> {
     const message = this.ready.shift();
-    if (message !== undefined) return this.handOut(message);
+    return message === undefined ? this.nextToCome() : Promise.resolve(this.handOut(message));
+  }
+
+  private async nextToCome(): Promise<Message | null> {
     this.throwFailure();
     if (this.failure !== null || this.isClosing) return null;
     const taken = await new Promise<LeasedMessage | null>((resolve) => this.takers.push(resolve));
@@ -118,8 +121,9 @@ export class QueueConsumer implements AsyncIterable<Message> {
     if (this.failure !== null && this.failure.code !== "CLOSED") throw this.failure;
   }
 
-  async *[Symbol.asyncIterator](): AsyncGenerator<Message> {
-    for (let message = await this.next(); message !== null; message = await this.next()) yield message;
+  /** A loop that is left leaves the consumer open: another one goes on where it was. */
+  [Symbol.asyncIterator](): AsyncIterator<Message> {
+    return { next: () => this.next().then(asResult) };
   }
 
   /**
@@ -155,7 +159,7 @@ export class QueueConsumer implements AsyncIterable<Message> {
       await withinMs(drained, timeoutMs);
       const unread = this.ready.splice(0);
       const held = withinMs(this.allSettled(), timeoutMs);
-      await Promise.all(unread.map((message) => link.settle(message, "release", {}).catch(ignoreLost)));
+      await Promise.all(unread.map((message) => message.release().catch(ignoreLost)));
       await held;
       await withinMs(link.close(), timeoutMs);
     }
@@ -184,29 +188,36 @@ export class QueueConsumer implements AsyncIterable<Message> {
     return message;
   }
 
-  private async settle(message: LeasedMessage, outcome: Parameters<Settle>[1], detail: NonNullable<Parameters<Settle>[2]>): Promise<void> {
-    if (outcome === "extend") {
-      await this.linkOf(message).settle(message, outcome, detail);
-      message.deadlineMs = Date.now() + (detail.leaseMs ?? 0);
-      return;
-    }
-    if (message.isSettled) throw new FlotillaError("LEASE_LOST", "the message was settled already");
-    message.isSettled = true;
-    try {
-      await this.linkOf(message).settle(message, outcome, detail);
-    } finally {
-      if (this.held.delete(message) && message.life === this.link?.life) this.giveBack(1);
-      if (this.held.size === 0) for (const wake of this.settledWaiters.splice(0)) wake();
-    }
+  private settle(message: LeasedMessage, outcome: Outcome, detail: NonNullable<Parameters<Settle>[2]>): Promise<void> {
+    return new Promise((resolve, reject) => {
+      const { link } = this;
+      if (link === null || link.life !== message.life || link.isClosed) {
+        this.forget(message);
+        reject(leaseLost());
+      } else if (outcome === "extend") {
+        link.settle(message, outcome, detail, (error) => {
+          if (error !== null) return reject(error);
+          message.deadlineMs = Date.now() + (detail.leaseMs ?? 0);
+          resolve();
+        });
+      } else if (message.isSettled) {
+        reject(new FlotillaError("LEASE_LOST", "the message was settled already"));
+      } else {
+        message.isSettled = true;
+        link.settle(message, outcome, detail, (error) => {
+          if (this.forget(message) && message.life === this.link?.life) this.giveBack(1);
+          if (error === null) resolve();
+          else reject(error);
+        });
+      }
+    });
   }
 
-  private linkOf(message: LeasedMessage): ConsumeLink {
-    const { link } = this;
-    if (link === null || link.life !== message.life || link.isClosed) {
-      this.held.delete(message);
-      throw leaseLost();
-    }
-    return link;
+  /** False if it was not held any more. */
+  private forget(message: LeasedMessage): boolean {
+    const wasHeld = this.held.delete(message);
+    if (this.held.size === 0) for (const wake of this.settledWaiters.splice(0)) wake();
+    return wasHeld;
   }
 
   /** Room for more, told in portions. */
@@ -227,7 +238,8 @@ export class QueueConsumer implements AsyncIterable<Message> {
         const isDue = message.life === link.life && !message.isSettled && message.deadlineMs - nowMs <= leaseMs / 2;
         if (!isDue || nowMs - message.sinceMs > extendMsMax) continue;
         message.deadlineMs = nowMs + leaseMs;
-        link.settle(message, "extend", { leaseMs }).catch(ignoreLost);
+        // Whose lease is lost is told so when he says what became of it.
+        link.settle(message, "extend", { leaseMs }, () => {});
       }
   }
 
@@ -269,10 +281,6 @@ export class QueueConsumer implements AsyncIterable<Message> {
     return known[this.lives % known.length]!;
   }
 
-  private topologyChanged(): void {
-    // A stream to another node goes on: that node brings everything here.
-  }
-
   private lost(error: FlotillaError): void {
     if (this.openTimer !== null) clearTimeout(this.openTimer);
     this.link = null;
@@ -295,10 +303,7 @@ export class QueueConsumer implements AsyncIterable<Message> {
   }
 
   private delivered(delivery: Delivery, life: number): void {
-    const { partition, firstOffset, timeMs, records, token, attempt, deadlineMs, consumer } = delivery;
-    const lease = { token, attempt, deadlineMs, consumer, life, sinceMs: Date.now() };
-    for (const record of decodeBatch(records, { partition, baseOffset: firstOffset, storedMs: timeMs })) {
-      const message = new LeasedMessage(record, lease, this.settleOf);
+    for (const message of LeasedMessage.allOf(delivery, { life, sinceMs: Date.now() }, this.settleOf)) {
       const take = this.takers.shift();
       if (take === undefined) this.ready.push(message);
       else take(message);
@@ -329,6 +334,10 @@ export class QueueConsumer implements AsyncIterable<Message> {
     this.onOpened();
     this.closed(this);
   }
+}
+
+function asResult(message: Message | null): IteratorResult<Message> {
+  return message === null ? { done: true, value: undefined } : { done: false, value: message };
 }
 
 function ignoreLost(error: unknown): void {

@@ -187,15 +187,57 @@ function isPlain(record: OutgoingRecord): boolean {
   return true;
 }
 
+const EMPTY: Uint8Array = new Uint8Array(0);
+const NO_HEADERS: readonly Header[] = [];
+
+/** A record while and after it is decoded. All of them have the same fields in the same order: they are made by the hundred thousand. */
+export class DecodedRecord implements ReceivedRecord {
+  readonly partition: number;
+  readonly offset: number;
+  readonly storedMs: number;
+  body = EMPTY;
+  key: Uint8Array | null = null;
+  headers = NO_HEADERS;
+  timeMs = 0;
+  contentType = "";
+  correlationId = "";
+  replyTo = "";
+  messageId = "";
+  routingKey = "";
+  priority = 0;
+  deliverAtMs = 0;
+  delayMs = 0;
+  ttlMs = 0;
+
+  constructor(partition: number, offset: number, storedMs: number) {
+    this.partition = partition;
+    this.offset = offset;
+    this.storedMs = storedMs;
+  }
+}
+
 /** Decodes a RecordBatch; offsets count up from `baseOffset`. Throws MALFORMED_BATCH if a producer sent nonsense. */
 export function decodeBatch(bytes: Uint8Array, place: { partition: number; baseOffset: number; storedMs: number }): ReceivedRecord[] {
   const { partition, baseOffset, storedMs } = place;
+  return decodeRecords(bytes, partition, baseOffset, (offset) => new DecodedRecord(partition, offset, storedMs));
+}
+
+/** As `decodeBatch`, into what `blankAt` makes for each offset. */
+export function decodeRecords<T extends DecodedRecord>(
+  bytes: Uint8Array,
+  partition: number,
+  baseOffset: number,
+  blankAt: (offset: number) => T,
+): T[] {
   const reader = new ProtoReader(bytes);
-  const records: ReceivedRecord[] = [];
+  const records: T[] = [];
   try {
     while (reader.next()) {
-      if (reader.field === 1) records.push(decodeRecord(reader.message(), partition, baseOffset + records.length, storedMs));
-      else reader.skip();
+      if (reader.field === 1) {
+        const record = blankAt(baseOffset + records.length);
+        decodeInto(record, reader.message());
+        records.push(record);
+      } else reader.skip();
     }
   } catch (error) {
     if (!(error instanceof DecodeError)) throw error;
@@ -212,36 +254,27 @@ export function decodeBatch(bytes: Uint8Array, place: { partition: number; baseO
   return records;
 }
 
-const EMPTY: Uint8Array = new Uint8Array(0);
-const NO_HEADERS: readonly Header[] = [];
-
-function decodeRecord(reader: ProtoReader, partition: number, offset: number, storedMs: number): ReceivedRecord {
-  let key: Uint8Array | null = null;
-  let body = EMPTY;
-  let headers = NO_HEADERS;
-  let timeMs = 0;
-  let contentType = "";
-  let correlationId = "";
-  let [replyTo, messageId, routingKey] = ["", "", ""];
-  let [priority, deliverAtMs, delayMs, ttlMs] = [0, 0, 0, 0];
+function decodeInto(record: DecodedRecord, reader: ProtoReader): void {
   while (reader.next()) {
-    if (reader.field === 1) key = reader.block();
-    else if (reader.field === 2) body = reader.block();
-    else if (reader.field === 3) headers = [...headers, decodeHeader(reader.message())];
-    else if (reader.field === 4) timeMs = timeOf(reader);
-    else if (reader.field === 5) contentType = reader.string();
-    else if (reader.field === 6) correlationId = reader.string();
-    else if (reader.field === 7) replyTo = reader.string();
-    else if (reader.field === 8) priority = reader.uint();
-    else if (reader.field === 9) deliverAtMs = timeOf(reader);
-    else if (reader.field === 10) delayMs = timeOf(reader);
-    else if (reader.field === 11) ttlMs = timeOf(reader);
-    else if (reader.field === 12) messageId = reader.string();
-    else if (reader.field === 14) routingKey = reader.string();
-    else reader.skip();
+    if (reader.field === 1) record.key = reader.block();
+    else if (reader.field === 2) record.body = reader.block();
+    else decodeRare(record, reader);
   }
-  const record = { partition, offset, storedMs, body, key, headers, timeMs, contentType, correlationId };
-  return { ...record, replyTo, messageId, routingKey, priority, deliverAtMs, delayMs, ttlMs };
+}
+
+function decodeRare(record: DecodedRecord, reader: ProtoReader): void {
+  if (reader.field === 3) record.headers = [...record.headers, decodeHeader(reader.message())];
+  else if (reader.field === 4) record.timeMs = timeOf(reader);
+  else if (reader.field === 5) record.contentType = reader.string();
+  else if (reader.field === 6) record.correlationId = reader.string();
+  else if (reader.field === 7) record.replyTo = reader.string();
+  else if (reader.field === 8) record.priority = reader.uint();
+  else if (reader.field === 9) record.deliverAtMs = timeOf(reader);
+  else if (reader.field === 10) record.delayMs = timeOf(reader);
+  else if (reader.field === 11) record.ttlMs = timeOf(reader);
+  else if (reader.field === 12) record.messageId = reader.string();
+  else if (reader.field === 14) record.routingKey = reader.string();
+  else reader.skip();
 }
 
 /** A time before 1970 or past 2^53 is not worth losing the record for: it counts as not set. */
