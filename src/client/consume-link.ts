@@ -98,7 +98,8 @@ export class ConsumeLink {
   private schedule(): void {
     if (this.flushScheduled || this.isClosed) return;
     this.flushScheduled = true;
-    queueMicrotask(() => {
+    // Not a microtask: that would run between two messages of a loop, this one runs when the loop has nothing left.
+    process.nextTick(() => {
       this.flushScheduled = false;
       this.flush();
     });

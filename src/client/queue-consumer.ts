@@ -205,19 +205,19 @@ export class QueueConsumer implements AsyncIterable<Message> {
       } else {
         message.isSettled = true;
         link.settle(message, outcome, detail, (error) => {
-          if (this.forget(message) && message.life === this.link?.life) this.giveBack(1);
+          this.forget(message);
           if (error === null) resolve();
           else reject(error);
         });
+        // Room for the next one goes out with what is said of this one, not a round later when the queue has answered.
+        this.giveBack(1);
       }
     });
   }
 
-  /** False if it was not held any more. */
-  private forget(message: LeasedMessage): boolean {
-    const wasHeld = this.held.delete(message);
+  private forget(message: LeasedMessage): void {
+    this.held.delete(message);
     if (this.held.size === 0) for (const wake of this.settledWaiters.splice(0)) wake();
-    return wasHeld;
   }
 
   /** Room for more, told in portions. */
