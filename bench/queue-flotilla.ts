@@ -13,7 +13,7 @@ const TURN_RECORDS = 50;
 export class FlotillaQueues implements QueueSystem {
   readonly name = "flotilla";
   readonly version = "0.1.0";
-  readonly settings = `3 replicas, fsync on a majority; client batches of at most ${BATCH_BYTES / 1024} KiB, linger 1 ms (paced: none); prefetch ${PREFETCH}, each acknowledgement answered`;
+  readonly settings = `3 replicas, fsync on a majority; client batches of at most ${BATCH_BYTES / 1024} KiB, linger 1 ms (paced: none); prefetch ${PREFETCH}, acknowledgements of a turn as one (ackAll), answered`;
   readonly nodes: Nodes;
   private readonly client: Flotilla;
   private next = 1;
@@ -77,9 +77,12 @@ export class FlotillaQueues implements QueueSystem {
     let failure: Error | null = null;
     const failed = (error: Error): void => void (failure = error);
     const running = consumers.map(async (consumer) => {
-      for await (const message of consumer) {
-        taken(message.body);
-        message.ack().then(settled, failed);
+      for (let batch = await consumer.nextBatch(); batch.length > 0; batch = await consumer.nextBatch()) {
+        for (const message of batch) taken(message.body);
+        const { length } = batch;
+        consumer.ackAll(batch).then(() => {
+          for (let count = 0; count < length; count++) settled();
+        }, failed);
       }
     });
     return async () => {

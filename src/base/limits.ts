@@ -165,6 +165,8 @@ export const RECEIVE_MESSAGES_MAX = 1_000;
 export const SESSIONS_PER_NODE_MAX = 100_000;
 /** Bytes of messages that one answer of a Consume carries, about; a larger message travels alone. */
 export const DELIVERY_BYTES_MAX = 512 * 1024;
+/** Bytes of batches that a node keeps because consumers will read on in them. */
+export const READ_AHEAD_BYTES_MAX = 16 * 1024 * 1024;
 /** Of these so many are put together by one node. */
 export const WORK_OPERATIONS_BATCH_MAX = 4_096;
 /** Queues in which one message may have died before it stays where it is. */

@@ -9,12 +9,14 @@ import { FlotillaError, fromGrpc } from "./errors.ts";
 import type { LeasedMessage } from "./message.ts";
 import { decodeConsume, encodeConsume, type ConsumeOpen, type Delivery, type Outcome, type Settlement } from "./work-wire.ts";
 
-type Detail = { readonly delayMs?: number | undefined; readonly leaseMs?: number | undefined };
+/** Called once: null when the queue has it. */
+export type Done = (error: FlotillaError | null) => void;
+export type Detail = { readonly delayMs?: number | undefined; readonly leaseMs?: number | undefined };
 type Waiting = {
   readonly message: LeasedMessage;
   readonly outcome: Outcome;
   readonly detail: Detail;
-  readonly done: (error: FlotillaError | null) => void;
+  readonly done: Done;
 };
 
 export type ConsumeEvents = {
@@ -67,7 +69,7 @@ export class ConsumeLink {
   }
 
   /** `done` is called once, never before this returns. */
-  settle(message: LeasedMessage, outcome: Outcome, detail: Detail, done: (error: FlotillaError | null) => void): void {
+  settle(message: LeasedMessage, outcome: Outcome, detail: Detail, done: Done): void {
     assert(!this.isClosed, "nothing is said on a stream that has ended");
     this.waiting.push({ message, outcome, detail, done });
     this.schedule();

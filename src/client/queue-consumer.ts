@@ -3,7 +3,7 @@
 
 import { CONSUMER_CREDIT_MAX } from "../base/limits.ts";
 import type { Channels } from "./channels.ts";
-import { ConsumeLink, leaseLost } from "./consume-link.ts";
+import { ConsumeLink, leaseLost, type Detail, type Done } from "./consume-link.ts";
 import { FlotillaError } from "./errors.ts";
 import { LeasedMessage, type Message, type Settle } from "./message.ts";
 import { TopologyWatch } from "./topology.ts";
@@ -107,6 +107,16 @@ export class QueueConsumer implements AsyncIterable<Message> {
     return message === undefined ? this.nextToCome() : Promise.resolve(this.handOut(message));
   }
 
+  /**
+   * All messages that are here, `max` at most; waits for one when there is none. Empty once the consumer is closed. Rejects when it has
+   * failed. With `ackAll` the fast way: what they cost beyond their bytes is shared by all of them.
+   */
+  async nextBatch(max = CONSUMER_CREDIT_MAX): Promise<Message[]> {
+    if (this.ready.length > 0) return this.ready.splice(0, max).map((message) => this.handOut(message));
+    const first = await this.nextToCome();
+    return first === null ? [] : [first, ...this.ready.splice(0, max - 1).map((message) => this.handOut(message))];
+  }
+
   private async nextToCome(): Promise<Message | null> {
     this.throwFailure();
     if (this.failure !== null || this.isClosing) return null;
@@ -145,6 +155,22 @@ export class QueueConsumer implements AsyncIterable<Message> {
       }
     };
     await Promise.all(Array.from({ length: concurrency }, worker));
+  }
+
+  /** `ack` of each, with one answer for all: rejects with LEASE_LOST when some were the caller's no more; the others are acknowledged. */
+  ackAll(messages: readonly Message[]): Promise<void> {
+    return new Promise((resolve, reject) => {
+      let left = messages.length;
+      let failure: FlotillaError | null = null;
+      const done: Done = (error) => {
+        failure ??= error;
+        if (--left > 0) return;
+        if (failure === null) resolve();
+        else reject(failure);
+      };
+      for (const message of messages) this.say(message as LeasedMessage, "ack", {}, done);
+      if (messages.length === 0) resolve();
+    });
   }
 
   /** Takes nothing more, waits for what was handed out to be settled (`timeoutMs` at most), gives the rest back, and ends. */
@@ -188,31 +214,36 @@ export class QueueConsumer implements AsyncIterable<Message> {
     return message;
   }
 
-  private settle(message: LeasedMessage, outcome: Outcome, detail: NonNullable<Parameters<Settle>[2]>): Promise<void> {
-    return new Promise((resolve, reject) => {
-      const { link } = this;
-      if (link === null || link.life !== message.life || link.isClosed) {
+  private settle(message: LeasedMessage, outcome: Outcome, detail: Detail): Promise<void> {
+    return new Promise((resolve, reject) =>
+      this.say(message, outcome, detail, (error) => {
+        if (error === null) resolve();
+        else reject(error);
+      }),
+    );
+  }
+
+  private say(message: LeasedMessage, outcome: Outcome, detail: Detail, done: Done): void {
+    const { link } = this;
+    if (link === null || link.life !== message.life || link.isClosed) {
+      this.forget(message);
+      done(leaseLost());
+    } else if (outcome === "extend") {
+      link.settle(message, outcome, detail, (error) => {
+        if (error === null) message.deadlineMs = Date.now() + (detail.leaseMs ?? 0);
+        done(error);
+      });
+    } else if (message.isSettled) {
+      done(new FlotillaError("LEASE_LOST", "the message was settled already"));
+    } else {
+      message.isSettled = true;
+      link.settle(message, outcome, detail, (error) => {
         this.forget(message);
-        reject(leaseLost());
-      } else if (outcome === "extend") {
-        link.settle(message, outcome, detail, (error) => {
-          if (error !== null) return reject(error);
-          message.deadlineMs = Date.now() + (detail.leaseMs ?? 0);
-          resolve();
-        });
-      } else if (message.isSettled) {
-        reject(new FlotillaError("LEASE_LOST", "the message was settled already"));
-      } else {
-        message.isSettled = true;
-        link.settle(message, outcome, detail, (error) => {
-          this.forget(message);
-          if (error === null) resolve();
-          else reject(error);
-        });
-        // Room for the next one goes out with what is said of this one, not a round later when the queue has answered.
-        this.giveBack(1);
-      }
-    });
+        done(error);
+      });
+      // Room for the next one goes out with what is said of this one, not a round later when the queue has answered.
+      if (this.held.has(message)) this.giveBack(1);
+    }
   }
 
   private forget(message: LeasedMessage): void {

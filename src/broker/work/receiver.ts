@@ -121,7 +121,7 @@ async function firstSlice(
   signal: AbortSignal,
 ): Promise<RecordSlice | null> {
   try {
-    return (await gateway.components.reader.read(part.group, from, end, maxBytes, signal))[0]!;
+    return (await gateway.components.reader.readOn(part.group, from, end, maxBytes, signal))[0]!;
   } catch (error) {
     if (asBrokerError(error).code === "OFFSET_OUT_OF_RANGE") return null;
     throw error;

@@ -223,7 +223,7 @@ export class Session implements ConsumeHandle {
   /** Null: trimmed or dropped since, there is nothing to send. */
   private async read(part: Part, from: number, end: number): Promise<RecordSlice[] | null> {
     try {
-      return await this.gateway.components.reader.read(part.group, from, end, DELIVERY_BYTES_MAX, this.ended.signal);
+      return await this.gateway.components.reader.readOn(part.group, from, end, DELIVERY_BYTES_MAX, this.ended.signal);
     } catch (error) {
       if (asBrokerError(error).code === "OFFSET_OUT_OF_RANGE") return null;
       throw error;

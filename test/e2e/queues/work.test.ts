@@ -74,6 +74,26 @@ test("queue: each message goes to one of the consumers, and is gone once it is a
   expect([startOffset, endOffset]).toEqual([200, 200]);
 });
 
+test("queue: in batches each message comes once and in order, and a batch is gone once it is acknowledged", async () => {
+  const name = await queue();
+  await using consumer = await client.queueConsumer(name, { prefetch: 64 });
+  const producer = await client.producer(name);
+  await Promise.all(Array.from({ length: 1_000 }, (_, at) => producer.send({ body: String(at) })));
+  const seen: number[] = [];
+  const acked: Promise<void>[] = [];
+  while (seen.length < 1_000) {
+    const batch = await consumer.nextBatch();
+    expect(batch.length).toBeGreaterThan(0);
+    expect(batch.length).toBeLessThanOrEqual(64);
+    for (const message of batch) seen.push(Number(text(message)));
+    acked.push(consumer.ackAll(batch));
+  }
+  await Promise.all(acked);
+  expect(seen).toEqual(Array.from({ length: 1_000 }, (_, at) => at));
+  const { queue: info } = await client.queues.describeQueue(name);
+  expect(info.counts).toMatchObject({ ready: 0, leased: 0, dead: 0 });
+});
+
 test("queue: what is given back comes again with its count, at once or after a while, and in its place", async () => {
   const name = await queue();
   await client.publish(name, [{ body: "a" }, { body: "b" }]);
