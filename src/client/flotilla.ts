@@ -190,25 +190,43 @@ export class Flotilla {
   async publish(
     topic: string,
     records: readonly OutgoingRecord[],
-    options: CallOptions & {
-      vhost?: string;
-      partition?: number;
-      partitionKey?: Uint8Array | string;
-      /** To this exchange instead of the topic, with this key for records without one. */
-      exchange?: string;
-      routingKey?: string;
-    } = {},
+    options: CallOptions & { vhost?: string; partition?: number; partitionKey?: Uint8Array | string } = {},
+  ): Promise<Placed & { count: number }> {
+    const { partition, partitionKey } = options;
+    const { routed: _, ...placed } = await this.publishOnce({ ...options, topic }, records, (writer) => {
+      if (partition !== undefined) writer.uintAlways(3, partition);
+      if (partitionKey !== undefined) writer.blockAlways(7, bytesOf(partitionKey));
+    });
+    return placed;
+  }
+
+  /**
+   * The same to an exchange; `routingKey` is for records without one. Resolves with how many copies were stored: 0 when nobody is bound to
+   * get them.
+   */
+  async publishToExchange(
+    exchange: string,
+    records: readonly OutgoingRecord[],
+    options: CallOptions & { vhost?: string; routingKey?: string } = {},
+  ): Promise<{ routed: number }> {
+    const { routed } = await this.publishOnce({ ...options, topic: "" }, records, (writer) =>
+      writer.blockAlways(9, bytesOf(exchange)).string(10, options.routingKey ?? ""),
+    );
+    return { routed };
+  }
+
+  private async publishOnce(
+    { vhost = "", topic, signal }: CallOptions & { vhost?: string; topic: string },
+    records: readonly OutgoingRecord[],
+    writeWhere: (writer: ProtoWriter) => void,
   ): Promise<Placed & { count: number; routed: number }> {
     const encoder = new BatchEncoder(Buffer.allocUnsafeSlow(1024));
     for (const record of records) encoder.add(record);
     const batch = encoder.finish().subarray(HEAD_ROOM_BYTES, HEAD_ROOM_BYTES + encoder.length);
-    const writer = new ProtoWriter(encoder.length + 256).string(1, options.vhost ?? "").string(2, topic);
-    if (options.partition !== undefined) writer.uintAlways(3, options.partition);
-    writer.blockAlways(4, batch).uint(5, records.length);
-    if (options.partitionKey !== undefined) writer.blockAlways(7, bytesOf(options.partitionKey));
-    if (options.exchange !== undefined) writer.blockAlways(9, bytesOf(options.exchange)).string(10, options.routingKey ?? "");
+    const writer = new ProtoWriter(encoder.length + 256).string(1, vhost).string(2, topic).blockAlways(4, batch).uint(5, records.length);
+    writeWhere(writer);
     const answer = new ProtoReader(
-      await this.channels.callRaw("flotilla.v1.Messaging", "Publish", toBuffer(writer), { signal: options.signal, isRepeatable: false }),
+      await this.channels.callRaw("flotilla.v1.Messaging", "Publish", toBuffer(writer), { signal, isRepeatable: false }),
     );
     const placed = { partition: 0, offset: 0, count: 0, routed: 0 };
     while (answer.next()) {

@@ -63,8 +63,8 @@ test("client: publish and fetch without a producer or consumer", async () => {
   using cluster = await MemoryCluster.start(1);
   const [partition] = cluster.createTopic("t", 1);
   await using client = await Flotilla.connect({ endpoints: cluster.endpoints });
-  expect(await client.publish("t", [{ body: "a", key: "k" }, { body: "b" }])).toEqual({ partition: 0, offset: 0, count: 2, routed: 0 });
-  expect(await client.publish("t", [{ body: "c" }], { partition: 0 })).toEqual({ partition: 0, offset: 2, count: 1, routed: 0 });
+  expect(await client.publish("t", [{ body: "a", key: "k" }, { body: "b" }])).toEqual({ partition: 0, offset: 0, count: 2 });
+  expect(await client.publish("t", [{ body: "c" }], { partition: 0 })).toEqual({ partition: 0, offset: 2, count: 1 });
   expect(partition!.bodies()).toEqual(["a", "b", "c"]);
   const [part] = await client.fetch("t", [{ partition: 0, from: "earliest" }]);
   const records = part!.batches.flatMap(({ bytes, ...place }) => decodeBatch(bytes, place));

@@ -127,7 +127,7 @@ test("bad input: exchanges bound in a circle ask each other once", async () => {
   ] as const)
     await client.queues.createBinding({ source, destination, toExchange: true });
   await client.queues.createBinding({ source: "c3", destination: name });
-  const { routed } = await client.publish("", [{ body: "round" }], { exchange: "c1" });
+  const { routed } = await client.publishToExchange("c1", [{ body: "round" }]);
   expect(routed).toBe(1);
 });
 
@@ -135,10 +135,10 @@ test("bad input: a routing key of 255 characters is the longest, in a publish, a
   const name = await queue();
   await client.queues.createBinding({ source: "amq.direct", destination: name, routingKey: "k".repeat(255) });
   const publish = (routingKey: string): Promise<{ routed: number }> =>
-    client.publish("", [{ body: "1" }], { exchange: "amq.direct", routingKey });
+    client.publishToExchange("amq.direct", [{ body: "1" }], { routingKey });
   expect((await publish("k".repeat(255))).routed).toBe(1);
   await refused(publish("k".repeat(256)), "INVALID_ARGUMENT", "255");
-  await refused(client.publish("", [{ body: "1", routingKey: "k".repeat(256) }], { exchange: "amq.direct" }), "INVALID_ARGUMENT", "255");
+  await refused(client.publishToExchange("amq.direct", [{ body: "1", routingKey: "k".repeat(256) }]), "INVALID_ARGUMENT", "255");
   await refused(
     client.queues.createBinding({ source: "amq.direct", destination: name, routingKey: "k".repeat(256) }),
     "INVALID_ARGUMENT",
@@ -153,7 +153,7 @@ test("bad input: 10,000 headers pass where nobody looks at them, and are refused
   const [message] = await client.receive(name, { autoAck: true });
   expect(message!.headers).toHaveLength(10_000);
   await client.queues.createBinding({ source: "amq.headers", destination: name, headers: { h1: "v" } });
-  await refused(client.publish("", [{ body: "many", headers }], { exchange: "amq.headers" }), "MALFORMED_BATCH", "headers");
+  await refused(client.publishToExchange("amq.headers", [{ body: "many", headers }]), "MALFORMED_BATCH", "headers");
 });
 
 test("bad input: a consumer that never acknowledges, and one that never reads, keep nobody else from their messages", async () => {

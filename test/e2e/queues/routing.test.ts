@@ -41,7 +41,9 @@ test("exchange: a record goes to every queue that is bound for it, once, from wh
   await client.queues.createBinding({ source: exchange, destination: c, routingKey: "us.#" });
   for (const endpoint of cluster.endpoints) {
     await using other = await Flotilla.connect({ endpoints: [endpoint] });
-    const { routed } = await other.publish("", [{ body: "1" }, { body: "2", routingKey: "us.old" }], { exchange, routingKey: "eu.new" });
+    const { routed } = await other.publishToExchange(exchange, [{ body: "1" }, { body: "2", routingKey: "us.old" }], {
+      routingKey: "eu.new",
+    });
     expect(routed).toBe(3);
   }
   expect([await bodies(a), await bodies(b), await bodies(c)]).toEqual([
@@ -87,7 +89,7 @@ test("exchange: what goes nowhere is said when it is asked for", async () => {
   await expect(strict.send({ body: "?", routingKey: "nobody" })).rejects.toMatchObject({ code: "UNROUTABLE" });
   await using easy = client.exchangeProducer(exchange);
   expect(await easy.send({ body: "?", routingKey: "nobody" })).toEqual({ routed: false });
-  await expect(client.publish("", [{ body: "?" }], { exchange: "no.such" })).rejects.toMatchObject({ code: "UNKNOWN_EXCHANGE" });
+  await expect(client.publishToExchange("no.such", [{ body: "?" }])).rejects.toMatchObject({ code: "UNKNOWN_EXCHANGE" });
 });
 
 test("exchange: a publish that is tried again is stored once by every queue", async () => {
