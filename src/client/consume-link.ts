@@ -22,6 +22,8 @@ type Waiting = {
 export type ConsumeEvents = {
   opened(): void;
   delivered(delivery: Delivery): void;
+  /** Before whoever said it hears of it. */
+  answered(message: LeasedMessage, outcome: Outcome, detail: Detail, error: FlotillaError | null): void;
   revoked(partition: number, firstOffset: number, count: number): void;
   drained(): void;
   lost(link: ConsumeLink, error: FlotillaError): void;
@@ -163,8 +165,13 @@ export class ConsumeLink {
   private answered(id: number, error: FlotillaError | null): void {
     const group = this.unanswered.get(id) ?? [];
     this.unanswered.delete(id);
-    for (const { done } of group) done(error);
+    for (const one of group) this.tell(one, error);
     if (this.unanswered.size === 0) this.idle();
+  }
+
+  private tell({ message, outcome, detail, done }: Waiting, error: FlotillaError | null): void {
+    this.events.answered(message, outcome, detail, error);
+    done(error);
   }
 
   private end(error: FlotillaError): void {
@@ -183,7 +190,7 @@ export class ConsumeLink {
     const all = [...[...this.unanswered.values()].flat(), ...this.waiting];
     this.unanswered.clear();
     this.waiting = [];
-    for (const { done } of all) done(error);
+    for (const one of all) this.tell(one, error);
     this.idle();
   }
 }

@@ -113,8 +113,7 @@ export class Flotilla {
     const bytes = await this.channels.callEncoded("flotilla.v1.Messaging", "Receive", request, { signal });
     const settle: Settle = (message, outcome, detail = {}) =>
       this.settleOne({ vhost, queue, subscription }, message as LeasedMessage, outcome, detail);
-    const lease = { life: 0, sinceMs: Date.now() };
-    return decodeReceived(bytes).flatMap((delivery) => LeasedMessage.allOf(delivery, lease, settle));
+    return decodeReceived(bytes).flatMap((delivery) => LeasedMessage.allOf(delivery, 0, 0, settle));
   }
 
   /** Looks at what is in a queue and not settled, from `fromOffset` on; changes nothing. `next`: where to go on; undefined at the end. */

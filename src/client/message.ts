@@ -27,7 +27,7 @@ export interface Message extends ReceivedRecord {
   extend(leaseMs: number): Promise<void>;
 }
 
-/** What all messages of one delivery have in common. */
+/** What all messages of one delivery have in common: kept once, as a consumer holds thousands of messages. */
 type Lease = {
   readonly token: number;
   readonly attempt: number;
@@ -35,39 +35,53 @@ type Lease = {
   readonly consumer: number;
   /** The stream that it came by: of another one it is not this consumer's any more. */
   readonly life: number;
-  /** When it came: milliseconds since 1970. */
-  readonly sinceMs: number;
+  readonly settle: Settle;
 };
 
 export class LeasedMessage extends DecodedRecord implements Message {
-  readonly token: number;
-  readonly attempt: number;
-  readonly consumer: number;
-  readonly life: number;
-  deadlineMs: number;
-  /** When it came, and from its handing out on when that was: milliseconds since 1970. */
+  private readonly lease: Lease;
+  /** Where the lease ends since it was extended; 0 = it was not. */
+  private extendedToMs = 0;
+  /** When it came, and from its handing out on when that was: milliseconds of the consumer's own count. */
   sinceMs: number;
   /** It was said what became of it. */
   isSettled = false;
-  private readonly settle: Settle;
 
-  private constructor(partition: number, offset: number, storedMs: number, lease: Lease, settle: Settle) {
+  private constructor(partition: number, offset: number, storedMs: number, lease: Lease, sinceMs: number) {
     super(partition, offset, storedMs);
-    this.token = lease.token;
-    this.attempt = lease.attempt;
-    this.deadlineMs = lease.deadlineMs;
-    this.consumer = lease.consumer;
-    this.life = lease.life;
-    this.sinceMs = lease.sinceMs;
-    this.settle = settle;
+    this.lease = lease;
+    this.sinceMs = sinceMs;
   }
 
   /** The messages of one delivery. Throws MALFORMED_BATCH if a producer sent nonsense. */
-  static allOf(delivery: Delivery, lease: { readonly life: number; readonly sinceMs: number }, settle: Settle): LeasedMessage[] {
+  static allOf(delivery: Delivery, life: number, sinceMs: number, settle: Settle): LeasedMessage[] {
     const { partition, firstOffset, timeMs, records, token, attempt, deadlineMs, consumer } = delivery;
-    const { life, sinceMs } = lease;
-    const whole: Lease = { token, attempt, deadlineMs, consumer, life, sinceMs };
-    return decodeRecords(records, partition, firstOffset, (offset) => new LeasedMessage(partition, offset, timeMs, whole, settle));
+    const lease: Lease = { token, attempt, deadlineMs, consumer, life, settle };
+    return decodeRecords(records, partition, firstOffset, (offset) => new LeasedMessage(partition, offset, timeMs, lease, sinceMs));
+  }
+
+  get token(): number {
+    return this.lease.token;
+  }
+
+  get attempt(): number {
+    return this.lease.attempt;
+  }
+
+  get consumer(): number {
+    return this.lease.consumer;
+  }
+
+  get life(): number {
+    return this.lease.life;
+  }
+
+  get deadlineMs(): number {
+    return this.extendedToMs === 0 ? this.lease.deadlineMs : this.extendedToMs;
+  }
+
+  set deadlineMs(timeMs: number) {
+    this.extendedToMs = timeMs;
   }
 
   get redelivered(): boolean {
@@ -75,22 +89,22 @@ export class LeasedMessage extends DecodedRecord implements Message {
   }
 
   ack(): Promise<void> {
-    return this.settle(this, "ack");
+    return this.lease.settle(this, "ack");
   }
 
   nack({ delayMs }: { delayMs?: number } = {}): Promise<void> {
-    return this.settle(this, "nack", { delayMs });
+    return this.lease.settle(this, "nack", { delayMs });
   }
 
   release(): Promise<void> {
-    return this.settle(this, "release");
+    return this.lease.settle(this, "release");
   }
 
   reject(): Promise<void> {
-    return this.settle(this, "reject");
+    return this.lease.settle(this, "reject");
   }
 
   extend(leaseMs: number): Promise<void> {
-    return this.settle(this, "extend", { leaseMs });
+    return this.lease.settle(this, "extend", { leaseMs });
   }
 }

@@ -47,6 +47,8 @@ export class QueueConsumer implements AsyncIterable<Message> {
   private readonly held = new Set<LeasedMessage>();
   /** Credit that settled messages gave back, and that the node was not told of yet. */
   private owed = 0;
+  private settledWaiters: (() => void)[] = [];
+  private readonly madeMs = performance.now();
   private takers: ((message: LeasedMessage | null) => void)[] = [];
   private failure: FlotillaError | null = null;
   private isClosing = false;
@@ -196,8 +198,6 @@ export class QueueConsumer implements AsyncIterable<Message> {
     await this.close();
   }
 
-  private settledWaiters: (() => void)[] = [];
-
   private allSettled(): Promise<void> {
     if (this.held.size === 0) return Promise.resolve();
     return new Promise((resolve) => this.settledWaiters.push(resolve));
@@ -208,7 +208,7 @@ export class QueueConsumer implements AsyncIterable<Message> {
       message.isSettled = true;
       this.giveBack(1);
     } else {
-      message.sinceMs = Date.now();
+      message.sinceMs = this.nowMs();
       this.held.add(message);
     }
     return message;
@@ -228,22 +228,25 @@ export class QueueConsumer implements AsyncIterable<Message> {
     if (link === null || link.life !== message.life || link.isClosed) {
       this.forget(message);
       done(leaseLost());
-    } else if (outcome === "extend") {
-      link.settle(message, outcome, detail, (error) => {
-        if (error === null) message.deadlineMs = Date.now() + (detail.leaseMs ?? 0);
-        done(error);
-      });
-    } else if (message.isSettled) {
+    } else if (outcome !== "extend" && message.isSettled) {
       done(new FlotillaError("LEASE_LOST", "the message was settled already"));
     } else {
+      link.settle(message, outcome, detail, done);
+      if (outcome === "extend") return;
       message.isSettled = true;
-      link.settle(message, outcome, detail, (error) => {
-        this.forget(message);
-        done(error);
-      });
       // Room for the next one goes out with what is said of this one, not a round later when the queue has answered.
       if (this.held.has(message)) this.giveBack(1);
     }
+  }
+
+  private answered(message: LeasedMessage, outcome: Outcome, { leaseMs = 0 }: Detail, error: FlotillaError | null): void {
+    if (outcome !== "extend") this.forget(message);
+    else if (error === null) message.deadlineMs = Date.now() + leaseMs;
+  }
+
+  /** Since it was made: small, so that it costs a message no memory of its own. */
+  private nowMs(): number {
+    return Math.floor(performance.now() - this.madeMs);
   }
 
   private forget(message: LeasedMessage): void {
@@ -267,7 +270,7 @@ export class QueueConsumer implements AsyncIterable<Message> {
     for (const messages of [this.held, this.ready])
       for (const message of messages) {
         const isDue = message.life === link.life && !message.isSettled && message.deadlineMs - nowMs <= leaseMs / 2;
-        if (!isDue || nowMs - message.sinceMs > extendMsMax) continue;
+        if (!isDue || this.nowMs() - message.sinceMs > extendMsMax) continue;
         message.deadlineMs = nowMs + leaseMs;
         // Whose lease is lost is told so when he says what became of it.
         link.settle(message, "extend", { leaseMs }, () => {});
@@ -290,6 +293,7 @@ export class QueueConsumer implements AsyncIterable<Message> {
         this.onOpened();
       },
       delivered: (delivery) => this.delivered(delivery, life),
+      answered: (message, outcome, detail, error) => this.answered(message, outcome, detail, error),
       revoked: (partition, firstOffset, count) => this.revoked(partition, firstOffset, count),
       drained: () => this.onDrained(),
       lost: (_link, error) => this.lost(error),
@@ -334,7 +338,7 @@ export class QueueConsumer implements AsyncIterable<Message> {
   }
 
   private delivered(delivery: Delivery, life: number): void {
-    for (const message of LeasedMessage.allOf(delivery, { life, sinceMs: Date.now() }, this.settleOf)) {
+    for (const message of LeasedMessage.allOf(delivery, life, this.nowMs(), this.settleOf)) {
       const take = this.takers.shift();
       if (take === undefined) this.ready.push(message);
       else take(message);
