@@ -60,27 +60,26 @@ export class Groups {
   upkeep(): void {
     const { host, clock } = this.components;
     const nowMs = clock.monotonicMs();
+    const led = new Set<GroupId>();
     for (const replica of host.groups()) {
-      if (!replica.isLeader || replica.descriptor.kind !== "stream") {
-        this.heardMs.delete(replica.group);
-        continue;
-      }
+      if (!replica.isLeader || replica.descriptor.kind !== "stream") continue;
       const { groups } = replica.machine as StreamMachine;
       if (groups.size === 0) continue;
-      let heard = this.heardMs.get(replica.group);
-      if (heard === undefined) this.heardMs.set(replica.group, (heard = new Map()));
+      led.add(replica.group);
+      const before = this.heardMs.get(replica.group);
+      // Made anew: nothing is kept of who left by itself.
+      const heard = new Map<string, number>();
+      this.heardMs.set(replica.group, heard);
       for (const { name, members } of groups.list())
         for (const member of members) {
           const key = `${name}\0${member}`;
-          const lastMs = heard.get(key);
           // Whoever has just begun to lead has heard of nobody yet.
-          if (lastMs === undefined) heard.set(key, nowMs);
-          else if (nowMs - lastMs >= SESSION_MS) {
-            heard.delete(key);
-            host.propose(replica.group, ENTRY_COMMAND, encodeGroup({ op: "leave", group: name, member }), () => {});
-          }
+          const lastMs = before?.get(key) ?? nowMs;
+          if (nowMs - lastMs < SESSION_MS) heard.set(key, lastMs);
+          else host.propose(replica.group, ENTRY_COMMAND, encodeGroup({ op: "leave", group: name, member }), () => {});
         }
     }
+    for (const group of this.heardMs.keys()) if (!led.has(group)) this.heardMs.delete(group);
   }
 
   readonly serveSync: Serve = (_from, body, reply) => {

@@ -56,13 +56,16 @@ export class Scheduler {
     }
     const nowMs = clock.wallMs();
     let nextMs = nowMs + LOOK_MS_MAX;
+    const present = new Set<number>();
     for (const row of catalog.declarations.schedules.after("")) {
+      present.add(row.id);
       if (row.isPaused) continue;
       const dueMs = this.dueOf(row, nowMs);
       if (dueMs > 0) this.publish(row, dueMs);
       const laterMs = safely(() => nextRun(row, nowMs));
       if (laterMs > 0 && laterMs < nextMs) nextMs = laterMs;
     }
+    for (const id of this.published.keys()) if (!present.has(id)) this.published.delete(id);
     this.timer = clock.schedule(Math.max(0, nextMs - clock.wallMs()), () => this.look());
   }
 
