@@ -162,6 +162,26 @@ test("declarations: work subscriptions of a topic are created, changed and delet
   expect(bench.declare({ do: "deleteWork", vhost: "/", name: "t", work: "w" }).code).toBe(CATALOG_UNKNOWN_OBJECT);
 });
 
+test("declarations: of schedules that are made in one millisecond each has an id of its own, which it keeps", () => {
+  const bench = new Bench();
+  const row = { vhost: "/", cron: "* * * * *", timeZone: "", exchange: "amq.direct", routingKey: "", records: "00", isPaused: false };
+  const set = (one: Bench, name: string, id: number): number => one.declare({ do: "setSchedule", row: { ...row, name, id } }).code;
+  const ids = (one: Bench): [string, number][] => [...one.run.machine.declarations.schedules.after("")].map(({ name, id }) => [name, id]);
+  for (const name of ["a", "b", "c"]) expect(set(bench, name, 5)).toBe(CATALOG_OK);
+  set(bench, "b", 9);
+  bench.declare({ do: "deleteSchedule", vhost: "/", name: "a" });
+  const other = bench.restarted();
+  for (const one of [bench, other]) {
+    set(one, "d", 6);
+    expect(ids(one)).toEqual([
+      ["b", 6],
+      ["c", 7],
+      ["d", 8],
+    ]);
+  }
+  expect(other.run.machine.snapshot()).toEqual(bench.run.machine.snapshot());
+});
+
 test("settings: what was said counts before policies, and these before the defaults", () => {
   const settings = effective({ ttlMs: 1 }, { ttlMs: 2, maxMessages: 3 });
   expect([settings.ttlMs, settings.maxMessages, settings.overflow]).toEqual([1, 3, "drop-head"]);

@@ -49,7 +49,7 @@ export type ScheduleRow = {
   /** The record to publish, as a RecordBatch, in base 16. */
   readonly records: string;
   readonly isPaused: boolean;
-  /** Tells one life of a schedule from the next. */
+  /** Tells one life of a schedule from the next, and from all others: when it was made, or the next millisecond that is nobody's. */
   readonly id: number;
 };
 

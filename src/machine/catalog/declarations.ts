@@ -46,6 +46,8 @@ export class Declarations {
   readonly schedules = new Table<ScheduleRow>();
   /** Rises whenever a policy changes. No part of the state. */
   policyChanges = 0;
+  /** Ids of the schedules that are there. */
+  private readonly scheduleIds = new Set<number>();
   private readonly routing = new Map<string, RoutingTable>();
   /** The exchanges that a queue, topic or exchange is bound to, each with how often: what goes with it when it goes. */
   private readonly bindingsTo = new Map<string, Set<string>>();
@@ -96,7 +98,7 @@ export class Declarations {
     for (const row of [...this.bindings.of(prefix)]) this.removeBinding(row);
     for (const row of [...this.exchanges.of(prefix)]) this.exchanges.delete(keyOf(name, row.name));
     for (const row of [...this.policies.of(prefix)]) this.policies.delete(keyOf(name, row.name));
-    for (const row of [...this.schedules.of(prefix)]) this.schedules.delete(keyOf(name, row.name));
+    for (const row of [...this.schedules.of(prefix)]) this.deleteSchedule(name, row.name);
     this.routing.delete(name);
     return DONE;
   }
@@ -173,13 +175,17 @@ export class Declarations {
     if (!isName(row.name)) return refuse(CATALOG_INVALID_NAME, `${quoted(row.name)} is not the name of a schedule`);
     if (this.schedules.size >= DECLARATIONS_MAX) return refuse(CATALOG_TOO_MANY, `there are ${DECLARATIONS_MAX} schedules already`);
     const known = this.schedules.get(keyOf(row.vhost, row.name));
-    // What tells one firing from another stays with the schedule.
-    this.schedules.set(keyOf(row.vhost, row.name), known === undefined ? row : { ...row, id: known.id });
+    // What tells one firing from another stays with the schedule, and is no other one's.
+    this.putSchedule({ ...row, id: known?.id ?? this.freeScheduleId(row.id) });
     return DONE;
   }
 
   deleteSchedule(vhost: string, name: string): Outcome {
-    return this.schedules.delete(keyOf(vhost, name)) ? DONE : refuse(CATALOG_UNKNOWN_OBJECT, `there is no schedule ${quoted(name)}`);
+    const known = this.schedules.get(keyOf(vhost, name));
+    if (known === undefined) return refuse(CATALOG_UNKNOWN_OBJECT, `there is no schedule ${quoted(name)}`);
+    this.schedules.delete(keyOf(vhost, name));
+    this.scheduleIds.delete(known.id);
+    return DONE;
   }
 
   streamAdded(vhost: string, name: string): void {
@@ -208,8 +214,20 @@ export class Declarations {
     }
     for (const row of rows<BindingRow>(reader)) read.putBinding(row);
     for (const row of rows<PolicyRow>(reader)) read.policies.set(keyOf(row.vhost, row.name), row);
-    for (const row of rows<ScheduleRow>(reader)) read.schedules.set(keyOf(row.vhost, row.name), row);
+    for (const row of rows<ScheduleRow>(reader)) read.putSchedule(row);
     return read;
+  }
+
+  private putSchedule(row: ScheduleRow): void {
+    this.schedules.set(keyOf(row.vhost, row.name), row);
+    this.scheduleIds.add(row.id);
+  }
+
+  /** The first one from the given one on. */
+  private freeScheduleId(from: number): number {
+    let id = from;
+    while (this.scheduleIds.has(id)) id += 1;
+    return id;
   }
 
   private putBinding(row: BindingRow): void {
