@@ -130,6 +130,11 @@ export class Keeper {
     return replica !== undefined && replica.isLeader && replica.descriptor.kind !== "catalog" ? (replica.machine as StreamMachine) : null;
   }
 
+  private nowOf(replica: Replica): number {
+    const { clock } = this.components;
+    return replica.logMs(clock.wallMs(), clock.monotonicMs());
+  }
+
   private watch(group: GroupId): Watched {
     let watched = this.watched.get(group);
     if (watched === undefined) {
@@ -166,11 +171,10 @@ export class Keeper {
     const { clock, host } = this.components;
     const replica = host.get(group);
     if (replica === undefined) return;
-    const nowMs = (): number => replica.logMs(clock.wallMs(), clock.monotonicMs());
-    const waitMs = Math.min(TIMER_MS_MAX, Math.max(0, atMs - nowMs()));
+    const waitMs = Math.min(TIMER_MS_MAX, Math.max(0, atMs - this.nowOf(replica)));
     watched.timer = clock.schedule(waitMs, () => {
       watched.timer = null;
-      if (nowMs() < watched.atMs) this.dueAt(group, watched.atMs);
+      if (this.nowOf(replica) < watched.atMs) this.dueAt(group, watched.atMs);
       else this.tick(group, watched);
     });
   }
@@ -263,7 +267,8 @@ export class Keeper {
     const machine = replica.machine as StreamMachine;
     const { state } = machine.works.get(QUEUE)!;
     const { expiresMs } = this.components.settingsOf(topic, topic.queue!);
-    const unusedMs = this.components.clock.wallMs() - Math.max(state.lastUsedMs, topic.createdMs);
+    // By the log's time, in which it was used: after a leader whose clock was ahead that is not the clock's.
+    const unusedMs = this.nowOf(replica) - Math.max(state.lastUsedMs, topic.createdMs);
     if (expiresMs > 0 && state.consumers.size === 0 && unusedMs >= expiresMs)
       this.components.router.catalog(encodeDeclare({ do: "deleteQueue", vhost: topic.vhost, name: topic.name, group }), () => {});
     const isIdle = machine.startOffset === machine.endOffset && machine.endOffset > 0 && watched.idleEnd === machine.endOffset;
