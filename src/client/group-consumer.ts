@@ -21,17 +21,22 @@ type Assignment = {
   readonly revoked: readonly number[];
   readonly sessionMs: number;
 };
-type Outcomes = {
+type PartError = { readonly reason: string; readonly message: string; readonly retryable: boolean };
+type Outcomes = { readonly partitions: readonly { readonly partition: number; readonly error: PartError | null }[] };
+type Offsets = {
   readonly partitions: readonly {
     readonly partition: number;
-    readonly error: { readonly reason: string; readonly message: string } | null;
+    readonly startOffset: number;
+    readonly endOffset: number;
+    readonly committedOffset?: number;
+    readonly error: PartError | null;
   }[];
 };
 /** A partition that is read here. */
 type Owned = {
   readonly partition: number;
   readonly consumer: Consumer;
-  /** The next record to hand out, and what is committed of it; -1 = nothing. */
+  /** The next record to hand out, and what is committed of it. */
   position: number;
   committed: number;
   isLeaving: boolean;
@@ -196,39 +201,35 @@ export class GroupConsumer implements AsyncIterable<ReceivedRecord> {
     if (added.length > 0) await this.take(added);
   }
 
-  /** Begins to read: first the group's name is put on the position, so that a member of before can commit no more. */
+  /**
+   * Begins to read: first the generation is put on the position, so that a member of before can commit no more. Where nobody has
+   * committed, the place to begin at is committed with it: there would be nothing to put it on.
+   */
   private async take(partitions: readonly number[]): Promise<void> {
     const { vhost, from } = this.options;
     const place = { vhost, topic: this.topic };
-    type Offsets = { readonly partitions: readonly { readonly partition: number; readonly committedOffset?: number }[] };
-    const { partitions: found } = await this.channels.call<object, Offsets>("flotilla.v1.Messaging", "GetOffsets", {
-      ...place,
-      subscription: this.group,
-      partitions,
-    });
-    const offsets = found
-      .filter(({ committedOffset }) => committedOffset !== undefined)
-      .map(({ partition, committedOffset }) => ({ partition, offset: committedOffset!, metadata: "", reset: false }));
-    if (offsets.length > 0) {
-      const request = { ...place, subscription: this.group, offsets, generation: this.generation };
-      const { partitions: outcomes } = await this.channels.call<object, Outcomes>("flotilla.v1.Messaging", "CommitOffsets", request);
-      // Somebody committed in between: the next call of the group looks again.
-      if (outcomes.some(({ error }) => error !== null)) return;
-    }
-    await Promise.all(
-      found.map(async ({ partition, committedOffset }) => {
-        const begin = committedOffset === undefined ? from : { offset: committedOffset };
-        const consumer = await Consumer.open(
-          this.channels,
-          this.topic,
-          { ...place, partitions: [partition], from: begin, onOutOfRange: "earliest" },
-          () => {},
-        );
-        const owned: Owned = { partition, consumer, position: committedOffset ?? -1, committed: committedOffset ?? -1, isLeaving: false };
-        this.owned.set(partition, owned);
-        void this.read(owned);
-      }),
-    );
+    const question = { ...place, subscription: this.group, partitions };
+    const { partitions: found } = await this.channels.call<object, Offsets>("flotilla.v1.Messaging", "GetOffsets", question);
+    const begins = found
+      .filter(({ error }) => mayRead(error))
+      .map(({ partition, startOffset, endOffset, committedOffset }) => ({
+        partition,
+        offset: committedOffset ?? (from === "earliest" ? startOffset : endOffset),
+      }));
+    if (begins.length === 0) return;
+    const offsets = begins.map((begin) => ({ ...begin, metadata: "", reset: false }));
+    const request = { ...place, subscription: this.group, offsets, generation: this.generation };
+    const { partitions: outcomes } = await this.channels.call<object, Outcomes>("flotilla.v1.Messaging", "CommitOffsets", request);
+    const taken = begins.filter((_, at) => mayRead(outcomes[at]!.error));
+    await Promise.all(taken.map(({ partition, offset }) => this.begin(partition, offset)));
+  }
+
+  private async begin(partition: number, offset: number): Promise<void> {
+    const options = { vhost: this.options.vhost, partitions: [partition], from: { offset }, onOutOfRange: "earliest" as const };
+    const consumer = await Consumer.open(this.channels, this.topic, options, () => {});
+    const owned: Owned = { partition, consumer, position: offset, committed: offset, isLeaving: false };
+    this.owned.set(partition, owned);
+    void this.read(owned);
   }
 
   /** One batch of a partition waits at a time; the consumer fetches ahead by itself. */
@@ -264,7 +265,7 @@ export class GroupConsumer implements AsyncIterable<ReceivedRecord> {
   }
 
   private async commitOf(parts: readonly Owned[]): Promise<void> {
-    const moved = parts.filter(({ position, committed }) => position >= 0 && position !== committed);
+    const moved = parts.filter(({ position, committed }) => position !== committed);
     if (moved.length === 0) return;
     const offsets = moved.map(({ partition, position }) => ({ partition, offset: position, metadata: "", reset: false }));
     const { vhost } = this.options;
@@ -286,6 +287,13 @@ export class GroupConsumer implements AsyncIterable<ReceivedRecord> {
     for (const { done } of this.ready.splice(0)) done();
     this.wake();
   }
+}
+
+/** What passes, or that somebody else has committed meanwhile: the next call of the group looks again. Throws what does not pass. */
+function mayRead(error: PartError | null): boolean {
+  if (error === null) return true;
+  if (error.retryable || error.reason === "OFFSET_WOULD_GO_BACK" || error.reason === "FENCED_MEMBER") return false;
+  throw new FlotillaError(error.reason as FlotillaErrorCode, error.message);
 }
 
 /** A member that is taken for gone joins again; everything else that passes is tried again. */

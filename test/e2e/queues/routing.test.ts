@@ -186,6 +186,38 @@ test("group: a member of an earlier generation can commit no more", async () => 
   expect(await commit(2, 3)).toEqual([]);
 });
 
+test("group: a partition is its reader's from the first moment on: who read it before commits no more, had nobody ever committed", async () => {
+  const topic = unique("t");
+  await client.admin.createTopic({ name: topic, partitions: 1 });
+  await client.publish(topic, [{ body: "1" }, { body: "2" }]);
+  const before = await client.groupConsumer(topic, "g");
+  await before.close();
+  await using now = await client.groupConsumer(topic, "g");
+  // The group's generation rose with each that came and went.
+  const late = await client.commitOffsets(topic, "g", [{ partition: 0, offset: 2 }], { generation: 1 });
+  expect(late).toMatchObject([{ error: { reason: "FENCED_MEMBER" } }]);
+  const seen: string[] = [];
+  for await (const record of now) {
+    seen.push(text(record));
+    if (seen.length === 2) break;
+  }
+  expect(seen).toEqual(["1", "2"]);
+});
+
+test("group: where the first member was to begin at the end, the next one begins where that was", async () => {
+  const topic = unique("t");
+  await client.admin.createTopic({ name: topic, partitions: 1 });
+  await client.publish(topic, [{ body: "old" }]);
+  const before = await client.groupConsumer(topic, "g", { from: "latest" });
+  await before.close();
+  await client.publish(topic, [{ body: "new" }]);
+  await using now = await client.groupConsumer(topic, "g", { from: "latest" });
+  for await (const record of now) {
+    expect(text(record)).toBe("new");
+    break;
+  }
+});
+
 test("policy: it counts for the queues whose names it finds, below what they say themselves", async () => {
   const prefix = unique("tmp");
   await client.queues.createQueue({ name: `${prefix}.a` });
