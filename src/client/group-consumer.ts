@@ -40,6 +40,7 @@ type Owned = {
   position: number;
   committed: number;
   isLeaving: boolean;
+  isLost: boolean;
 };
 type Ready = { readonly owned: Owned; readonly batch: ReceivedBatch; readonly done: () => void };
 
@@ -192,8 +193,12 @@ export class GroupConsumer implements AsyncIterable<ReceivedRecord> {
     }
     const { generation, partitions, revoked } = assignment;
     this.generation = generation;
-    const mine = new Set(partitions);
-    for (const owned of this.owned.values()) if (!mine.has(owned.partition)) owned.isLeaving = true;
+    for (const owned of this.owned.values()) {
+      if (partitions.includes(owned.partition)) continue;
+      owned.isLeaving = true;
+      // It was taken for gone: where the partition is read to is another member's business, whatever generation this one is of now.
+      if (!revoked.includes(owned.partition)) owned.isLost = true;
+    }
     // What it is to let go of and does not read, as after a restart of the group, it lets go of at once.
     for (const partition of revoked) if (!this.owned.has(partition)) this.released.push(partition);
     this.letGo();
@@ -227,7 +232,7 @@ export class GroupConsumer implements AsyncIterable<ReceivedRecord> {
   private async begin(partition: number, offset: number): Promise<void> {
     const options = { vhost: this.options.vhost, partitions: [partition], from: { offset }, onOutOfRange: "earliest" as const };
     const consumer = await Consumer.open(this.channels, this.topic, options, () => {});
-    const owned: Owned = { partition, consumer, position: offset, committed: offset, isLeaving: false };
+    const owned: Owned = { partition, consumer, position: offset, committed: offset, isLeaving: false, isLost: false };
     this.owned.set(partition, owned);
     void this.read(owned);
   }
@@ -265,7 +270,7 @@ export class GroupConsumer implements AsyncIterable<ReceivedRecord> {
   }
 
   private async commitOf(parts: readonly Owned[]): Promise<void> {
-    const moved = parts.filter(({ position, committed }) => position !== committed);
+    const moved = parts.filter(({ position, committed, isLost }) => position !== committed && !isLost);
     if (moved.length === 0) return;
     const offsets = moved.map(({ partition, position }) => ({ partition, offset: position, metadata: "", reset: false }));
     const { vhost } = this.options;

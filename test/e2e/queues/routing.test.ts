@@ -218,6 +218,22 @@ test("group: where the first member was to begin at the end, the next one begins
   }
 });
 
+test("group: one that was taken for gone commits nothing of what others read by now, member again or not", async () => {
+  const [topic, group] = [unique("t"), "g"];
+  await client.admin.createTopic({ name: topic, partitions: 2 });
+  await client.publish(topic, [{ body: "1" }, { body: "2" }, { body: "3" }], { partition: 0 });
+  await using first = await client.groupConsumer(topic, group, { commitMs: 60_000 });
+  await using second = await client.groupConsumer(topic, group, { commitMs: 60_000 });
+  const have = (): number[][] => [first.partitions, second.partitions];
+  await expect.poll(have, { timeout: 15_000 }).toEqual([[0], [1]]);
+  let read = 0;
+  for await (const _ of first) if (++read === 3) break;
+  await client["channels"].call("flotilla.v1.Messaging", "LeaveGroup", { vhost: "", topic, group, member: first.member });
+  await expect.poll(have, { timeout: 15_000 }).toEqual([[1], [0]]);
+  const [subscription] = await client.admin.listSubscriptions(topic);
+  expect(subscription!.partitions.map(({ committedOffset }) => committedOffset)).toEqual([0, 0]);
+});
+
 test("policy: it counts for the queues whose names it finds, below what they say themselves", async () => {
   const prefix = unique("tmp");
   await client.queues.createQueue({ name: `${prefix}.a` });
