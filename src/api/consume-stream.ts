@@ -11,7 +11,6 @@ import { faultOf } from "../broker/work/queues.ts";
 import type { ConsumeCall as OpenCall, ConsumeHandle, Delivered, Settlement } from "../broker/work/types.ts";
 import type { Decoded } from "./definitions.ts";
 import { toStatus } from "./status.ts";
-import type { Traffic } from "./traffic.ts";
 import type { ConsumeAnswer, ConsumeFrame, RevokedMessages, SettleAck } from "./work-codec.ts";
 
 export type ConsumeCall = ServerDuplexStream<Decoded<ConsumeFrame>, ConsumeAnswer>;
@@ -21,7 +20,6 @@ export class ConsumeStream {
   private readonly broker: Broker;
   private readonly pacer: Pacer;
   private readonly stopping: AbortSignal;
-  private readonly traffic: Traffic;
   private handle: ConsumeHandle | null = null;
   private isOpening = false;
   /** Frames that came before the consumer was there, or wait for their slice of the event loop. */
@@ -42,17 +40,11 @@ export class ConsumeStream {
   private isOver = false;
   private readonly leave = (): void => this.fail(new BrokerError("STOPPING", "the node is shutting down"));
 
-  constructor(
-    call: ConsumeCall,
-    broker: Broker,
-    { pacer, stopping, traffic }: { readonly pacer: Pacer; readonly stopping: AbortSignal; readonly traffic: Traffic },
-  ) {
+  constructor(call: ConsumeCall, broker: Broker, { pacer, stopping }: { readonly pacer: Pacer; readonly stopping: AbortSignal }) {
     this.call = call;
     this.broker = broker;
     this.pacer = pacer;
     this.stopping = stopping;
-    this.traffic = traffic;
-    traffic.consumers += 1;
     call.on("data", (frame: Decoded<ConsumeFrame>) => this.receive(frame));
     call.on("end", () => {
       this.isEnding = true;
@@ -72,7 +64,6 @@ export class ConsumeStream {
   private over(): void {
     if (this.isOver) return;
     this.isOver = true;
-    this.traffic.consumers -= 1;
     this.stopping.removeEventListener("abort", this.leave);
     this.handle?.close();
   }

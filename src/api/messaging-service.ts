@@ -35,10 +35,10 @@ type RecallRequest = { vhost: string; queue: string; subscription: string; parti
 type SyncRequest = { vhost: string; topic: string; group: string; member: string; released: number[] };
 type OffsetsRequest = { vhost: string; topic: string; subscription: string; partitions: number[]; timeMs?: string; routing: number };
 
-/** flotilla.v1.Messaging over the use cases. */
 /** Fetches under way, by what ends them. */
 type Leaving = { readonly stopping: AbortSignal; readonly waiting: Set<() => void> };
 
+/** flotilla.v1.Messaging over the use cases. */
 export function messagingService(broker: Broker, settings: UnarySettings, traffic: Traffic): UntypedServiceImplementation {
   const leaving: Leaving = { stopping: settings.stopping, waiting: new Set() };
   settings.stopping.addEventListener("abort", () => leaving.waiting.forEach((end) => end()), { once: true });
@@ -52,7 +52,7 @@ export function messagingService(broker: Broker, settings: UnarySettings, traffi
       untilStopping(signal, leaving, (ended) => broker.queues.receive(request, ended)),
     ),
     Consume: (call: ConsumeCall) => {
-      new ConsumeStream(call, broker, { ...settings, traffic });
+      new ConsumeStream(call, broker, settings);
     },
     Settle: unary(settings, async (request: SettleCall) => {
       const outcomes = await broker.queues.settle(request, request.settlements);

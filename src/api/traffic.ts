@@ -5,6 +5,4 @@ export class Traffic {
   streams = 0;
   /** Batches that were taken from all of them. */
   batches = 0;
-  /** Consumers of queues that are connected. */
-  consumers = 0;
 }
