@@ -10,6 +10,7 @@ import type { Broker } from "../broker/types.ts";
 import { faultOf } from "../broker/work/queues.ts";
 import type { ConsumeCall as OpenCall, ConsumeHandle, Delivered, Settlement } from "../broker/work/types.ts";
 import type { Decoded } from "./definitions.ts";
+import { HeldFrames } from "./held-frames.ts";
 import { toStatus } from "./status.ts";
 import type { ConsumeAnswer, ConsumeFrame, RevokedMessages, SettleAck } from "./work-codec.ts";
 
@@ -18,13 +19,10 @@ export type ConsumeCall = ServerDuplexStream<Decoded<ConsumeFrame>, ConsumeAnswe
 export class ConsumeStream {
   private readonly call: ConsumeCall;
   private readonly broker: Broker;
-  private readonly pacer: Pacer;
   private readonly stopping: AbortSignal;
   private handle: ConsumeHandle | null = null;
   private isOpening = false;
-  /** Frames that came before the consumer was there, or wait for their slice of the event loop. */
-  private held: Decoded<ConsumeFrame>[] = [];
-  private isWaiting = false;
+  private readonly held: HeldFrames<Decoded<ConsumeFrame>>;
   private nextSettlement = 1;
   private unanswered = 0;
   private credited = 0;
@@ -43,8 +41,13 @@ export class ConsumeStream {
   constructor(call: ConsumeCall, broker: Broker, { pacer, stopping }: { readonly pacer: Pacer; readonly stopping: AbortSignal }) {
     this.call = call;
     this.broker = broker;
-    this.pacer = pacer;
     this.stopping = stopping;
+    this.held = new HeldFrames(pacer, {
+      // What came before the consumer is there waits for it.
+      mayTake: () => !this.isOver && !this.isOpening,
+      take: (frame) => this.take(frame),
+      changed: () => this.framesChanged(),
+    });
     call.on("data", (frame: Decoded<ConsumeFrame>) => this.receive(frame));
     call.on("end", () => {
       this.isEnding = true;
@@ -69,27 +72,10 @@ export class ConsumeStream {
   }
 
   private receive(frame: Decoded<ConsumeFrame>): void {
-    if (this.isOver) return;
-    this.held.push(frame);
-    if (!this.isWaiting && !this.isOpening) this.takeHeld();
+    if (!this.isOver) this.held.push(frame);
   }
 
-  private takeHeld(): void {
-    while (this.held.length > 0 && !this.isOver && !this.isOpening) {
-      const turn = this.pacer.turn();
-      if (turn !== null) {
-        this.isWaiting = true;
-        this.throttle();
-        const go = (): void => {
-          this.isWaiting = false;
-          if (this.held.length > 0 && !this.isOpening) this.take(this.held.shift()!);
-          this.takeHeld();
-        };
-        turn.then(go, go);
-        return;
-      }
-      this.take(this.held.shift()!);
-    }
+  private framesChanged(): void {
     this.throttle();
     this.finish();
   }
@@ -105,7 +91,7 @@ export class ConsumeStream {
       if (this.handle !== null)
         return this.fail(new BrokerError("INVALID_ARGUMENT", "open may stand in the first message only", { field: "open" }));
       // The rest of the frame is taken once the consumer is there.
-      this.held.unshift({ value: { open: null, credit, settlements, drain }, error: null });
+      this.held.putBack({ value: { open: null, credit, settlements, drain }, error: null });
       this.open(open);
       return;
     }
@@ -152,7 +138,7 @@ export class ConsumeStream {
       this.fail(error);
       return;
     }
-    this.takeHeld();
+    this.held.go();
   }
 
   private credit(handle: ConsumeHandle, messages: number, bytes: number): void {
@@ -227,7 +213,7 @@ export class ConsumeStream {
   }
 
   private throttle(): void {
-    const full = this.isWaiting || this.isBlocked || this.unanswered >= SETTLEMENTS_INFLIGHT_MAX;
+    const full = this.held.isWaiting || this.isBlocked || this.unanswered >= SETTLEMENTS_INFLIGHT_MAX;
     if (full === this.isPaused) return;
     this.isPaused = full;
     if (full) this.call.pause();
@@ -236,7 +222,7 @@ export class ConsumeStream {
 
   /** The client has said everything: what it said is answered, then the consumer is gone. */
   private finish(): void {
-    if (!this.isEnding || this.isOver || this.isOpening || this.held.length > 0 || this.unanswered > 0 || this.settled.length > 0) return;
+    if (!this.isEnding || this.isOver || this.isOpening || this.held.size > 0 || this.unanswered > 0 || this.settled.length > 0) return;
     this.over();
     this.call.end();
   }

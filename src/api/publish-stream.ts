@@ -9,6 +9,7 @@ import { NOTHING } from "../base/nothing.ts";
 import type { Pacer } from "../base/pacer.ts";
 import type { Broker } from "../broker/types.ts";
 import type { Decoded } from "./definitions.ts";
+import { HeldFrames } from "./held-frames.ts";
 import type { Ack, PublishFrame, PublishOpen, StreamBatch } from "./raw-codec.ts";
 import { toStatus } from "./status.ts";
 import type { Traffic } from "./traffic.ts";
@@ -22,10 +23,7 @@ export type PublishCall = ServerDuplexStream<Decoded<PublishFrame>, readonly Ack
 export class PublishStream {
   private readonly call: PublishCall;
   private readonly broker: Broker;
-  private readonly pacer: Pacer;
-  /** Frames that wait for their slice of the event loop: those that came before reading stopped. */
-  private held: Decoded<PublishFrame>[] = [];
-  private isWaiting = false;
+  private readonly held: HeldFrames<Decoded<PublishFrame>>;
   private open: PublishOpen | null = null;
   private nextId = 1;
   private inflightBatches = 0;
@@ -40,7 +38,7 @@ export class PublishStream {
   private readonly stopping: AbortSignal;
   private readonly traffic: Traffic;
   private readonly leave = (): void => {
-    this.held = [];
+    this.held.clear();
     this.isEnding = true;
     this.finish();
   };
@@ -52,10 +50,14 @@ export class PublishStream {
   ) {
     this.call = call;
     this.broker = broker;
-    this.pacer = pacer;
     this.stopping = stopping;
     this.traffic = traffic;
     traffic.streams += 1;
+    this.held = new HeldFrames(pacer, {
+      mayTake: () => !this.isOver,
+      take: (frame) => this.take(frame),
+      changed: () => this.framesChanged(),
+    });
     call.on("data", (frame: Decoded<PublishFrame>) => this.receive(frame));
     call.on("end", () => {
       this.isEnding = true;
@@ -78,28 +80,10 @@ export class PublishStream {
   }
 
   private receive(frame: Decoded<PublishFrame>): void {
-    if (this.stopping.aborted) return;
-    this.held.push(frame);
-    if (!this.isWaiting) this.takeHeld();
+    if (!this.stopping.aborted) this.held.push(frame);
   }
 
-  /** A frame may be a thousand batches, and there may be thousands of streams. */
-  private takeHeld(): void {
-    while (this.held.length > 0 && !this.isOver) {
-      const turn = this.pacer.turn();
-      if (turn !== null) {
-        this.isWaiting = true;
-        this.throttle();
-        const go = (): void => {
-          this.isWaiting = false;
-          if (this.held.length > 0) this.take(this.held.shift()!);
-          this.takeHeld();
-        };
-        turn.then(go, go);
-        return;
-      }
-      this.take(this.held.shift()!);
-    }
+  private framesChanged(): void {
     this.throttle();
     this.finish();
   }
@@ -189,7 +173,7 @@ export class PublishStream {
 
   private throttle(): void {
     const full =
-      this.isBlocked || this.isWaiting || this.inflightBatches >= INFLIGHT_BATCHES_MAX || this.inflightBytes >= INFLIGHT_BYTES_MAX;
+      this.isBlocked || this.held.isWaiting || this.inflightBatches >= INFLIGHT_BATCHES_MAX || this.inflightBytes >= INFLIGHT_BYTES_MAX;
     if (full === this.isPaused) return;
     this.isPaused = full;
     if (full) this.call.pause();
@@ -197,7 +181,7 @@ export class PublishStream {
   }
 
   private finish(): void {
-    if (!this.isEnding || this.isOver || this.inflightBatches > 0 || this.acks.length > 0 || this.held.length > 0) return;
+    if (!this.isEnding || this.isOver || this.inflightBatches > 0 || this.acks.length > 0 || this.held.size > 0) return;
     this.over();
     this.call.end();
   }
