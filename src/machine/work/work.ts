@@ -6,7 +6,7 @@ import type { ByteReader, ByteWriter } from "../../base/bytes.ts";
 import { PRIORITY_MAX } from "../../base/limits.ts";
 import { backOffAfter, OVERFLOW_REJECT, sameWorkConfig, type WorkConfig } from "./config.ts";
 import type { Consumer, ConsumerTerms } from "./consumers.ts";
-import { DueHeap } from "./due-heap.ts";
+import { Dues } from "./dues.ts";
 import { KeyOrder } from "./key-order.ts";
 import type { Run } from "./lanes.ts";
 import { NOWHERE, type Place, type RunMap } from "./run-map.ts";
@@ -55,15 +55,11 @@ export interface WorkEffects {
 
 export class Work {
   readonly state: WorkState;
-  /** Not state of their own: what is due is found in what is. */
-  private readonly deadlines = new DueHeap();
-  private readonly dues = new DueHeap();
-  private readonly expiries = new DueHeap();
-  /** Consumers that came for a while, by when they take no more. */
-  private readonly departures = new DueHeap();
+  private readonly dues: Dues;
 
   constructor(config: WorkConfig, state = new WorkState(config)) {
     this.state = state;
+    this.dues = new Dues(state);
   }
 
   get counts(): WorkCounts {
@@ -77,11 +73,7 @@ export class Work {
 
   /** When something is due by itself; -1 = nothing is. The leader then has an entry written, whatever it says: time is in it. */
   get nextMs(): number {
-    if (this.canServe()) return 0;
-    let next = -1;
-    for (const { nextMs } of [this.deadlines, this.dues, this.expiries, this.departures])
-      if (nextMs >= 0 && (next < 0 || nextMs < next)) next = nextMs;
-    return next;
+    return this.canServe() ? 0 : this.dues.nextMs;
   }
 
   /** There is no room for them, and what comes is to be refused then. */
@@ -100,7 +92,7 @@ export class Work {
     const ownMs = ttlMs === 0 ? 0 : Math.max(nowMs, facts.dueMs) + ttlMs;
     const expiryMs = facts.expiryMs === 0 || ownMs === 0 ? Math.max(facts.expiryMs, ownMs) : Math.min(facts.expiryMs, ownMs);
     if (facts.priority > 0 || expiryMs > 0) state.facts.assign(from, end, facts.priority, expiryMs);
-    if (expiryMs > 0) this.expiries.push(expiryMs, from, end);
+    if (expiryMs > 0) this.dues.expiries.push(expiryMs, from, end);
     if (facts.keyHash > 0 && keyOrder) state.keys.add(from, end, facts.keyHash);
     if (maxBytes > 0) state.sizes.add(from, end, bytesEach);
     if (facts.dueMs > nowMs) this.delay(from, end, facts.dueMs);
@@ -131,7 +123,7 @@ export class Work {
     state.lastUsedMs = nowMs;
     if (state.consumers.get(id) !== undefined) return;
     const { untilMs } = state.consumers.attach(id, terms, nowMs);
-    if (untilMs > 0) this.departures.push(untilMs, id, id + 1);
+    if (untilMs > 0) this.dues.departures.push(untilMs, id, id + 1);
   }
 
   /** The consumer may be given so many messages in all. False when there is no such consumer. */
@@ -187,20 +179,21 @@ export class Work {
       if (!this.isHeld(place, id, token)) return;
       extended += run.end - run.from;
       leases.assign(run.from, run.end, id, token, nowMs + leaseMs);
-      this.deadlines.push(nowMs + leaseMs, run.from, run.end);
+      this.dues.leases.push(nowMs + leaseMs, run.from, run.end);
     });
     return extended;
   }
 
   /** Does what is due by now. Of every entry, before what it says. */
   advance(nowMs: number, effects: WorkEffects): void {
-    const { state, deadlines, dues, expiries, departures } = this;
+    const { state } = this;
+    const { leases, delays, expiries, departures } = this.dues;
     for (let due = expiries.pop(nowMs); due !== undefined; due = expiries.pop(nowMs)) this.expireMessages(due, nowMs);
     let left = DUE_MAX;
-    for (let due = deadlines.pop(nowMs); due !== undefined; due = --left > 0 ? deadlines.pop(nowMs) : undefined)
+    for (let due = leases.pop(nowMs); due !== undefined; due = --left > 0 ? leases.pop(nowMs) : undefined)
       this.expireLeases(due, nowMs, effects);
     left = DUE_MAX;
-    for (let due = dues.pop(nowMs); due !== undefined; due = --left > 0 ? dues.pop(nowMs) : undefined)
+    for (let due = delays.pop(nowMs); due !== undefined; due = --left > 0 ? delays.pop(nowMs) : undefined)
       eachOf(state.delayed, due, (run, place) => {
         if (state.delayed.value(place, 0) > nowMs) return;
         state.delayed.clear(run.from, run.end);
@@ -296,15 +289,7 @@ export class Work {
 
   static restore(reader: ByteReader): Work {
     const state = WorkState.restore(reader);
-    const work = new Work(state.config, state);
-    eachOf(state.leases, EVERYTHING, (run, place) => work.deadlines.push(state.leases.value(place, DEADLINE), run.from, run.end));
-    eachOf(state.delayed, EVERYTHING, (run, place) => work.dues.push(state.delayed.value(place, 0), run.from, run.end));
-    eachOf(state.facts, EVERYTHING, (run, place) => {
-      const expiryMs = state.facts.value(place, EXPIRY);
-      if (expiryMs > 0) work.expiries.push(expiryMs, run.from, run.end);
-    });
-    for (const { id, untilMs } of state.consumers.all()) if (untilMs > 0) work.departures.push(untilMs, id, id + 1);
-    return work;
+    return new Work(state.config, state);
   }
 
   private canServe(): boolean {
@@ -327,7 +312,7 @@ export class Work {
 
   private delay(from: number, end: number, dueMs: number): void {
     this.state.delayed.assign(from, end, dueMs);
-    this.dues.push(dueMs, from, end);
+    this.dues.delays.push(dueMs, from, end);
   }
 
   /** Back from a consumer: what has expired meanwhile is dead, the rest waits, for a while or not. */
@@ -379,7 +364,7 @@ export class Work {
     state.eachDelivered({ from, end }, (run, before) => effects.deliver(consumer, run, token, deadlineMs, before + 1));
     state.leases.assign(from, end, consumer.id, token, deadlineMs);
     consumer.held.assign(from, end);
-    this.deadlines.push(deadlineMs, from, end);
+    this.dues.leases.push(deadlineMs, from, end);
   }
 
   /** The lease of the offsets, all of which the consumer holds, ends. */
