@@ -12,6 +12,10 @@ import { table } from "./table.ts";
 
 const BYTES = 128;
 const MANY = 10;
+const PERCENTILES = [
+  ["p50", 0.5],
+  ["p99", 0.99],
+] as const;
 const SETTLE_MS_MAX = 120_000;
 const POLL_MS = 5;
 
@@ -23,7 +27,11 @@ export type QueuePlan = {
 };
 /** Rounds of one scenario by the system's name: messages a second, or ms. */
 type Rounds = Map<string, number[]>;
+/** Without `times` or `part` it is told for orientation: nothing is asked of it. */
 type Wanted = { readonly scenario: string; readonly times?: number; readonly part?: number };
+
+const SAME_LOAD = "end to end at the same load";
+const OWN_LOAD = "end to end at half of its own peak";
 
 const WANTED: readonly Wanted[] = [
   { scenario: "publish, 1 queue", times: 5 },
@@ -31,8 +39,10 @@ const WANTED: readonly Wanted[] = [
   { scenario: "consume and acknowledge, 1 queue", times: 3 },
   { scenario: `consume and acknowledge, ${MANY} queues`, times: 3 },
   { scenario: `both at once, ${MANY} queues`, times: 4 },
-  { scenario: "end to end at half of that, p50", part: 0.5 },
-  { scenario: "end to end at half of that, p99", part: 0.5 },
+  { scenario: `${SAME_LOAD}, p50`, part: 0.5 },
+  { scenario: `${SAME_LOAD}, p99`, part: 0.5 },
+  { scenario: `${OWN_LOAD}, p50` },
+  { scenario: `${OWN_LOAD}, p99` },
 ];
 
 export async function runQueues(directory: string, plan: QueuePlan): Promise<FigureRun> {
@@ -70,24 +80,33 @@ async function measure(systems: readonly QueueSystem[], plan: QueuePlan): Promis
     const rounds = measured.get(scenario)!;
     rounds.set(name, [...(rounds.get(name) ?? []), value]);
   };
-  for (let round = 1; round <= plan.rounds; round++)
+  for (let round = 1; round <= plan.rounds; round++) {
+    const say = (system: QueueSystem, what: string): void => plan.progress(`round ${round} of ${plan.rounds}, ${system.name}: ${what}`);
+    const peaks: number[] = [];
     for (const system of systems) {
-      const say = (what: string): void => plan.progress(`round ${round} of ${plan.rounds}, ${system.name}: ${what}`);
       for (const count of [1, MANY]) {
         const many = count === 1 ? "1 queue" : `${MANY} queues`;
-        say(`publish, consume, ${many}`);
+        say(system, `publish, consume, ${many}`);
         const { published, consumed } = await publishThenConsume(system, count, plan.seconds);
         note(`publish, ${many}`, system, published);
         note(`consume and acknowledge, ${many}`, system, consumed);
       }
-      say("both at once");
+      say(system, "both at once");
       const peak = await both(system, plan.seconds);
       note(`both at once, ${MANY} queues`, system, peak);
-      say("end to end");
-      const latencies = await endToEnd(system, peak / 2, plan.seconds);
-      note("end to end at half of that, p50", system, latencies[Math.floor(latencies.length * 0.5)]!);
-      note("end to end at half of that, p99", system, latencies[Math.floor(latencies.length * 0.99)]!);
+      peaks.push(peak);
     }
+    // The same load is half of what the slower one can do.
+    for (const [name, loads] of [
+      [SAME_LOAD, peaks.map(() => Math.min(...peaks) / 2)],
+      [OWN_LOAD, peaks.map((peak) => peak / 2)],
+    ] as const)
+      for (const [at, system] of systems.entries()) {
+        say(system, `${name}, ${Math.round(loads[at]!).toLocaleString("en")} msg/s`);
+        const latencies = await endToEnd(system, loads[at]!, plan.seconds);
+        for (const [which, part] of PERCENTILES) note(`${name}, ${which}`, system, latencies[Math.floor(latencies.length * part)]!);
+      }
+  }
   return measured;
 }
 
@@ -161,8 +180,9 @@ function figuresOf(measured: ReadonlyMap<string, Rounds>, withRabbitmq: boolean)
   return WANTED.map(({ scenario, times, part }): Figure => {
     const rounds = measured.get(scenario)!;
     const [ours, theirs] = [rounds.get("flotilla")!, rounds.get("rabbitmq")];
-    const name = times === undefined ? `${scenario}: of RabbitMQ's` : `${scenario}: times RabbitMQ's`;
-    const wanted = times === undefined ? { atMost: part! } : { atLeast: times };
+    const isTime = scenario.startsWith("end to end");
+    const name = isTime ? `${scenario}: of RabbitMQ's` : `${scenario}: times RabbitMQ's`;
+    const wanted = times !== undefined ? { atLeast: times } : part !== undefined ? { atMost: part } : null;
     if (theirs === undefined)
       return { name, unit: "", measured: null, wanted: withRabbitmq ? wanted : null, note: "nothing to compare with" };
     return { name, unit: "", ...ofRounds(spread(ours.map((value, at) => value / theirs[at]!))), wanted };
