@@ -6,9 +6,12 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Command } from "commander";
 import { letHeapGrow } from "../src/cli/heap.ts";
+import { runBacklog } from "./backlog.ts";
+import { runBindings } from "./bindings.ts";
 import { measureBudget, renderBudget } from "./budget.ts";
 import { measureCeiling } from "./ceiling.ts";
 import { runFailover } from "./chaos/failover.ts";
+import { runDue } from "./due.ts";
 import { runEndurance } from "./endurance.ts";
 import { chosenParts, isPassed, measureParts, PARTS, renderParts } from "./every-figure.ts";
 import { finishFigures, type FigureRun } from "./figures.ts";
@@ -26,6 +29,7 @@ import { render, reportOf } from "./report.ts";
 import { runRestart } from "./restart.ts";
 import { measureStalls } from "./stalls.ts";
 import type { System } from "./system.ts";
+import { runUnsettled } from "./unsettled.ts";
 
 type Options = {
   against?: string;
@@ -49,6 +53,10 @@ type Options = {
   restart?: string;
   endurance?: string;
   queues?: boolean;
+  backlog?: string;
+  due?: string;
+  bindings?: string;
+  unsettled?: string;
   directory?: string;
 };
 type Run = { readonly directory: string; readonly options: Options; readonly isTiny: boolean; readonly progress: (text: string) => void };
@@ -72,6 +80,10 @@ const program = new Command("bench")
   .option("--restart <gb>", "instead: how long a node with so many GB takes to come back, stopped and killed")
   .option("--endurance <minutes>", "instead: steady load while disks fill, processes stop and nodes are wiped; judges what is left")
   .option("--queues", "instead: queues: publish, consume, both, end to end; with --against rabbitmq beside its quorum queues")
+  .option("--backlog <millions>", "instead: so many million messages in one queue: memory, publish rate, and a node that comes back")
+  .option("--due <n>", "instead: so many delayed messages that are due at once: when the first and the last one come")
+  .option("--bindings <n>", "instead: how long a message takes through a topic exchange with so many bindings")
+  .option("--unsettled <gb>", "instead: one message that stays unsettled and so many GB that pass behind it; what is left on disk")
   .option("--figures", "instead: all of these that have a wanted figure, one after the other, and one table (half an hour)")
   .option("--only <list>", `parts of --figures: ${PARTS.map(({ name }) => name).join(",")}`)
   .option("--json <file>", "write the results there as well")
@@ -116,6 +128,10 @@ async function figures(given: Run): Promise<FigureRun> {
   if (options.pinned !== undefined) return runPinned(directory, Number(options.pinned), isTiny, progress);
   if (options.restart !== undefined) return runRestart(directory, Number(options.restart), progress);
   if (options.endurance !== undefined) return runEndurance(directory, Number(options.endurance), isTiny, progress);
+  if (options.backlog !== undefined) return runBacklog(directory, Number(options.backlog) * 1e6, progress);
+  if (options.due !== undefined) return runDue(directory, Number(options.due), progress);
+  if (options.bindings !== undefined) return runBindings(Number(options.bindings), isTiny);
+  if (options.unsettled !== undefined) return runUnsettled(directory, Number(options.unsettled), isTiny, progress);
   if (options.queues === true) {
     const withRabbitmq = options.against?.split(",").includes("rabbitmq") === true;
     const [seconds, rounds] = isTiny ? [0.3, 1] : [Number(options.seconds), Number(options.rounds)];

@@ -1,19 +1,14 @@
 // One record that stays, in a topic of its own, and gigabytes of another topic that retention trims behind it: what is left
 // on every node's disk in the end.
 
-import { readdirSync, statSync } from "node:fs";
-import { join } from "node:path";
-import { setTimeout as delay } from "node:timers/promises";
 import { SEGMENT_BYTES_DEFAULT } from "../src/base/limits.ts";
 import { Flotilla } from "../src/client/index.ts";
+import { diskFigures, peakOf, settledDisks, type DiskUse } from "./disk-use.ts";
 import { mebibytes, type Figure, type FigureRun } from "./figures.ts";
 import { publishBytes } from "./flow.ts";
 import { Nodes, NODES } from "./nodes.ts";
 import { Pace } from "./pace.ts";
 
-const SAMPLE_MS = 250;
-/** Space comes back within seconds of the load's end; then the bench gives up. */
-const WAIT_MS_MAX = 90_000;
 /** Beside so few files, what the last ones cost says nothing. */
 const FILES_MIN = 50;
 /** So much that what consensus keeps of the traffic is little beside it: a file of which half is live stays as it is. */
@@ -22,16 +17,6 @@ const PINNED = "pinned";
 const PASSING = "passing";
 
 type PinnedPlan = { readonly bytes: number; readonly segmentBytes: number; readonly progress: (text: string) => void };
-
-type DiskUse = {
-  readonly node: number;
-  readonly liveBytes: number;
-  /** Of all files of the data log: as long as they are, and as much of the disk as they take. */
-  readonly apparentBytes: number;
-  readonly allocatedBytes: number;
-  readonly boundBytes: number;
-  readonly ok: boolean;
-};
 
 export type PinnedReport = {
   readonly publishedBytes: number;
@@ -68,22 +53,11 @@ async function measurePinned(directory: string, plan: PinnedPlan): Promise<Pinne
     await client.admin.createTopic({ name: PASSING, partitions: 1, replicas: 3, config: { retentionBytes: segmentBytes / 8 } });
     const body = `it stays ${"x".repeat(100)}`;
     await client.publish(PINNED, [{ body }], { partition: 0 });
-    let peakBytes = 0;
-    const sampler = setInterval(() => {
-      for (const node of NODES) peakBytes = Math.max(peakBytes, filesOf(nodes.dataDir(node)).apparentBytes);
-    }, SAMPLE_MS);
     const pace = new Pace("publishing", bytes, progress);
     const batchBytes = Math.min(128 * 1024, segmentBytes / 64);
-    await publishBytes(client, PASSING, { bytes, batchBytes, acked: (done) => pace.update(done) }).finally(() => clearInterval(sampler));
+    const peakBytes = await peakOf(nodes, publishBytes(client, PASSING, { bytes, batchBytes, acked: (done) => pace.update(done) }));
     progress("the load is over: waiting for the disk");
-    const began = performance.now();
-    let disks = await disksOf(nodes, segmentBytes);
-    while (disks.some(({ ok }) => !ok) && performance.now() - began < WAIT_MS_MAX) {
-      await delay(SAMPLE_MS);
-      disks = await disksOf(nodes, segmentBytes);
-    }
-    const isSettled = disks.every(({ ok }) => ok);
-    const settledMs = isSettled ? Math.round(performance.now() - began) : -1;
+    const { disks, settledMs } = await settledDisks(nodes, segmentBytes);
     let movedRatio = 0;
     for (const node of NODES) {
       const [moved, appended] = await Promise.all([
@@ -101,16 +75,8 @@ async function measurePinned(directory: string, plan: PinnedPlan): Promise<Pinne
 }
 
 function figuresOf({ disks, publishedBytes, segmentBytes, settledMs, movedRatio, isRecordRight, peakBytes }: PinnedReport): Figure[] {
-  const mib = (bytes: number): number => bytes / 2 ** 20;
-  const figures = disks.map(({ node, liveBytes, apparentBytes, allocatedBytes, boundBytes }) => ({
-    name: `node ${node}: disk that the log takes after ${mebibytes(publishedBytes)} were trimmed: two segments and what is live`,
-    unit: "MiB",
-    measured: mib(Math.max(apparentBytes, allocatedBytes)),
-    wanted: { atMost: mib(boundBytes) },
-    note: `${mebibytes(allocatedBytes)} allocated, ${mebibytes(liveBytes)} live`,
-  }));
   return [
-    ...figures,
+    ...diskFigures(disks, `${mebibytes(publishedBytes)} were trimmed`),
     {
       name: "the record that stays, read through every node: times it was another one",
       unit: "",
@@ -129,31 +95,8 @@ function figuresOf({ disks, publishedBytes, segmentBytes, settledMs, movedRatio,
       measured: movedRatio * 100,
       wanted: publishedBytes < FILES_MIN * segmentBytes ? null : { atMost: 5 },
     },
-    { name: "the most that a log took under load", unit: "MiB", measured: mib(peakBytes), wanted: null },
+    { name: "the most that a log took under load", unit: "MiB", measured: peakBytes / 2 ** 20, wanted: null },
   ];
-}
-
-async function disksOf(nodes: Nodes, segmentBytes: number): Promise<DiskUse[]> {
-  return Promise.all(
-    NODES.map(async (node) => {
-      const liveBytes = await nodes.metric(node, "flotilla_log_live_bytes", '{log="data"}');
-      const files = filesOf(nodes.dataDir(node));
-      const boundBytes = 2 * segmentBytes + liveBytes;
-      return { node, liveBytes, ...files, boundBytes, ok: files.apparentBytes <= boundBytes && files.allocatedBytes <= boundBytes };
-    }),
-  );
-}
-
-function filesOf(dataDir: string): { apparentBytes: number; allocatedBytes: number } {
-  const folder = join(dataDir, "log");
-  let apparentBytes = 0;
-  let allocatedBytes = 0;
-  for (const name of readdirSync(folder)) {
-    const found = statSync(join(folder, name), { throwIfNoEntry: false });
-    apparentBytes += found?.size ?? 0;
-    allocatedBytes += (found?.blocks ?? 0) * 512;
-  }
-  return { apparentBytes, allocatedBytes };
 }
 
 /** The body of the first record, through this node. */

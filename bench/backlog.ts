@@ -1,0 +1,171 @@
+// Millions of messages in one queue that nobody takes: what they cost a node in memory, what they cost who publishes, and how long a node
+// takes to come back with them.
+
+import { setTimeout as delay } from "node:timers/promises";
+import { Flotilla } from "../src/client/index.ts";
+import type { Figure, FigureRun } from "./figures.ts";
+import { Nodes, NODES } from "./nodes.ts";
+import { Pace } from "./pace.ts";
+import { payload } from "./system.ts";
+
+const BYTES = 128;
+const BUFFER_BYTES = 24 * 1024 * 1024;
+const TURN_RECORDS = 50;
+const QUEUE = "backlog";
+/** The rate of the first and the last so many of all messages is compared. */
+const PART = 0.2;
+const VICTIM = 2;
+const POLL_MS = 20;
+const WAIT_MS_MAX = 120_000;
+const MIB = 2 ** 20;
+
+export type BacklogReport = {
+  readonly messages: number;
+  readonly emptyBytes: readonly number[];
+  readonly fullBytes: readonly number[];
+  /** Acknowledged messages a second. */
+  readonly firstRate: number;
+  readonly lastRate: number;
+  readonly restartMs: number;
+  /** How many came when they were taken in the end, and whether any was missing or out of order. */
+  readonly taken: number;
+  readonly isInOrder: boolean;
+};
+
+export async function runBacklog(directory: string, messages: number, progress: (text: string) => void): Promise<FigureRun> {
+  progress("starting three nodes");
+  const nodes = await Nodes.start(directory, { settles: true });
+  try {
+    await using client = await Flotilla.connect({ endpoints: nodes.endpoints });
+    await client.queues.createQueue({ name: QUEUE });
+    // What a node takes once it has worked, and not what it takes before V8 has seen its code.
+    await warmUp(client, messages / 10);
+    const emptyBytes = await memoryOf(nodes);
+    const { firstRate, lastRate } = await fill(client, messages, progress);
+    const fullBytes = await memoryOf(nodes);
+    const restartMs = await restart(nodes, progress);
+    const { taken, isInOrder } = await drain(client, messages, progress);
+    const report: BacklogReport = { messages, emptyBytes, fullBytes, firstRate, lastRate, restartMs, taken, isInOrder };
+    return { report, figures: figuresOf(report) };
+  } finally {
+    await nodes.stop();
+  }
+}
+
+async function warmUp(client: Flotilla, messages: number): Promise<void> {
+  const name = `${QUEUE}-warm-up`;
+  await client.queues.createQueue({ name });
+  await publish(client, name, messages, () => {});
+  const consumer = await client.queueConsumer(name, { prefetch: 1_000 });
+  for (let left = messages; left > 0;) {
+    const batch = await consumer.nextBatch();
+    left -= batch.length;
+    await consumer.ackAll(batch);
+  }
+  await consumer.close();
+  await client.queues.deleteQueue(name);
+}
+
+async function fill(
+  client: Flotilla,
+  messages: number,
+  progress: (text: string) => void,
+): Promise<{ firstRate: number; lastRate: number }> {
+  const pace = new Pace("publishing", messages * BYTES, progress);
+  const part = Math.floor(messages * PART);
+  const began = performance.now();
+  let [firstMs, lastSince] = [0, 0];
+  await publish(client, QUEUE, messages, (acked) => {
+    if (acked === part) firstMs = performance.now() - began;
+    if (acked === messages - part) lastSince = performance.now();
+    if (acked % 10_000 === 0) pace.update(acked * BYTES);
+  });
+  return { firstRate: part / (firstMs / 1_000), lastRate: part / ((performance.now() - lastSince) / 1_000) };
+}
+
+async function publish(client: Flotilla, queue: string, messages: number, acked: (count: number) => void): Promise<void> {
+  const producer = await client.producer(queue, { lingerMs: 1, batchBytes: 128 * 1024, bufferBytesMax: BUFFER_BYTES });
+  const body = payload(BYTES);
+  let failure: Error | null = null;
+  let count = 0;
+  const done = (error: Error | null): void => {
+    failure ??= error;
+    acked(++count);
+  };
+  for (let sent = 0; sent < messages && failure === null;) {
+    for (let turn = 0; turn < TURN_RECORDS && sent < messages; turn++, sent++) {
+      body.writeUInt32LE(sent);
+      if (!producer.append({ body }, done)) await producer.ready();
+    }
+    await new Promise((resolve) => setImmediate(resolve));
+  }
+  await producer.close();
+  if (failure !== null) throw failure as Error;
+}
+
+function memoryOf(nodes: Nodes): Promise<number[]> {
+  return Promise.all(NODES.map((node) => nodes.settledBytes(node)));
+}
+
+/** Until a node that was killed serves again, with all that is in the queue. */
+async function restart(nodes: Nodes, progress: (text: string) => void): Promise<number> {
+  progress(`node ${VICTIM} is killed and started again`);
+  nodes.kill(VICTIM);
+  await nodes.gone(VICTIM);
+  const began = performance.now();
+  nodes.launch(VICTIM);
+  await nodes.ready(VICTIM);
+  const isThere = async (): Promise<boolean> =>
+    (await nodes.metric(VICTIM, "flotilla_groups")) === 2 && (await nodes.metric(VICTIM, "flotilla_groups_unapplied")) === 0;
+  while (!(await isThere())) {
+    if (performance.now() - began > WAIT_MS_MAX) throw new Error(`the node is not back after ${WAIT_MS_MAX / 1_000} s`);
+    await delay(POLL_MS);
+  }
+  return performance.now() - began;
+}
+
+/** Takes all of it: a backlog that cannot be worked off is none. */
+async function drain(client: Flotilla, messages: number, progress: (text: string) => void): Promise<{ taken: number; isInOrder: boolean }> {
+  const pace = new Pace("taking", messages * BYTES, progress);
+  const consumer = await client.queueConsumer(QUEUE, { prefetch: 1_000 });
+  let taken = 0;
+  let isInOrder = true;
+  const acked: Promise<void>[] = [];
+  while (taken < messages) {
+    const batch = await consumer.nextBatch();
+    for (const { body } of batch) isInOrder &&= Buffer.from(body.buffer, body.byteOffset, 4).readUInt32LE() === taken++;
+    acked.push(consumer.ackAll(batch));
+    if (acked.length > 100) await Promise.all(acked.splice(0));
+    pace.update(taken * BYTES);
+  }
+  await Promise.all(acked);
+  await consumer.close();
+  return { taken, isInOrder };
+}
+
+function figuresOf(report: BacklogReport): Figure[] {
+  const { messages, emptyBytes, fullBytes, firstRate, lastRate, restartMs, taken, isInOrder } = report;
+  const name = `with ${(messages / 1e6).toLocaleString("en")} million messages`;
+  return [
+    ...fullBytes.map((bytes, at) => ({
+      name: `node ${NODES[at]}: memory above an empty node ${name}`,
+      unit: "MiB",
+      measured: (bytes - emptyBytes[at]!) / MIB,
+      wanted: { atMost: 64 },
+      note: `${(emptyBytes[at]! / MIB).toFixed(0)} MiB when empty`,
+    })),
+    {
+      name: "publish rate of the last fifth, of the first fifth's",
+      unit: "",
+      measured: lastRate / firstRate,
+      wanted: { atLeast: 0.8 },
+      note: `${rounded(firstRate)} and ${rounded(lastRate)} msg/s`,
+    },
+    { name: `a killed node is back ${name}`, unit: "s", measured: restartMs / 1_000, wanted: { atMost: 10 } },
+    { name: "taken in the end: missing or out of order", unit: "", measured: isInOrder ? messages - taken : 1, wanted: { atMost: 0 } },
+  ];
+}
+
+function rounded(rate: number): string {
+  return Math.round(rate).toLocaleString("en");
+}
