@@ -166,11 +166,11 @@ test("a node comes back after its replica was moved away: it learns who leads, a
   await cluster.run(3_000);
   cluster.startNodes(away);
   const machine = cluster.node(away);
-  type Parts = { leaders: Leaders; leaderChanged: (group: number, leader: number, term: number) => void };
-  const parts = (): Parts => machine.broker as unknown as Parts;
-  await cluster.until("it is told who leads", () => cluster.replica(away, group) !== undefined && parts().leaders.of(group) !== 0);
+  type Inside = { parts: { leaders: Leaders }; leaderChanged: (group: number, leader: number, term: number) => void };
+  const inside = (): Inside => machine.broker as unknown as Inside;
+  await cluster.until("it is told who leads", () => cluster.replica(away, group) !== undefined && inside().parts.leaders.of(group) !== 0);
   // The replica waits in vain for its leader.
-  parts().leaderChanged(group, 0, parts().leaders.termOf(group));
+  inside().leaderChanged(group, 0, inside().parts.leaders.termOf(group));
   await cluster.until("its replica is gone", () => machine.host!.heldReplica(group) === undefined);
   await cluster.verify();
 });
