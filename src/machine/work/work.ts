@@ -30,9 +30,8 @@ import {
 
 /** One consumer is given so many messages before the next one is served. */
 const TURN_MESSAGES_MAX = 256;
-/** Messages that one entry looks at for whom to give them to, and ends of delays and leases that it carries out; the next entry goes on. */
+/** Messages that one entry looks at for whom to give them to; the next entry goes on. */
 const LOOKED_AT_MAX = 16_384;
-const DUE_MAX = 16_384;
 /** Messages that wait for another one of their key; with more, what comes after them waits too, of whatever key. */
 const PARKED_MAX = 32_768;
 const EVERYTHING: Run = { from: 0, end: Number.MAX_SAFE_INTEGER };
@@ -186,19 +185,14 @@ export class Work {
 
   /** Does what is due by now. Of every entry, before what it says. */
   advance(nowMs: number, effects: WorkEffects): void {
-    const { state } = this;
-    const { leases, delays, expiries, departures } = this.dues;
+    const { state, dues } = this;
+    const { expiries, departures } = dues;
     for (let due = expiries.pop(nowMs); due !== undefined; due = expiries.pop(nowMs)) this.expireMessages(due, nowMs);
-    let left = DUE_MAX;
-    for (let due = leases.pop(nowMs); due !== undefined; due = --left > 0 ? leases.pop(nowMs) : undefined)
-      this.expireLeases(due, nowMs, effects);
-    left = DUE_MAX;
-    for (let due = delays.pop(nowMs); due !== undefined; due = --left > 0 ? delays.pop(nowMs) : undefined)
-      eachOf(state.delayed, due, (run, place) => {
-        if (state.delayed.value(place, 0) > nowMs) return;
-        state.delayed.clear(run.from, run.end);
-        this.ready(run.from, run.end);
-      });
+    dues.take(dues.leases, state.leases, DEADLINE, nowMs, (run, place) => this.expireLease(run, place, nowMs, effects));
+    dues.take(dues.delays, state.delayed, 0, nowMs, (run) => {
+      state.delayed.clear(run.from, run.end);
+      this.ready(run.from, run.end);
+    });
     for (let due = departures.pop(nowMs); due !== undefined; due = departures.pop(nowMs)) this.depart(due.from, nowMs);
     this.bound();
   }
@@ -403,16 +397,12 @@ export class Work {
     }
   }
 
-  private expireLeases(due: Run, nowMs: number, effects: WorkEffects): void {
+  private expireLease(run: Run, place: Place, nowMs: number, effects: WorkEffects): void {
     const { leases, consumers } = this.state;
-    eachOf(leases, due, (run, place) => {
-      // It was extended, or is another one.
-      if (leases.value(place, DEADLINE) > nowMs) return;
-      const consumer = consumers.get(leases.value(place, CONSUMER))!;
-      this.end(consumer, run.from, run.end, { kind: "return", delayMs: -1 }, nowMs);
-      effects.revoke(consumer, run);
-      if (consumer.isDone) consumers.detach(consumer.id);
-    });
+    const consumer = consumers.get(leases.value(place, CONSUMER))!;
+    this.end(consumer, run.from, run.end, { kind: "return", delayMs: -1 }, nowMs);
+    effects.revoke(consumer, run);
+    if (consumer.isDone) consumers.detach(consumer.id);
   }
 
   /** Those that wait; one that a consumer holds does not expire, and when it comes back it does. */

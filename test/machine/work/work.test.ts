@@ -1,4 +1,6 @@
 import { expect, test } from "vitest";
+import { ByteReader } from "../../../src/base/bytes.ts";
+import { Work } from "../../../src/machine/work/work.ts";
 import { Bench, CONFIG, type Delivered } from "./work-bench.ts";
 
 const offsetsOf = (delivered: readonly Delivered[]): number[] =>
@@ -230,4 +232,31 @@ test("work: the expired go at once however many there are, out of whatever they 
   bench.entry(() => {}, 100);
   expect(bench.work.counts).toMatchObject({ ready: 1, parked: 0, delayed: 0, dead: 0 });
   expect(bench.entry((work) => bench.credit(work, 1, 5))).toMatchObject([{ from: 100_002 }]);
+});
+
+test("work: what is due in one entry, and how much of it, a state that was read knows as well as one that saw what was settled before", () => {
+  const bench = new Bench();
+  const many = 16_400;
+  bench.attach(1, 3 * many, { leaseMs: 100_000 });
+  for (let at = 0; at < many; at++) bench.settle(bench.send(1)[0]!, { kind: "ack" });
+  const [lease] = bench.send(10);
+  // Every other one is settled: what one entry gave is many leases by now.
+  const given = [1, 2, 3].flatMap(() => bench.send(10_930));
+  const everyOther = given.flatMap(({ from, end, ...of }) =>
+    offsetsOf([{ from, end, ...of }])
+      .filter((at) => at % 2 === 0)
+      .map((at) => ({ ...of, from: at, end: at + 1 })),
+  );
+  bench.entry((work) => {
+    for (const { consumer, from, end, token } of everyOther) work.settle(consumer, from, end, token, { kind: "ack" }, bench.nowMs);
+    work.extend(1, lease!.from, lease!.end, lease!.token, 90_000, bench.nowMs);
+  });
+  const read = new Bench();
+  read.work = Work.restore(new ByteReader(bench.snapshot()));
+  [read.nowMs, read.token, read.end] = [bench.nowMs, bench.token, bench.end];
+  for (const one of [bench, read]) one.entry(() => {}, 200_000);
+  expect(Buffer.compare(bench.snapshot(), read.snapshot())).toBe(0);
+  expect(bench.work.counts.leased).toBe(12);
+  for (const one of [bench, read]) one.entry();
+  expect(Buffer.compare(bench.snapshot(), read.snapshot())).toBe(0);
 });
