@@ -27,7 +27,7 @@ test("registrar: only the catalog's log says that another disk took this one's p
     outcome(null, code, value, Buffer.from(detail));
   };
   const registrar = new Registrar(
-    { clusterId: "test", registration: nodeRow(NODE, { storeId: "mine" }) },
+    { clusterId: "test", registration: nodeRow(NODE, { storeId: "mine", incarnation: 2 }) },
     {
       catalog: local.machine,
       router: { catalog } as unknown as Router,

@@ -47,7 +47,8 @@ class CatalogModel {
     const isOtherDisk = known !== undefined && known.storeId !== storeId;
     if (known === undefined || isOtherDisk || known.catalogLife === lostLife) {
       const life = fresh.nextLife;
-      this.nodes.set(id, { ...fresh, storeId, incarnation, catalogLife: life, nextLife: life + 1 });
+      const after = isOtherDisk ? fresh.incarnation + 1 : fresh.incarnation;
+      this.nodes.set(id, { ...fresh, storeId, incarnation: Math.max(incarnation, after), catalogLife: life, nextLife: life + 1 });
       if (isOtherDisk) for (const group of this.placed.keys()) this.renewOn(group, id, life);
     } else this.nodes.set(id, { ...known, incarnation: Math.max(incarnation, known.incarnation) });
     this.forgotten.delete(id);

@@ -446,6 +446,11 @@ test("catalog: a node that comes with another disk gets all replicas under a new
     [id(2, life), id(3, 0)],
   ]);
   expect(run.command(encodeRegisterNode(nodeRow(2, { storeId: "store-2" }))).code).toBe(CATALOG_STORE_MISMATCH);
+  // It counts its starts anew, and goes on after the last one that was known: its consumers are not those of before.
+  expect(run.command(encodeRegisterNode(nodeRow(2, { storeId: "new-disk", incarnation: 1 })))).toMatchObject({
+    code: CATALOG_CONFLICT,
+    value: 2,
+  });
   expect(run.command(encodeRegisterNode(nodeRow(2, { storeId: "new-disk", incarnation: 2 }))).code).toBe(CATALOG_OK);
   // Only its replica of the catalog is damaged: the others stay.
   expect([join("new-disk", life), join("new-disk", life)]).toEqual([2, 2]);

@@ -52,7 +52,9 @@ export class NodeTable {
     }
     const life = known?.nextLife ?? this.forgotten.get(node.id) ?? 1;
     this.forgotten.delete(node.id);
-    this.rows.set(node.id, { drained: false, ...known, ...node, catalogLife: life, nextLife: life + 1 });
+    // An emptied directory counts its starts anew, and none of them may pass for one that was before.
+    const incarnation = Math.max(node.incarnation, known === undefined ? 0 : known.incarnation + (replaced ? 1 : 0));
+    this.rows.set(node.id, { drained: false, ...known, ...node, incarnation, catalogLife: life, nextLife: life + 1 });
     return { code: CATALOG_OK, detail: "", value: life, replaced };
   }
 
