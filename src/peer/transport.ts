@@ -10,7 +10,7 @@ export const LANE_FORWARD = 1;
 export const LANE_BULK = 2;
 export type Lane = 0 | 1 | 2;
 
-/** What a peer says of itself when its link comes up. `incarnation` grows with each start of its process. */
+/** What a peer says of itself when its link comes up. `incarnation` grows with each start of its process, or of all its parts. */
 export type PeerGreeting = {
   readonly incarnation: number;
   /** The newest version of the machines' rules that its release knows. */

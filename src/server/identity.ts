@@ -18,6 +18,8 @@ export class Identity {
   private readonly directory: string;
   private readonly components: IdentityComponents;
   private readonly logger: Logger;
+  /** The incarnation with which the process began; what it opens again has later ones. */
+  readonly startedAs: number;
   private current: NodeMeta;
   /** What was begun with the file, one after the other; never rejects. */
   private underWay: Promise<void> = Promise.resolve();
@@ -27,6 +29,7 @@ export class Identity {
     this.components = components;
     this.logger = components.logger;
     this.current = meta;
+    this.startedAs = meta.incarnation;
   }
 
   static async open(settings: { directory: string; clusterId: string; nodeId: NodeId }, components: IdentityComponents): Promise<Identity> {
@@ -79,7 +82,12 @@ export class Identity {
 
   /** The cluster has seen a later start of this node than the directory knows of. */
   async outrun(incarnation: number): Promise<void> {
-    await this.save((meta) => ({ ...meta, incarnation }));
+    await this.save((meta) => ({ ...meta, incarnation: Math.max(meta.incarnation, incarnation) }));
+  }
+
+  /** All parts are about to be opened again: to the others that is a start, for what the parts knew is gone, their consumers too. */
+  async startAgain(): Promise<void> {
+    await this.save((meta) => ({ ...meta, incarnation: meta.incarnation + 1 }));
   }
 
   private save(change: (meta: NodeMeta) => NodeMeta): Promise<void> {

@@ -14,7 +14,7 @@ export type NodeMeta = {
   readonly nodeId: number;
   /** Random, made with the directory: tells this disk from an emptied or replaced one. */
   readonly storeId: string;
-  /** Rises with each start. */
+  /** Rises with each start, and whenever all parts are opened again. */
   readonly incarnation: number;
   /** The life of this node's replica of the catalog; null until the node is a founder or has joined. */
   readonly catalogLife: number | null;

@@ -362,8 +362,7 @@ export class FlotillaNode {
         pacer: this.pacer,
         fatal: this.fatal,
         acted: this.identity,
-        outrun: (incarnation) =>
-          this.restart("the cluster has seen a later start of this node", () => this.identity.outrun(incarnation + 1)),
+        outrun: (incarnation) => this.restart("the cluster has seen a later start of this node", () => this.identity.outrun(incarnation)),
         replaced: (reason) => this.restart(reason, () => this.identity.lostStore(reason)),
       },
     );
@@ -415,6 +414,7 @@ export class FlotillaNode {
         this.broker?.stop();
         await this.closeParts();
         await this.withRoom(between);
+        await this.withRoom(() => this.identity.startAgain());
         await this.bringUp();
       }
     } catch (error) {

@@ -33,7 +33,7 @@ export async function setAside(
   if (what === "log") await identity.lostStore(message);
   else if (what !== "store") await identity.lostCatalog(message);
   if (what === "catalog replica") return;
-  const name = `${PREFIX}${identity.meta.incarnation}-${nowMs}-${what}`;
+  const name = `${PREFIX}${identity.startedAs}-${nowMs}-${what}`;
   logger.error({ folder: what, keptAs: name, reason: message }, "damaged data is set aside");
   await disk.makeDirectory(join(dataDir, what));
   await disk.rename(join(dataDir, what), join(dataDir, name));
@@ -46,7 +46,7 @@ export async function setAside(
 export async function forgetSetAside({ disk, dataDir, identity }: DataFolder, nodeId: number, catalog: CatalogMachine): Promise<void> {
   for (const { partitions } of catalog.topics())
     for (const { replicas } of partitions) if (replicas.length < 3 && replicas.some((replica) => nodeOfReplica(replica) === nodeId)) return;
-  const ofThisStart = `${PREFIX}${identity.meta.incarnation}-`;
+  const ofThisStart = `${PREFIX}${identity.startedAs}-`;
   for (const name of await disk.list(dataDir))
     if (name.startsWith(PREFIX) && !name.startsWith(ofThisStart)) await disk.removeFolder(join(dataDir, name));
 }

@@ -1,6 +1,8 @@
 // A cluster that is empty, or nearly: what is not there must not be taken for lost.
 
 import { expect, test } from "vitest";
+import { CATALOG_GROUP, type NodeId } from "../../../src/base/ids.ts";
+import type { CatalogMachine } from "../../../src/machine/catalog/catalog.ts";
 import { Cluster } from "./cluster.ts";
 
 // Found by seed 351: a log that nothing was ever written to gave back its only file, and the next start took that for the loss of
@@ -23,3 +25,15 @@ test.each(["kill", "power"] as const)(
     expect(await cluster.publish(1, "t2", "a")).toBe(0);
   },
 );
+
+// Consumers of queues are told apart by the start of the node that they are connected to: see seed 46 of the regressions.
+test("a node that opens all of its parts again is to the others one that was started again", { timeout: 60_000 }, async () => {
+  const cluster = await Cluster.start();
+  const machine = cluster.node(2);
+  const started = (): number => (cluster.node(1).host!.get(CATALOG_GROUP)!.machine as CatalogMachine).node(2 as NodeId)!.incarnation;
+  const before = started();
+  type Life = { node: { restart: (reason: string, between: () => Promise<void>) => void } };
+  (machine.life as unknown as Life).node.restart("a test", () => Promise.resolve());
+  await cluster.until("it is known again", () => machine.broker?.ready === true && started() > before);
+  expect(started()).toBe(before + 1);
+});
