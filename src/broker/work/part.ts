@@ -62,11 +62,12 @@ export class Part implements Attached {
   pendingMessages = 0;
   private readonly gateway: Gateway;
   private readonly events: PartEvents;
-  /** In all, under this id: what it may be given, what the group was told of that, and what it was given. */
+  /** In all, under this id: what it may be given, what of that was said to the group, what it has heard of that, and what it was given. */
   private granted: number;
+  private said = -1;
   private told = -1;
   private received = 0;
-  private isTelling = false;
+  private isTellingLater = false;
   private isLooking = false;
   private failures = 0;
   private isClosed = false;
@@ -106,6 +107,7 @@ export class Part implements Attached {
     const given = await this.gateway.components.operator.ask(this.group, { op: "drain", name: this.subscription, consumer: this.consumer });
     if (given >= 0) this.granted = given;
     this.told = this.granted;
+    this.said = this.granted;
     return Math.max(0, before - this.outstanding);
   }
 
@@ -125,10 +127,13 @@ export class Part implements Attached {
   /** What it has heard of already it was given once: a notice may come after an answer that tells of the same. */
   leased(runs: readonly LeasedRun[]): void {
     if (this.isClosed) return;
-    for (const run of runs.filter(({ token }) => this.tokens.isMissing(token))) {
+    const missing = runs.filter(({ token }) => this.tokens.isMissing(token));
+    for (const run of missing) {
       this.received += run.end - run.from;
       this.put(run);
     }
+    // Once for all of them: what lies together is then sent on together.
+    if (missing.length > 0) this.events.given();
   }
 
   revoked({ from, end }: RevokedRun): void {
@@ -183,6 +188,7 @@ export class Part implements Attached {
     this.leased(leases);
     // The group may have forgotten this consumer: what it was told last says so.
     this.told = Math.min(this.told, this.granted - 1);
+    this.said = this.told;
     this.tell();
   }
 
@@ -194,21 +200,20 @@ export class Part implements Attached {
     if (at === this.pending.length) this.pending.push(run);
     else this.pending.splice(at, 0, run);
     this.pendingMessages += run.end - run.from;
-    this.events.given();
   }
 
+  /** Room is said with whatever else is said in this turn, and does not wait for answers: totals only rise, so their order is nothing. */
   private tell(): void {
-    if (this.isTelling || this.isClosed || this.told >= this.granted) return;
-    this.isTelling = true;
     const isNew = this.told < 0;
+    if (this.isClosed || this.said >= this.granted || (isNew && this.said >= 0)) return;
     const { granted, consumer } = this;
+    this.said = granted;
     const name = this.subscription;
     const { priority, leaseMs, staysMs } = this.terms;
     const operation: WorkOperation = isNew
       ? { op: "attach", name, consumer, granted, terms: { priority, leaseMs, staysMs, gateway: this.gateway.id } }
       : { op: "grant", name, consumer, granted };
     this.gateway.components.operator.operate(this.group, operation, (error, result) => {
-      this.isTelling = false;
       if (this.isClosed || consumer !== this.consumer) return;
       if (error !== null) this.refused(error);
       else this.answered(result, granted, isNew);
@@ -226,7 +231,7 @@ export class Part implements Attached {
     }
     if (result === WORK_UNKNOWN) {
       if (++this.failures > UNKNOWN_TRIES_MAX) this.events.failed(new BrokerError("UNKNOWN_SUBSCRIPTION", "the subscription is gone"));
-      else this.later(() => this.tell());
+      else this.tellLater();
       return;
     }
     this.failures = 0;
@@ -246,6 +251,7 @@ export class Part implements Attached {
     this.tokens = new TokensSeen();
     this.received = 0;
     this.told = -1;
+    this.said = -1;
     this.tell();
   }
 
@@ -259,7 +265,18 @@ export class Part implements Attached {
       this.events.failed(error);
       return;
     }
-    this.later(() => this.tell());
+    this.tellLater();
+  }
+
+  /** What was said last may not have come to the group; all of that is said again at one time. */
+  private tellLater(): void {
+    if (this.isTellingLater) return;
+    this.isTellingLater = true;
+    this.later(() => {
+      this.isTellingLater = false;
+      this.said = this.told;
+      this.tell();
+    });
   }
 
   private later(again: () => void): void {

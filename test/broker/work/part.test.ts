@@ -1,12 +1,40 @@
 // What a consumer's part takes of what leaders say to it, by whichever way it comes.
 
 import { expect, test } from "vitest";
+import { BrokerError } from "../../../src/base/errors.ts";
 import type { GroupId } from "../../../src/base/ids.ts";
 import { Gateway, type GatewayComponents } from "../../../src/broker/work/gateway.ts";
+import type { OperateDone } from "../../../src/broker/work/operator.ts";
 import { Part } from "../../../src/broker/work/part.ts";
+import type { WorkOperation } from "../../../src/machine/work/operations.ts";
+import { WORK_NO_CONSUMER } from "../../../src/machine/work/works.ts";
 import { encodeLeases, type LeasedRun } from "../../../src/broker/work/codec.ts";
 
 const GROUP = 5 as GroupId;
+
+type Said = { readonly operation: WorkOperation; readonly done: OperateDone };
+
+/** A part with room for ten messages whose group answers when the test says so. */
+function unanswered(): { readonly part: Part; readonly said: Said[]; readonly timers: (() => void)[]; readonly given: () => number } {
+  const said: Said[] = [];
+  const timers: (() => void)[] = [];
+  const components = {
+    nodeId: 1,
+    incarnation: 1,
+    operator: { operate: (_group: GroupId, operation: WorkOperation, done: OperateDone) => void said.push({ operation, done }) },
+    catalog: { group: () => ({}) },
+    clock: { schedule: (_ms: number, then: () => void) => timers.push(then), monotonicMs: () => 0 },
+  };
+  const gateway = new Gateway(components as unknown as GatewayComponents);
+  let count = 0;
+  const events = { attached: () => {}, given: () => (count += 1), revoked: () => {}, failed: () => {} };
+  const terms = { group: GROUP, partition: 0, subscription: "", priority: 0, leaseMs: 1_000, staysMs: 0 };
+  const part = new Part(gateway, terms, 10, events as ConstructorParameters<typeof Part>[3]);
+  return { part, said, timers, given: () => count };
+}
+
+const grants = (said: readonly Said[]): unknown[] =>
+  said.map(({ operation }) => [operation.op, operation.op === "attach" || operation.op === "grant" ? operation.granted : -1]);
 
 /** A part with room for ten messages, in a gateway whose leader says of it what is in `leases`. */
 function attached(leases: LeasedRun[]): { readonly gateway: Gateway; readonly part: Part; readonly given: () => number } {
@@ -46,6 +74,48 @@ test("part: what the leader of before and that of now both say is taken once, in
   expect([part.pendingMessages, part.outstanding]).toEqual([3, 7]);
   gateway.given({ group: GROUP, deliveries: [run(part.consumer, 0, 2, 9)], revokes: [] });
   expect([part.pendingMessages, part.outstanding]).toEqual([5, 5]);
+});
+
+test("part: once it is attached, room is said at once and does not wait for the answer to what was said before", () => {
+  const { part, said } = unanswered();
+  part.grant(5);
+  expect(grants(said)).toEqual([["attach", 10]]);
+  said[0]!.done(null, 0);
+  part.grant(3);
+  part.grant(2);
+  expect(grants(said.slice(1))).toEqual([
+    ["grant", 15],
+    ["grant", 18],
+    ["grant", 20],
+  ]);
+});
+
+test("part: room that may not have come to the group is said again, all of it at one time", () => {
+  const { part, said, timers } = unanswered();
+  said.shift()!.done(null, 0);
+  part.grant(5);
+  part.grant(3);
+  for (const { done } of said.splice(0)) done(new BrokerError("NO_LEADER", "nobody leads"), 0);
+  expect(timers).toHaveLength(1);
+  timers[0]!();
+  expect(grants(said)).toEqual([["grant", 18]]);
+});
+
+test("part: a group that has forgotten it is told once of all its room, under another number", () => {
+  const { part, said } = unanswered();
+  const { consumer } = part;
+  said.shift()!.done(null, 0);
+  part.grant(5);
+  part.grant(3);
+  for (const { done } of said.splice(0)) done(null, WORK_NO_CONSUMER);
+  expect(grants(said)).toEqual([["attach", 18]]);
+  expect(part.consumer).not.toBe(consumer);
+});
+
+test("part: runs that come together are told of together", () => {
+  const { part, given } = unanswered();
+  part.leased([run(part.consumer, 0, 2, 7), run(part.consumer, 2, 9, 7)]);
+  expect([given(), part.pendingMessages]).toEqual([1, 9]);
 });
 
 test("part: what a look has brought is not taken again when it is said late", async () => {
