@@ -44,9 +44,10 @@ test("bad input: an acknowledgement of what is unknown, foreign, expired or ackn
   const [message] = await client.receive(mine, { leaseMs: 1_000 });
   await refused(client.receive("no-such-queue"), "UNKNOWN_QUEUE", "flotilla queue create");
   const [foreign] = await client.receive(other);
-  Object.assign(foreign!, { consumer: 12_345 });
+  Object.defineProperty(foreign!, "consumer", { value: 12_345 });
   await refused(foreign!.ack(), "LEASE_LOST");
-  Object.assign(foreign!, { token: 0, isSettled: false });
+  Object.defineProperty(foreign!, "token", { value: 0 });
+  Object.assign(foreign!, { isSettled: false });
   await refused(foreign!.ack(), "INVALID_ARGUMENT", "token");
   const [again] = await client.receive(mine, { maxWaitMs: 5_000 });
   await refused(message!.ack(), "LEASE_LOST");
