@@ -10,6 +10,7 @@ const QUEUE = "due";
 const PREFETCH = 10_000;
 /** What publishing them takes at most, so that all are there before they are due. */
 const AHEAD_MS = 10_000;
+const TINY_AHEAD_MS = 3_000;
 const TURN_RECORDS = 500;
 
 export type DueReport = {
@@ -22,15 +23,16 @@ export type DueReport = {
   readonly storedAheadMs: number;
 };
 
-export async function runDue(directory: string, messages: number, progress: (text: string) => void): Promise<FigureRun> {
+export async function runDue(directory: string, messages: number, isTiny: boolean, progress: (text: string) => void): Promise<FigureRun> {
+  const aheadMs = isTiny ? TINY_AHEAD_MS : AHEAD_MS;
   progress("starting three nodes");
   const nodes = await Nodes.start(directory);
   try {
     await using client = await Flotilla.connect({ endpoints: nodes.endpoints });
     await client.queues.createQueue({ name: QUEUE });
     const consumer = await client.queueConsumer(QUEUE, { prefetch: PREFETCH });
-    const dueMs = Date.now() + AHEAD_MS;
-    progress(`publishing ${messages.toLocaleString("en")} messages that are due in ${AHEAD_MS / 1_000} s`);
+    const dueMs = Date.now() + aheadMs;
+    progress(`publishing ${messages.toLocaleString("en")} messages that are due in ${aheadMs / 1_000} s`);
     await publish(client, messages, dueMs);
     const storedAheadMs = dueMs - Date.now();
     const afterMs: number[] = [];

@@ -129,7 +129,7 @@ async function figures(given: Run): Promise<FigureRun> {
   if (options.restart !== undefined) return runRestart(directory, Number(options.restart), progress);
   if (options.endurance !== undefined) return runEndurance(directory, Number(options.endurance), isTiny, progress);
   if (options.backlog !== undefined) return runBacklog(directory, Number(options.backlog) * 1e6, progress);
-  if (options.due !== undefined) return runDue(directory, Number(options.due), progress);
+  if (options.due !== undefined) return runDue(directory, Number(options.due), isTiny, progress);
   if (options.bindings !== undefined) return runBindings(Number(options.bindings), isTiny);
   if (options.unsettled !== undefined) return runUnsettled(directory, Number(options.unsettled), isTiny, progress);
   if (options.queues === true) {

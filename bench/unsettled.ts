@@ -1,6 +1,7 @@
 // One message that a consumer keeps for as long as it takes, and gigabytes that pass through the same queue behind it: what is left on every
 // node's disk in the end.
 
+import { setTimeout as delay } from "node:timers/promises";
 import { SEGMENT_BYTES_DEFAULT } from "../src/base/limits.ts";
 import { Flotilla, type Message, type QueueConsumer } from "../src/client/index.ts";
 import { diskFigures, peakOf, settledDisks, type DiskUse } from "./disk-use.ts";
@@ -13,6 +14,8 @@ const QUEUE = "unsettled";
 const TINY_SEGMENT_BYTES = 8 * 1024 * 1024;
 /** Enough of them to keep up with who publishes. */
 const CONSUMERS = 3;
+const AHEAD_BYTES = 32 * 1024 * 1024;
+const POLL_MS = 5;
 
 export type UnsettledReport = {
   readonly publishedBytes: number;
@@ -70,12 +73,19 @@ async function pass(client: Flotilla, bytes: number, segmentBytes: number, progr
       await consumer.ackAll(batch);
       for (const message of batch) taken += message.body.length;
       pace.update(taken);
-      if (taken >= bytes && published >= bytes) for (const one of consumers) void one.close();
     }
   };
   const working = consumers.map(work);
   const batchBytes = Math.min(128 * 1024, segmentBytes / 64);
-  await publishBytes(client, QUEUE, { bytes, batchBytes, acked: (done) => (published = done) });
+  // What waits in the queue is live: who publishes stays near those who take, so that the disk tells of what is settled.
+  while (published < bytes) {
+    const part = Math.min(AHEAD_BYTES, bytes - published);
+    await publishBytes(client, QUEUE, { bytes: part, batchBytes, acked: () => {} });
+    published += part;
+    while (taken < published - AHEAD_BYTES) await delay(POLL_MS);
+  }
+  while (taken < published) await delay(POLL_MS);
+  await Promise.all(consumers.map((consumer) => consumer.close()));
   await Promise.all(working);
 }
 
