@@ -2,16 +2,17 @@
 
 import { Flotilla } from "../src/client/index.ts";
 import type { Figure, FigureRun } from "./figures.ts";
+import { publishRecords } from "./flow.ts";
 import { Nodes } from "./nodes.ts";
 import { payload } from "./system.ts";
 
 const BYTES = 128;
+const BATCH_BYTES = 128 * 1024;
 const QUEUE = "due";
 const PREFETCH = 10_000;
 /** What publishing them takes at most, so that all are there before they are due. */
 const AHEAD_MS = 10_000;
 const TINY_AHEAD_MS = 3_000;
-const TURN_RECORDS = 500;
 
 export type DueReport = {
   readonly messages: number;
@@ -33,7 +34,8 @@ export async function runDue(directory: string, messages: number, isTiny: boolea
     const consumer = await client.queueConsumer(QUEUE, { prefetch: PREFETCH });
     const dueMs = Date.now() + aheadMs;
     progress(`publishing ${messages.toLocaleString("en")} messages that are due in ${aheadMs / 1_000} s`);
-    await publish(client, messages, dueMs);
+    const record = { body: payload(BYTES), deliverAtMs: dueMs };
+    await publishRecords(client, QUEUE, { count: messages, recordAt: () => record, batchBytes: BATCH_BYTES, acked: () => {} });
     const storedAheadMs = dueMs - Date.now();
     const afterMs: number[] = [];
     while (afterMs.length < messages) {
@@ -49,18 +51,6 @@ export async function runDue(directory: string, messages: number, isTiny: boolea
   } finally {
     await nodes.stop();
   }
-}
-
-async function publish(client: Flotilla, messages: number, deliverAtMs: number): Promise<void> {
-  const producer = await client.producer(QUEUE, { lingerMs: 1, batchBytes: 128 * 1024 });
-  const record = { body: payload(BYTES), deliverAtMs };
-  let failure: Error | null = null;
-  for (let sent = 0; sent < messages && failure === null; sent++) {
-    if (!producer.append(record, (error) => (failure ??= error))) await producer.ready();
-    if (sent % TURN_RECORDS === 0) await new Promise((resolve) => setImmediate(resolve));
-  }
-  await producer.close();
-  if (failure !== null) throw failure as Error;
 }
 
 function figuresOf({ messages, firstMs, p50Ms, lastMs, storedAheadMs }: DueReport): Figure[] {
