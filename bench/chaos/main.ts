@@ -141,7 +141,7 @@ const program = new Command("chaos")
     "--queues <n>",
     "beside the topic, each with another one for its dead letters, 100 messages a second and four consumers",
     whole(0, 16),
-    0,
+    2,
   )
   .option("--scale <x>", "lengths of faults are multiplied by it", number(0.05, 20), 1)
   .option("--recovery-seconds <n>", "in which the cluster must be whole again after a fault", whole(1, 3_600), 90)
@@ -167,7 +167,7 @@ Examples:
   chaos --minutes 3 --seed 7 --faults power,pause,isolate
   chaos --minutes 5 --faults links,-packet-loss --nodes 5
   chaos --minutes 5 --faults bits
-  chaos --minutes 10 --queues 2
+  chaos --minutes 10 --queues 8 --rate 200
   chaos --calm 10
   chaos --failover 60 --against rabbitmq,nats --html failover.html
   chaos --minutes 20 --endpoints a:7440,b:7440,c:7440 --fault-command 'kubectl delete pod flotilla-{index}'

@@ -1,6 +1,7 @@
 // A queue's history must be wrong where it is: each check with a history that it has to refuse, beside one that is right.
 
 import { expect, test } from "vitest";
+import { HeldWatch } from "./held-watch.ts";
 import { QueueHistory, type GivenMessage, type SentMessage } from "./queue-history.ts";
 
 const STORED_MS = 1_000;
@@ -84,6 +85,17 @@ test("Q5: beyond the limit, or rejected and no dead letter", () => {
   other.give("a", 0, 7);
   other.history.settled("a", 7, "reject", false);
   expect(() => other.history.complete(new Map())).toThrow("Q5");
+});
+
+test("Q6: held under one lease for longer than that lasts; under a new one, or after a while without, it may be", () => {
+  const lease = { firstOffset: 4, count: 2, deliveries: 1, untilMs: 900 };
+  const watch = new HeldWatch("q", 700);
+  watch.look([lease], 100);
+  watch.look([lease], 800);
+  watch.look([{ ...lease, deliveries: 2, untilMs: 1_700 }], 900);
+  watch.look([], 1_000);
+  watch.look([lease], 1_700);
+  expect(() => watch.look([{ ...lease, firstOffset: 5, count: 1 }], 2_401)).toThrow("Q6: q: the message at 5 has been held for 701 ms");
 });
 
 test("Q7, Q8: after it has expired, and before it is due", () => {

@@ -25,6 +25,8 @@ const RETRY_MS = 100;
 const CALL_MS = 5_000;
 const KEYS = ["", "", "a", "b", "c"];
 export const LEASE_MS = 2_000;
+/** In the end a consumer stays with its node for longer than a lease may last (Q6). */
+const PATIENT_MS = 10_000;
 
 export type QueueKnobs = { readonly thinkMs: number; readonly bytesMax: number; readonly usesTtl: boolean };
 
@@ -131,8 +133,10 @@ export class QueueConsumer {
   /** Tells what the present connection says from what an earlier one does. */
   private connection = 0;
   private isStopped = false;
-  /** From now on everything is acknowledged. */
+  /** From now on everything is acknowledged, but for the first one: nobody speaks of that any more, so its lease has to end by itself. */
   isDiligent = false;
+  private hasForgotten = false;
+  private isPatient = false;
 
   constructor(id: number, parts: ClientParts, history: QueueHistory) {
     this.name = `${history.queue} consumer ${id}`;
@@ -215,7 +219,10 @@ export class QueueConsumer {
     if (this.connection !== connection) return;
     if (this.parts.pace?.isCalm === true && this.handle !== null && life?.isDead === false)
       this.later(2_000, () => this.moveOn(life, connection));
-    else this.leave(life, connection);
+    else if (this.isDiligent && !this.isPatient) {
+      this.isPatient = true;
+      this.later(PATIENT_MS, () => this.moveOn(life, connection));
+    } else this.leave(life, connection);
   }
 
   /** Goes to another node; the one it leaves hears that its connection is gone. */
@@ -255,6 +262,10 @@ export class QueueConsumer {
 
   private decide(message: Held, life: SimLife, connection: number): void {
     const { random } = this.parts;
+    if (this.isDiligent && !this.hasForgotten) {
+      this.hasForgotten = true;
+      return;
+    }
     const roll = this.isDiligent ? 0 : random.below(100);
     // Some forget what they were given: the lease ends by itself.
     if (roll >= 95) this.later(LEASE_MS, () => this.regain(life, connection));

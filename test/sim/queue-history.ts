@@ -1,5 +1,5 @@
 // What was sent to a queue, what its consumers were given and what they said of it; every answer is held against it at once. Invariants
-// Q1 to Q9 but Q6, by their names in the research.
+// Q1 to Q9 by their names in the research, but Q6 (held-watch.ts).
 
 import { Violation } from "./history.ts";
 

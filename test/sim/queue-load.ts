@@ -1,19 +1,25 @@
 // The queues of a simulated cluster: made at the beginning, worked on throughout, emptied and judged at the end.
 
 import type { Broker } from "../../src/broker/types.ts";
+import { STATE_LEASED } from "../../src/machine/work/state.ts";
 import type { DeclaredSettings } from "../../src/broker/work/types.ts";
 import { ask, type ClientParts } from "./clients.ts";
+import { HeldWatch } from "./held-watch.ts";
 import type { SimOptions } from "./options.ts";
-import { idsIn, QueueConsumer, QueueProducer } from "./queue-clients.ts";
+import { idsIn, LEASE_MS, QueueConsumer, QueueProducer } from "./queue-clients.ts";
 import { QueueHistory } from "./queue-history.ts";
 import { pick } from "./world.ts";
 
 const CONSUMERS = 2;
 const THINK_MS_MIN = 200;
 const CALL_MS = 20_000;
+/** What is held is free again so soon after its lease has ended: Q6. */
+const HELD_LATE_MS = 5_000;
+const BROWSED_MAX = 1_000;
 
 type Load = {
   readonly history: QueueHistory;
+  readonly held: HeldWatch;
   readonly settings: DeclaredSettings;
   readonly dead: string;
   readonly producer: QueueProducer;
@@ -53,6 +59,7 @@ export class QueueLoad {
       const producer = new QueueProducer(1, clients, history, knobs);
       return {
         history,
+        held: new HeldWatch(name, LEASE_MS + HELD_LATE_MS),
         settings,
         dead,
         producer,
@@ -129,9 +136,24 @@ export class QueueLoad {
   }
 
   private async look(broker: Broker, signal: AbortSignal): Promise<string> {
-    for (const { history } of this.loads) {
+    for (const { history, held } of this.loads) {
       const { queue, startOffset, endOffset } = await broker.queues.describe("", history.queue, signal);
       const { ready, leased, delayed, parked, dead } = queue.counts!;
+      if (leased > 0) {
+        const place = {
+          vhost: "",
+          queue: history.queue,
+          subscription: "",
+          partition: 0,
+          fromOffset: startOffset,
+          maxMessages: BROWSED_MAX,
+        };
+        const { messages } = await broker.queues.browse(place, signal);
+        held.look(
+          messages.filter(({ state }) => state === STATE_LEASED),
+          this.clients.world.nowMs,
+        );
+      }
       if (ready + leased + delayed + parked + dead > 0 || startOffset !== endOffset)
         return `${history.queue} has ${ready} ready, ${leased} leased, ${delayed} delayed, ${parked} parked and ${dead} dead messages, from ${startOffset} to ${endOffset}`;
     }

@@ -4,6 +4,7 @@ import { DeadLetters } from "../../../src/broker/work/dead-letters.ts";
 import { StreamMachine } from "../../../src/machine/stream/stream.ts";
 import { KeyOrder } from "../../../src/machine/work/key-order.ts";
 import { DEAD_LIMIT } from "../../../src/machine/work/state.ts";
+import { Dues } from "../../../src/machine/work/dues.ts";
 import { Work } from "../../../src/machine/work/work.ts";
 import { swap, type Planted } from "./swap.ts";
 
@@ -58,6 +59,22 @@ export const PLANTED_QUEUES: readonly Planted[] = [
             } finally {
               end();
             }
+          },
+      ),
+  },
+  {
+    name: "held-for-ever",
+    what: "a lease does not end by itself",
+    within: 20,
+    run: { queues: 2 },
+    plant: () =>
+      swap<Dues["take"]>(
+        Dues,
+        "take",
+        (take) =>
+          function (this: Dues, heap, map, column, nowMs, then) {
+            if (heap === this.leases) while (heap.pop(nowMs) !== undefined);
+            else take.call(this, heap, map, column, nowMs, then);
           },
       ),
   },
