@@ -1,5 +1,6 @@
 // Broker types as protobuf messages, for the calls that go through the generic codec.
 
+import { CONFIG_DEFAULTS } from "../broker/admin.ts";
 import type { BrokerError } from "../base/errors.ts";
 import { BrokerError as Failure } from "../base/errors.ts";
 import type {
@@ -65,6 +66,9 @@ export type ConfigMessage = {
   retentionBytes: string;
   flushIntervalMs: number;
   flushMessages: number;
+  retentionSchedule: string;
+  retentionTimeZone: string;
+  retentionPolicy: number;
 };
 
 /** The fields of a configuration that a new topic asks for. */
@@ -76,6 +80,9 @@ export function newConfig(config: ConfigMessage | null | undefined): Partial<Top
     retentionBytes: count(config.retentionBytes, "config.retention_bytes"),
     flushIntervalMs: config.flushIntervalMs,
     flushMessages: config.flushMessages,
+    retentionSchedule: config.retentionSchedule,
+    retentionTimeZone: config.retentionTimeZone,
+    ...(config.retentionPolicy === 0 ? {} : { retentionPolicy: retentionPolicy(config.retentionPolicy) }),
   };
 }
 
@@ -85,20 +92,23 @@ const FIELDS: Readonly<Record<string, keyof TopicConfig>> = {
   retention_bytes: "retentionBytes",
   flush_interval_ms: "flushIntervalMs",
   flush_messages: "flushMessages",
+  retention_schedule: "retentionSchedule",
+  retention_time_zone: "retentionTimeZone",
+  retention_policy: "retentionPolicy",
 };
 
 /** The fields of a configuration that an update names; all of them when it names none. */
 export function changedConfig(config: ConfigMessage | null | undefined, update: readonly string[]): Partial<TopicConfig> {
   const all = newConfig(config);
   if (update.length === 0) return all;
-  const changes: Record<string, number> = {};
+  const changes: Record<string, number | string> = {};
   for (const name of update) {
     const field = Object.hasOwn(FIELDS, name) ? FIELDS[name] : undefined;
     if (field === undefined)
       throw new Failure("INVALID_ARGUMENT", `update names ${JSON.stringify(name)}; there are ${Object.keys(FIELDS).join(", ")}`, {
         field: "update",
       });
-    changes[field] = all[field] ?? (field === "durability" ? 1 : 0);
+    changes[field] = all[field] ?? CONFIG_DEFAULTS[field];
   }
   return changes as Partial<TopicConfig>;
 }
@@ -106,4 +116,11 @@ export function changedConfig(config: ConfigMessage | null | undefined, update: 
 function durability(value: number): 1 | 2 | 3 {
   if (value === 1 || value === 2 || value === 3) return value;
   throw new Failure("INVALID_ARGUMENT", `durability ${value} is unknown: 1 is fsync, 2 interval, 3 os`, { field: "config.durability" });
+}
+
+function retentionPolicy(value: number): 1 | 2 {
+  if (value === 1 || value === 2) return value;
+  throw new Failure("INVALID_ARGUMENT", `retention policy ${value} is unknown: 1 is delete, 2 archive`, {
+    field: "config.retention_policy",
+  });
 }

@@ -186,3 +186,12 @@ export const PAGE_TOKEN_BYTES_MAX = 16 * 1024;
 export const DEFINITIONS_BYTES_MAX = 4 * 1024 * 1024;
 /** Bindings of one page. */
 export const BINDINGS_PER_PAGE_MAX = 1_000;
+/** Bytes after which an archive file ends, about; of one read for it; and of one item in it, which is a batch at most. */
+export const ARCHIVE_FILE_BYTES_MAX = 64 * 1024 * 1024;
+export const ARCHIVE_READ_BYTES = 1024 * 1024;
+export const ARCHIVE_ITEM_BYTES_MAX = 8 * 1024 * 1024;
+/** Bytes that are worth an archive file when no schedule says when; fewer wait until so many milliseconds are over. */
+export const ARCHIVE_BYTES_MIN = 8 * 1024 * 1024;
+export const ARCHIVE_WAIT_MS_MAX = 300_000;
+/** Milliseconds for which retention makes up for a time that its schedule was due and nobody led the partition. */
+export const RETENTION_LATE_MS_MAX = 6 * 3_600_000;

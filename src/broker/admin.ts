@@ -20,12 +20,24 @@ import {
 } from "../machine/catalog/codes.ts";
 import { encodeCreateTopic, encodeDeleteTopic, encodeExpandTopic, encodeUpdateTopic } from "../machine/catalog/commands.ts";
 import type { DeclaredSettings } from "../machine/catalog/settings.ts";
+import { CONFIG_FIELDS } from "../machine/catalog/rows.ts";
 import { quoted } from "../machine/names.ts";
 import { place, type PlacementNode } from "../machine/catalog/placement.ts";
 import type { Router } from "./router.ts";
+import { nextRun } from "./schedule-times.ts";
 import type { CreateTopicCall, ListTopicsCall, TopicConfig, TopicInfo, TopicPage } from "./types.ts";
 
-export const CONFIG_DEFAULTS: TopicConfig = { durability: 1, retentionMs: 0, retentionBytes: 0, flushIntervalMs: 0, flushMessages: 0 };
+export const CONFIG_DEFAULTS: TopicConfig = {
+  durability: 1,
+  retentionMs: 0,
+  retentionBytes: 0,
+  flushIntervalMs: 0,
+  flushMessages: 0,
+  retentionSchedule: "",
+  retentionTimeZone: "",
+  retentionPolicy: 1,
+};
+const WHOLE_FIELDS = ["retentionMs", "retentionBytes", "flushIntervalMs", "flushMessages"] as const;
 const REPLICAS_DEFAULT = 3;
 /** How long create and expand wait for the new partitions' leaders. */
 const LEADERS_WAIT_MS = 15_000;
@@ -112,7 +124,10 @@ export class Admin {
   async update(vhost: string, name: string, changes: Partial<TopicConfig>, signal: AbortSignal): Promise<TopicInfo> {
     const topic = this.alone(vhost, name);
     const config = completeConfig(topic.config, changes);
-    await this.command(encodeUpdateTopic({ vhost: topic.vhost, name, config }), signal);
+    await this.command(
+      encodeUpdateTopic({ vhost: topic.vhost, name, config, fields: CONFIG_FIELDS.filter((field) => changes[field] !== undefined) }),
+      signal,
+    );
     return { ...infoOf(topic), config };
   }
 
@@ -276,8 +291,7 @@ export function infoOf(topic: TopicRow): TopicInfo {
 function completeConfig(base: TopicConfig, changes: Partial<TopicConfig>): TopicConfig {
   const config = { ...base, ...changes };
   if (![1, 2, 3].includes(config.durability)) throw new BrokerError("INVALID_ARGUMENT", "durability must be fsync, interval or os");
-  const whole: (keyof TopicConfig)[] = ["retentionMs", "retentionBytes", "flushIntervalMs", "flushMessages"];
-  for (const field of whole) {
+  for (const field of WHOLE_FIELDS) {
     if (!Number.isSafeInteger(config[field]) || config[field] < 0)
       throw new BrokerError("INVALID_ARGUMENT", `${field} must be a whole number of at least 0, not ${config[field]}`);
   }
@@ -285,7 +299,18 @@ function completeConfig(base: TopicConfig, changes: Partial<TopicConfig>): Topic
     throw new BrokerError("INVALID_ARGUMENT", `flushIntervalMs must be at most 60000, not ${config.flushIntervalMs}`);
   if (config.flushMessages > 0xffff_ffff)
     throw new BrokerError("INVALID_ARGUMENT", `flushMessages must be below 2^32, not ${config.flushMessages}`);
+  checkRetention(config);
   return config;
+}
+
+function checkRetention({ retentionSchedule, retentionTimeZone, retentionPolicy }: TopicConfig): void {
+  if (![1, 2].includes(retentionPolicy))
+    throw new BrokerError("INVALID_ARGUMENT", "the retention policy must be delete or archive", { field: "config.retention_policy" });
+  const fields = { cron: "config.retention_schedule", timeZone: "config.retention_time_zone" };
+  if (typeof retentionSchedule !== "string" || typeof retentionTimeZone !== "string")
+    throw new BrokerError("INVALID_ARGUMENT", "the retention's schedule and its time zone are text", { field: fields.cron });
+  // A zone without a schedule waits for one, and is to be one all the same.
+  nextRun({ cron: retentionSchedule || "* * * * *", timeZone: retentionTimeZone }, 0, fields);
 }
 
 export function catalogError(code: number, detail: string): BrokerError {

@@ -8,6 +8,7 @@ import type { CatalogMachine } from "../machine/catalog/catalog.ts";
 import type { Fitness } from "../replica/fitness.ts";
 import type { WorkNews } from "../replica/types.ts";
 import { infoOf } from "./admin.ts";
+import type { ArchiverCounts } from "./archiver.ts";
 import { groupOf } from "./cluster-admin.ts";
 import { POSITIONS } from "./cursors.ts";
 import type { Declaring } from "./declaring.ts";
@@ -57,6 +58,11 @@ export class NodeBroker implements types.Broker {
     this.parts.controller.stop();
     this.parts.work.keeper.stop();
     this.parts.scheduler.stop();
+  }
+
+  /** Resolves when nothing is archived any more. */
+  archivingStopped(): Promise<void> {
+    return this.parts.archiver.stop();
   }
 
   /** The cluster knows this start of the node, and this node's catalog is no older than that. */
@@ -259,6 +265,10 @@ export class NodeBroker implements types.Broker {
   counts(): { readonly leaderlessGroups: number; readonly leadersKnown: number; readonly peersUp: number } {
     const peers = this.catalog.nodes().filter(({ id }) => id !== this.nodeId && this.parts.isAlive(id));
     return { leaderlessGroups: this.parts.cluster.leaderless(), leadersKnown: this.parts.leaders.size, peersUp: peers.length };
+  }
+
+  get archiveCounts(): ArchiverCounts {
+    return this.parts.archiver.counts;
   }
 
   // Inside.

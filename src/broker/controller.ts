@@ -1,5 +1,5 @@
 // Brings this node in line with the catalog: opens the replicas that belong here, removes those that a committed command
-// deleted, and as the leader of a group looks after its retention and its place.
+// deleted, and as the leader of a group looks after its place.
 
 import type { Clock, Timer } from "../base/clock.ts";
 import { ByteReader, ByteWriter } from "../base/bytes.ts";
@@ -8,14 +8,12 @@ import { CATALOG_GROUP, lifeOfReplica, nodeOfReplica, type GroupId, type NodeId,
 import { OPENS_MAX, TRANSFERS_MAX } from "../base/limits.ts";
 import type { Logger } from "../base/logger.ts";
 import type { CatalogMachine, PartitionRow, TopicRow } from "../machine/catalog/catalog.ts";
-import { encodeTrim } from "../machine/stream/commands.ts";
-import type { StreamMachine } from "../machine/stream/stream.ts";
-import { ENTRY_COMMAND } from "../raft/types.ts";
 import type { ReplicaHost } from "../replica/host.ts";
 import { DURABILITY_FSYNC, type DurabilityMode } from "../replica/types.ts";
 import type { Serve } from "./forwarder.ts";
 import { Renewals } from "./renewals.ts";
 import { Reshaper } from "./reshaper.ts";
+import type { Retention } from "./retention.ts";
 import type { Router } from "./router.ts";
 import type { TopicConfig } from "./types.ts";
 import type { Unfit } from "./unfit.ts";
@@ -49,6 +47,7 @@ export type ControllerComponents = {
   readonly catalog: CatalogMachine;
   readonly router: Router;
   readonly unfit: Unfit;
+  readonly retention: Pick<Retention, "look">;
   /** Tells all nodes which ones this node brings up to date, and what here is damaged. */
   readonly announce: () => void;
   readonly clock: Clock;
@@ -311,17 +310,22 @@ export class Controller {
   }
 
   private lookAfterLed(): void {
-    const { host, catalog, unfit } = this.components;
+    const { host, catalog, unfit, retention } = this.components;
     // One that stops will be back: its groups stay where they went, as those of a node that is gone.
     const mayLead = new Set(catalog.nodes().flatMap(({ id }) => (this.mayLead(id) || unfit.of(id) === "stopping" ? [id] : [])));
     const led: GroupId[] = [];
     for (const { group, isLeader } of host.groups()) if (isLeader && group !== CATALOG_GROUP) led.push(group);
+    retention.look(
+      led.flatMap((group) => {
+        const known = catalog.group(group);
+        return known === undefined ? [] : [{ group, topic: known.topic, partition: known.partition }];
+      }),
+    );
     let moves = Math.min(TRANSFERS_MAX, Math.max(MOVES_MIN, Math.floor(led.length * MOVED_PART)));
     for (const group of led) {
       const known = catalog.group(group);
       if (known === undefined) continue;
       host.raiseVersion(group);
-      this.retain(group, known.topic.config);
       if (unfit.own !== "fit") this.leaveTo(group);
       else if (moves > 0 && this.giveBack(group, preferredOf(known.topic.partitions[known.partition]!.replicas, mayLead))) moves -= 1;
     }
@@ -345,20 +349,6 @@ export class Controller {
     const most = Math.max(...heirs.map(({ match }) => match));
     const heir = heirs.find(({ match }) => match === most);
     if (heir !== undefined) host.transferLeadership(group, nodeOfReplica(heir.peer as ReplicaId));
-  }
-
-  /** Retention is the leader's decision, carried out by every replica as a replicated trim. */
-  private retain(group: GroupId, config: TopicConfig): void {
-    if (config.retentionMs === 0 && config.retentionBytes === 0) return;
-    const { host, clock } = this.components;
-    const replica = host.get(group);
-    if (replica === undefined || !replica.isLeader) return;
-    const offset = (replica.machine as StreamMachine).retentionCandidate({
-      nowMs: clock.wallMs(),
-      retentionMs: config.retentionMs,
-      retentionBytes: config.retentionBytes,
-    });
-    if (offset >= 0) host.propose(group, ENTRY_COMMAND, encodeTrim(offset), () => {});
   }
 
   /** Leaders go back to where the placement wants them once that node has settled and has everything, of all groups. */

@@ -2,11 +2,13 @@
 
 import type { Clock } from "../base/clock.ts";
 import { CATALOG_GROUP, type NodeId } from "../base/ids.ts";
+import { ARCHIVE_FILE_BYTES_MAX } from "../base/limits.ts";
 import type { Logger } from "../base/logger.ts";
 import type { Pacer } from "../base/pacer.ts";
 import type { PayloadMemory } from "../base/payload-memory.ts";
 import type { CatalogMachine } from "../machine/catalog/catalog.ts";
 import type { NodeRegistration } from "../machine/catalog/commands.ts";
+import type { Archive } from "../log/archive-files.ts";
 import { LANE_FORWARD, type PeerTransport } from "../peer/transport.ts";
 import type { ReplicaHost } from "../replica/host.ts";
 import { Declaring } from "./declaring.ts";
@@ -18,6 +20,7 @@ import { OP_LEASES } from "./work/gateway.ts";
 import { OP_LOOK } from "./work/inspector.ts";
 import { WorkParts } from "./work/parts.ts";
 import { Admin } from "./admin.ts";
+import { Archiver } from "./archiver.ts";
 import { Changes } from "./changes.ts";
 import { ClusterAdmin, OP_MEMBERS, OP_TRANSFER } from "./cluster-admin.ts";
 import { Controller, OP_MEMBER, type ActedView } from "./controller.ts";
@@ -32,6 +35,7 @@ import { Moves, OP_MOVES } from "./moves.ts";
 import { News } from "./news.ts";
 import { Publisher } from "./publisher.ts";
 import { OP_JOIN, Registrar } from "./registrar.ts";
+import { Retention } from "./retention.ts";
 import { OP_PROPOSE, Router } from "./router.ts";
 import { Unfit } from "./unfit.ts";
 import { OP_VIEW, View } from "./view.ts";
@@ -51,6 +55,7 @@ export type BrokerComponents = {
   readonly pacer: Pacer;
   readonly fatal: (error: Error) => void;
   readonly acted: ActedView;
+  readonly archive: Archive;
   /** The cluster has seen a later start of this node, of this incarnation. */
   readonly outrun: (incarnation: number) => void;
   /** The cluster counts on another disk of this node. */
@@ -79,6 +84,7 @@ export class BrokerParts {
   readonly cluster: ClusterAdmin;
   readonly moves: Moves;
   readonly controller: Controller;
+  readonly archiver: Archiver;
   readonly cursors: Cursors;
   readonly view: View;
   readonly news: News;
@@ -88,7 +94,7 @@ export class BrokerParts {
   private readonly isUp: (node: NodeId) => boolean;
 
   constructor(settings: BrokerSettings, components: BrokerComponents) {
-    const { host, transport, clock, logger, memory, pacer, fatal, acted, outrun, replaced } = components;
+    const { host, transport, clock, logger, memory, pacer, fatal, acted, archive, outrun, replaced } = components;
     this.nodeId = settings.registration.id;
     this.isUp = (node) => transport.isUp(node);
     this.catalog = host.get(CATALOG_GROUP)!.machine as CatalogMachine;
@@ -186,6 +192,7 @@ export class BrokerParts {
       admin: this.admin,
       isAlive: (node) => this.isAlive(node),
     });
+    this.archiver = new Archiver({ host, archive, fileBytesMax: ARCHIVE_FILE_BYTES_MAX, pacer, clock, logger });
     this.controller = new Controller({
       nodeId: this.nodeId,
       storeId: settings.registration.storeId,
@@ -194,6 +201,7 @@ export class BrokerParts {
       catalog: this.catalog,
       router: this.router,
       unfit: this.unfit,
+      retention: new Retention({ host, clock, archiver: this.archiver }),
       announce: () => {
         this.news.laggards();
         this.news.damages();

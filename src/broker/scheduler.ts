@@ -1,14 +1,13 @@
 // Recurring messages: whoever leads the catalog publishes what is due. The time at which a message was due is its sequence number, so a
 // leader that does not know whether the one before it has published does so again, and each target takes it once.
 
-import { BrokerError } from "../base/errors.ts";
 import type { Clock, Timer } from "../base/clock.ts";
 import type { Logger } from "../base/logger.ts";
 import { hexDecode } from "../base/hex.ts";
 import type { CatalogMachine } from "../machine/catalog/catalog.ts";
 import type { ScheduleRow } from "../machine/catalog/declaration-rows.ts";
 import type { Publisher } from "./publisher.ts";
-import { lastRun, nextRun } from "./schedule-times.ts";
+import { lastRun, nextRun, safely } from "./schedule-times.ts";
 
 /** A change of leaders may cost so much time: what was due in it is published late, and nothing that is older. */
 const LATE_MS_MAX = 60_000;
@@ -103,15 +102,5 @@ export class Scheduler {
         if (error.retryable) clock.schedule(RETRY_MS, () => this.look());
       },
     );
-  }
-}
-
-/** An expression that a later release took and this one does not know is never due. */
-function safely(timeMs: () => number): number {
-  try {
-    return timeMs();
-  } catch (error) {
-    if (error instanceof BrokerError) return 0;
-    throw error;
   }
 }

@@ -16,6 +16,12 @@ export type TopicConfig = {
   readonly retentionBytes: number;
   readonly flushIntervalMs: number;
   readonly flushMessages: number;
+  /** A cron expression: records are trimmed when it is due; empty = at any time. */
+  readonly retentionSchedule: string;
+  /** Empty: UTC. */
+  readonly retentionTimeZone: string;
+  /** 1 delete, 2 archive (types.proto RetentionPolicy). */
+  readonly retentionPolicy: 1 | 2;
 };
 
 export type TopicInfo = {

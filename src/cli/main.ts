@@ -1,5 +1,6 @@
 #!/usr/bin/env node
 import { Command } from "commander";
+import { archiveCommand } from "./archive.ts";
 import { chaosCommand } from "./chaos.ts";
 import { clusterCommand } from "./cluster.ts";
 import { consumeCommand } from "./consume.ts";
@@ -54,6 +55,7 @@ for (const command of [
   scheduleCommand(),
   definitionsCommand(),
   explainCommand(),
+  archiveCommand(),
   clusterCommand(),
 ]) {
   program.addCommand(command);

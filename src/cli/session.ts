@@ -99,7 +99,11 @@ function hintOf(error: FlotillaError): string {
 }
 
 /** Prints rows under their headings, or as JSON. */
-export function print(rows: readonly Readonly<Record<string, unknown>>[], columns: readonly string[], options: SessionOptions): void {
+export function print(
+  rows: readonly Readonly<Record<string, unknown>>[],
+  columns: readonly string[],
+  options: Pick<SessionOptions, "output">,
+): void {
   if (options.output === "json") {
     process.stdout.write(`${JSON.stringify(rows, null, 2)}\n`);
     return;

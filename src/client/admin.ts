@@ -2,6 +2,7 @@ import type { Channels } from "./channels.ts";
 import { TopologyWatch, type NodeInfo, type PartitionInfo, type Topology } from "./topology.ts";
 
 export type Durability = "fsync" | "interval" | "os";
+export type RetentionPolicy = "delete" | "archive";
 export type TopicConfig = {
   readonly durability: Durability;
   /** 0 = for ever. */
@@ -10,6 +11,12 @@ export type TopicConfig = {
   readonly retentionBytes: number;
   readonly flushIntervalMs: number;
   readonly flushMessages: number;
+  /** A cron expression: records are trimmed when it is due; empty = at any time. */
+  readonly retentionSchedule: string;
+  /** For example Europe/Berlin; empty = UTC. */
+  readonly retentionTimeZone: string;
+  /** `archive`: what is trimmed is written to archive files of the leader's node first. */
+  readonly retentionPolicy: RetentionPolicy;
 };
 export type TopicInfo = {
   readonly vhost: string;
@@ -83,15 +90,22 @@ export type ReplicaMove = {
 export type CallOptions = { readonly signal?: AbortSignal };
 
 const DURABILITIES: readonly Durability[] = ["fsync", "interval", "os"];
+const RETENTION_POLICIES: readonly RetentionPolicy[] = ["delete", "archive"];
 const FIELD_NAMES: Readonly<Record<keyof TopicConfig, string>> = {
   durability: "durability",
   retentionMs: "retention_ms",
   retentionBytes: "retention_bytes",
   flushIntervalMs: "flush_interval_ms",
   flushMessages: "flush_messages",
+  retentionSchedule: "retention_schedule",
+  retentionTimeZone: "retention_time_zone",
+  retentionPolicy: "retention_policy",
 };
 
-type ConfigMessage = Omit<TopicConfig, "durability"> & { readonly durability: number };
+type ConfigMessage = Omit<TopicConfig, "durability" | "retentionPolicy"> & {
+  readonly durability: number;
+  readonly retentionPolicy: number;
+};
 type TopicMessage = Omit<TopicInfo, "config"> & { readonly config: ConfigMessage };
 
 /** Topics and subscriptions: create, list, describe, change, delete. An empty vhost is "/". */
@@ -259,10 +273,16 @@ export class ClusterClient {
 }
 
 function toMessage(config: Partial<TopicConfig>): object {
-  const { durability, ...rest } = config;
-  return { ...rest, ...(durability === undefined ? {} : { durability: DURABILITIES.indexOf(durability) + 1 }) };
+  const { durability, retentionPolicy, ...rest } = config;
+  return {
+    ...rest,
+    ...(durability === undefined ? {} : { durability: DURABILITIES.indexOf(durability) + 1 }),
+    ...(retentionPolicy === undefined ? {} : { retentionPolicy: RETENTION_POLICIES.indexOf(retentionPolicy) + 1 }),
+  };
 }
 
 function fromMessage(topic: TopicMessage): TopicInfo {
-  return { ...topic, config: { ...topic.config, durability: DURABILITIES[topic.config.durability - 1] ?? "fsync" } };
+  const durability = DURABILITIES[topic.config.durability - 1] ?? "fsync";
+  const retentionPolicy = RETENTION_POLICIES[topic.config.retentionPolicy - 1] ?? "delete";
+  return { ...topic, config: { ...topic.config, durability, retentionPolicy } };
 }

@@ -43,6 +43,7 @@ export type {
   PartitionDescription,
   PartitionOffsets,
   ReplicaMove,
+  RetentionPolicy,
   SubscriptionInfo,
   TopicConfig,
   TopicInfo,

@@ -159,6 +159,14 @@ export function renderMetrics({ host, broker, logs, loop, memory, scrubRounds }:
   metric("flotilla_event_loop_delay_p99_seconds", "gauge", "99th percentile of the delay over the last 5 seconds.", [
     ["", loop.p99Ms / 1_000],
   ]);
+  const archived = broker.archiveCounts;
+  metric("flotilla_archive_files_total", "counter", "Archive files made here of what retention trims, since the start.", [
+    ["", archived.files],
+  ]);
+  metric("flotilla_archive_bytes_total", "counter", "Bytes of these files.", [["", archived.bytes]]);
+  metric("flotilla_archive_waiting", "gauge", "Partitions led here that are not trimmed because nothing can be archived.", [
+    ["", archived.waiting],
+  ]);
   metric("flotilla_ready", "gauge", "1 when calls can be served.", [["", broker.ready ? 1 : 0]]);
   return `${lines.join("\n")}\n`;
 }

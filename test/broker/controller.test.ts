@@ -73,6 +73,7 @@ class Scene {
       catalog: this.catalog.machine,
       router,
       unfit: this.unfit,
+      retention: { look: () => {} },
       announce: () => {},
       clock,
       logger: silentLogger,

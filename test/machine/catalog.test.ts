@@ -257,6 +257,7 @@ test("catalog: a topic is found by name and by group, with the leader's place fi
     replicas: 2,
     config: CONFIG,
     createdMs: 77,
+    configuredMs: 0,
     queue: null,
     works: [],
     partitions: [
@@ -283,15 +284,29 @@ test("catalog: an expanded topic keeps its partitions, and every group leads to 
 
 test("catalog: an update changes the named fields, so that two updates do not undo each other", () => {
   const run = cluster();
-  const changes = { durability: 3, retentionMs: 1, retentionBytes: 2, flushIntervalMs: 3, flushMessages: 4 } as const;
-  run.command(encodeUpdateTopic({ vhost: "/", name: "orders", config: changes, fields: ["retentionMs", "flushMessages"] }));
+  const changes = {
+    durability: 3,
+    retentionMs: 1,
+    retentionBytes: 2,
+    flushIntervalMs: 3,
+    flushMessages: 4,
+    retentionSchedule: "0 4 * * *",
+    retentionTimeZone: "Europe/Berlin",
+    retentionPolicy: 2,
+  } as const;
+  const { configuredMs } = run.machine.topic("/", "orders")!;
+  run.command(
+    encodeUpdateTopic({ vhost: "/", name: "orders", config: changes, fields: ["retentionMs", "flushMessages"] }),
+    configuredMs + 5,
+  );
+  expect(run.machine.topic("/", "orders")!.configuredMs).toBe(configuredMs + 5);
   expect(run.machine.topic("/", "orders")!.config).toEqual({ ...CONFIG, retentionMs: 1, flushMessages: 4 });
   run.command(
     encodeUpdateTopic({
       vhost: "/",
       name: "orders",
       config: { ...changes, retentionMs: 9 },
-      fields: ["durability", "retentionBytes", "flushIntervalMs"],
+      fields: ["durability", "retentionBytes", "flushIntervalMs", "retentionSchedule", "retentionTimeZone", "retentionPolicy"],
     }),
   );
   expect(run.machine.topic("/", "orders")!.config).toEqual(changes);

@@ -53,7 +53,16 @@ export function nodeRow(id: number, changes: Partial<NodeRegistration> = {}): No
   };
 }
 
-export const CONFIG: ConfigRow = { durability: 1, retentionMs: 0, retentionBytes: 0, flushIntervalMs: 0, flushMessages: 0 };
+export const CONFIG: ConfigRow = {
+  durability: 1,
+  retentionMs: 0,
+  retentionBytes: 0,
+  flushIntervalMs: 0,
+  flushMessages: 0,
+  retentionSchedule: "",
+  retentionTimeZone: "",
+  retentionPolicy: 1,
+};
 
 /** Node numbers as a placement: one list per partition. */
 export function placed(...partitions: number[][]): NodeId[][] {

@@ -80,9 +80,9 @@ export class CatalogMachine implements Machine {
     this.version = version;
   }
 
-  apply(_meta: ApplyMeta, kind: number, payload: Uint8Array, effects: Effects): void {
+  apply(meta: ApplyMeta, kind: number, payload: Uint8Array, effects: Effects): void {
     const command = kind === KIND_COMMAND ? decodeCatalogCommand(payload) : undefined;
-    const { code, detail, value } = command === undefined ? refuse(CATALOG_BAD_COMMAND, "unknown command") : this.run(command);
+    const { code, detail, value } = command === undefined ? refuse(CATALOG_BAD_COMMAND, "unknown command") : this.run(command, meta.timeMs);
     if (code === CATALOG_OK) {
       this.viewVersion += 1;
       effects.changed();
@@ -164,18 +164,18 @@ export class CatalogMachine implements Machine {
     for (const topic of topics) this.put(topic);
   }
 
-  private run(command: CatalogCommand): Outcome {
+  private run(command: CatalogCommand, timeMs: number): Outcome {
     switch (command.kind) {
       case INITIALIZE:
         return this.initialize(command.clusterId);
       case REGISTER_NODE:
         return this.nodeTable.register(command.node);
       case CREATE_TOPIC:
-        return this.create(command);
+        return this.create(command, timeMs);
       case EXPAND_TOPIC:
         return this.expand(command);
       case UPDATE_TOPIC:
-        return this.update(command);
+        return this.update(command, timeMs);
       case DELETE_TOPIC:
         return this.delete(command.vhost, command.name);
       case JOIN_NODE:
@@ -204,7 +204,7 @@ export class CatalogMachine implements Machine {
     return DONE;
   }
 
-  private create(command: CreateTopic): Outcome {
+  private create(command: CreateTopic, timeMs: number): Outcome {
     const { vhost, name, replicas, config, placement, createdMs } = command;
     if (!isName(name)) return refuse(CATALOG_INVALID_NAME, `${quoted(name)} is not a topic name`);
     if (!isVhost(vhost)) return refuse(CATALOG_INVALID_NAME, `${quoted(vhost)} is not a vhost name`);
@@ -228,15 +228,16 @@ export class CatalogMachine implements Machine {
     if (this.topicRows.size >= TOPICS_MAX) return refuse(CATALOG_TOO_MANY, `there are ${TOPICS_MAX} topics already`);
     const fault = this.faultOf(placement, replicas);
     if (fault !== null) return fault;
-    this.put({ vhost, name, partitions: this.makePartitions(placement), replicas, config, createdMs, queue, works: [] });
+    const partitions = this.makePartitions(placement);
+    this.put({ vhost, name, partitions, replicas, config, createdMs, configuredMs: timeMs, queue, works: [] });
     return DONE;
   }
 
-  private update(command: UpdateTopic): Outcome {
+  private update(command: UpdateTopic, timeMs: number): Outcome {
     const topic = this.topic(command.vhost, command.name);
     if (topic === undefined) return unknownTopic(command.name);
     const config = command.fields === undefined ? command.config : mergeConfig(topic.config, command.config, command.fields);
-    this.put({ ...topic, config });
+    this.put({ ...topic, config, configuredMs: timeMs });
     return DONE;
   }
 

@@ -1,7 +1,7 @@
 // The rows of the catalog and their bytes.
 
 import { DecodeError, type ByteReader, type ByteWriter } from "../../base/bytes.ts";
-import { NODE_TEXT_LENGTH_MAX, REPLICAS_MAX } from "../../base/limits.ts";
+import { CRON_LENGTH_MAX, NODE_TEXT_LENGTH_MAX, REPLICAS_MAX } from "../../base/limits.ts";
 import type { WorkRow } from "./declaration-rows.ts";
 import { parseRow } from "./declarations.ts";
 import type { DeclaredSettings } from "./settings.ts";
@@ -34,9 +34,23 @@ export type ConfigRow = {
   readonly retentionBytes: number;
   readonly flushIntervalMs: number;
   readonly flushMessages: number;
+  /** A cron expression; empty = whenever there is something to trim. Nobody down here reads it. */
+  readonly retentionSchedule: string;
+  readonly retentionTimeZone: string;
+  /** 1 delete, 2 archive (types.proto RetentionPolicy). */
+  readonly retentionPolicy: 1 | 2;
 };
 
-export const CONFIG_FIELDS = ["durability", "retentionMs", "retentionBytes", "flushIntervalMs", "flushMessages"] as const;
+export const CONFIG_FIELDS = [
+  "durability",
+  "retentionMs",
+  "retentionBytes",
+  "flushIntervalMs",
+  "flushMessages",
+  "retentionSchedule",
+  "retentionTimeZone",
+  "retentionPolicy",
+] as const;
 export type ConfigField = (typeof CONFIG_FIELDS)[number];
 
 export type PartitionRow = {
@@ -66,6 +80,8 @@ export type TopicRow = {
   readonly replicas: number;
   readonly config: ConfigRow;
   readonly createdMs: number;
+  /** The catalog's time when `config` was set: what was due before then is none of its business. */
+  readonly configuredMs: number;
   /** Of a queue, which has one partition: what was declared of it; null = it is a topic. */
   readonly queue: DeclaredSettings | null;
   /** Work subscriptions of a topic, by name. */
@@ -128,23 +144,43 @@ export function writeConfig(writer: ByteWriter, config: ConfigRow): void {
     .varint(config.retentionMs)
     .varint(config.retentionBytes)
     .varint(config.flushIntervalMs)
-    .varint(config.flushMessages);
+    .varint(config.flushMessages)
+    .string(config.retentionSchedule)
+    .string(config.retentionTimeZone)
+    .u8(config.retentionPolicy);
 }
 
 export function readConfig(reader: ByteReader): ConfigRow {
   const durability = reader.u8();
   if (durability !== 1 && durability !== 2 && durability !== 3) throw new DecodeError(`durability ${durability}`);
+  const [retentionMs, retentionBytes, flushIntervalMs, flushMessages] = [
+    reader.varint(),
+    reader.varint(),
+    reader.varint(),
+    reader.varint(),
+  ];
+  const [retentionSchedule, retentionTimeZone, retentionPolicy] = [readCron(reader), readCron(reader), reader.u8()];
+  if (retentionPolicy !== 1 && retentionPolicy !== 2) throw new DecodeError(`retention policy ${retentionPolicy}`);
   return {
     durability,
-    retentionMs: reader.varint(),
-    retentionBytes: reader.varint(),
-    flushIntervalMs: reader.varint(),
-    flushMessages: reader.varint(),
+    retentionMs,
+    retentionBytes,
+    flushIntervalMs,
+    flushMessages,
+    retentionSchedule,
+    retentionTimeZone,
+    retentionPolicy,
   };
 }
 
+function readCron(reader: ByteReader): string {
+  const text = reader.string();
+  if (text.length > CRON_LENGTH_MAX) throw new DecodeError(`a text of ${text.length} characters`);
+  return text;
+}
+
 export function writeTopic(writer: ByteWriter, topic: TopicRow): void {
-  writer.string(topic.vhost).string(topic.name).varint(topic.replicas).varint(topic.createdMs);
+  writer.string(topic.vhost).string(topic.name).varint(topic.replicas).varint(topic.createdMs).varint(topic.configuredMs);
   writeConfig(writer, topic.config);
   writer.string(topic.queue === null ? "" : JSON.stringify(topic.queue)).varint(topic.works.length);
   for (const work of topic.works) writer.string(JSON.stringify(work));
@@ -161,6 +197,7 @@ export function readTopic(reader: ByteReader): TopicRow {
   const name = reader.string();
   const replicas = reader.varint();
   const createdMs = reader.varint();
+  const configuredMs = reader.varint();
   const config = readConfig(reader);
   const queue = readQueue(reader);
   const works = Array.from({ length: reader.varint() }, () => parseRow<WorkRow>(reader.string()));
@@ -170,7 +207,7 @@ export function readTopic(reader: ByteReader): TopicRow {
     const group = reader.varint() as GroupId;
     partitions.push({ group, replicas: lists.of(readReplicas(reader)), founders: lists.of(readReplicas(reader)) });
   }
-  return { vhost, name, partitions, replicas, config, createdMs, queue, works };
+  return { vhost, name, partitions, replicas, config, createdMs, configuredMs, queue, works };
 }
 
 /** What is declared of a queue; null of a topic. */
@@ -204,5 +241,8 @@ export function mergeConfig(before: ConfigRow, changes: ConfigRow, fields: reado
     retentionBytes: from("retentionBytes").retentionBytes,
     flushIntervalMs: from("flushIntervalMs").flushIntervalMs,
     flushMessages: from("flushMessages").flushMessages,
+    retentionSchedule: from("retentionSchedule").retentionSchedule,
+    retentionTimeZone: from("retentionTimeZone").retentionTimeZone,
+    retentionPolicy: from("retentionPolicy").retentionPolicy,
   };
 }

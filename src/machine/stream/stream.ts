@@ -99,6 +99,11 @@ export class StreamMachine implements Machine {
     return this.bytesTotal - this.bytesBefore(this.startOffset);
   }
 
+  /** Payload bytes held below `offset`, exact to a row of the offset index. */
+  bytesBelow(offset: number): number {
+    return Math.max(0, this.bytesBefore(offset) - this.bytesBefore(this.startOffset));
+  }
+
   /** Where to start reading the log for `offset`: the entry at `index` begins with the row's offset, at or before it. */
   locate(offset: number): OffsetRow {
     return this.offsets.locate(offset) ?? this.offsets.first ?? this.end;
