@@ -140,6 +140,15 @@ export const CONSUMERS_PER_SUBSCRIPTION_MAX = 10_000;
 export const WORKS_PER_STREAM_MAX = 256;
 /** Operations on work subscriptions that one entry of the log carries. */
 export const WORK_OPERATIONS_MAX = 16_384;
+/** Messages that wait in a work subscription, beyond which no more of its backlog is fed to it. */
+export const FED_READY_MAX = 65_536;
+/** Records, and about so many bytes of the batches they lie in, that one step of feeding takes. */
+export const FEED_RECORDS_MAX = 4_096;
+export const FEED_BYTES_MAX = 1024 * 1024;
+/** Steps of feeding of one node at one time. */
+export const FEEDS_MAX = 8;
+/** Runs of facts of the newest batches that a stream keeps for subscriptions which are being fed, to be up with it at some time. */
+export const FEED_TAIL_RUNS_MAX = 8_192;
 /** Producers of exchanges that one stream remembers, and batches of each that it can tell a retry of. */
 export const SPARSE_PRODUCERS_PER_STREAM_MAX = 4_096;
 export const SPARSE_SEQUENCES_MAX = 256;

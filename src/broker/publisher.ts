@@ -132,7 +132,7 @@ export class Publisher {
   }
 }
 
-/** What work subscriptions are to know; null when there is nothing, or nobody to know it. */
+/** What work subscriptions are to know; null when this node knows of nobody who would. */
 function sidecarOf(topic: TopicRow, records: Uint8Array, nowMs: number): Uint8Array | null | BrokerError {
   if (topic.queue === null && topic.works.length === 0) return null;
   const scanned = scanRecords(records, false, nowMs);

@@ -25,6 +25,7 @@ export type ScannedRecord = Omit<FactRun, "count"> & {
   readonly headers: ReadonlyMap<string, string>;
 };
 
+const NO_BYTES = new Uint8Array(0);
 const NO_HEADERS: ReadonlyMap<string, string> = new Map();
 
 /** The records of an encoded RecordBatch, which is known to be one; or what is wrong with one of them. Headers are read if asked for. */
@@ -52,6 +53,44 @@ export function scanRecords(bytes: Uint8Array, withHeaders: boolean, nowMs: numb
   } catch (error) {
     if (!(error instanceof DecodeError)) throw error;
     return new BrokerError("MALFORMED_BATCH", `record ${records.length} of the batch is not a Record message: ${error.message}`);
+  }
+}
+
+/**
+ * Facts of records that are stored already, wherever nobody looked at them before: what is out of bounds counts as the bound, and what is no
+ * Record as one that says nothing. They are for the first records; there may be none.
+ */
+export function factsOfStored(bytes: Uint8Array, storedMs: number): FactRun[] {
+  const records: ScannedRecord[] = [];
+  try {
+    const reader = new ProtoReader(bytes);
+    while (reader.next())
+      if (reader.field === FIELD_RECORDS && reader.wire === WIRE_BYTES) records.push(asStored(reader.block(), storedMs));
+      else reader.skip();
+  } catch (error) {
+    if (!(error instanceof DecodeError)) throw error;
+  }
+  return factRuns(records);
+}
+
+function asStored(block: Uint8Array, storedMs: number): ScannedRecord {
+  const record = scanLeniently(block);
+  const { priority, dueMs, delayMs, ttlMs } = record;
+  return {
+    ...record,
+    priority: Math.min(priority, PRIORITY_MAX),
+    dueMs: Math.min(dueMs, storedMs + DELAY_MS_MAX),
+    delayMs: dueMs > 0 ? 0 : Math.min(delayMs, DELAY_MS_MAX),
+    ttlMs: Math.min(ttlMs, DELAY_MS_MAX),
+  };
+}
+
+function scanLeniently(block: Uint8Array): ScannedRecord {
+  try {
+    return scanRecord(block, 0, 0, false);
+  } catch (error) {
+    if (!(error instanceof DecodeError)) throw error;
+    return scanRecord(NO_BYTES, 0, 0, false);
   }
 }
 

@@ -18,18 +18,20 @@ export type RecordsOptions = {
   readonly bytes?: number;
   readonly isSparse?: boolean;
   readonly facts?: readonly Partial<FactRun>[];
+  /** False: nobody looked what is to be known of them. */
+  readonly isScanned?: boolean;
 };
 
 /** The payload of a records entry. */
 export function records(
   count: number,
-  { id = 0, epoch = 0, sequence = 0, bytes = 10, isSparse = false, facts = [] }: RecordsOptions = {},
+  { id = 0, epoch = 0, sequence = 0, bytes = 10, isSparse = false, facts = [], isScanned = true }: RecordsOptions = {},
 ): Uint8Array {
   const sidecar = encodeSidecar(facts.map((run) => ({ count: 1, priority: 0, dueMs: 0, delayMs: 0, ttlMs: 0, keyHash: 0, ...run })));
-  const sidecarBytes = sidecar?.length ?? 0;
+  const sidecarBytes = isScanned ? sidecar.length : -1;
   const payload = new Uint8Array(recordsHeadBytes(sidecarBytes) + bytes);
   writeRecordsHeader(payload, 0, { count, producerId: id, producerEpoch: epoch, sequence }, isSparse, sidecarBytes);
-  if (sidecar !== null) payload.set(sidecar, recordsHeadBytes(sidecarBytes) - sidecarBytes);
+  if (sidecarBytes > 0) payload.set(sidecar, recordsHeadBytes(sidecarBytes) - sidecarBytes);
   return payload;
 }
 

@@ -140,6 +140,8 @@ test("topic: a work subscription reads what the topic holds, and ends with it; t
   const run = new MachineRun(new StreamMachine());
   run.records(records(5));
   run.command(say({ op: "create", name: "w", start: 2, config: WORK_DEFAULTS }, attach(1, 10, "w")));
+  const batches = [{ count: 3, timeMs: 0, bytesEach: 1, facts: [] }];
+  run.command(say({ op: "feed", name: "w", from: 2, batches }));
   run.records(records(1));
   expect(run.deliveries.map(({ subscription, from, end }) => [subscription, from, end])).toEqual([
     ["w", 2, 5],

@@ -29,7 +29,7 @@ test("records: a header comes back as it was written, wherever the payload lies 
       writeRecordsHeader(buffer, at, header);
       buffer.set(body, at + RECORDS_HEADER_BYTES);
       const payload = buffer.subarray(at);
-      expect(readRecordsHeader(payload)).toEqual({ ...header, isSparse: false, sidecarBytes: 0 });
+      expect(readRecordsHeader(payload)).toEqual({ ...header, isSparse: false, isScanned: false, sidecarBytes: 0 });
       expect(readRecordsCount(payload)).toBe(header.count);
       expect(recordsBody(payload)).toEqual(body);
       expect(recordsBody(payload).buffer).toBe(buffer.buffer);
@@ -41,7 +41,8 @@ const damage: readonly { name: string; change: (payload: Uint8Array, view: DataV
   { name: "shorter than a header", change: (payload) => payload.subarray(0, RECORDS_HEADER_BYTES - 1) },
   { name: "of no bytes", change: (payload) => payload.subarray(0, 0) },
   { name: "of another format", change: (_, view) => view.setUint8(0, 2) },
-  { name: "with a flag that is not known", change: (_, view) => view.setUint8(1, 4) },
+  { name: "with a flag that is not known", change: (_, view) => view.setUint8(1, 8) },
+  { name: "with a sidecar of no facts", change: (payload) => withSidecarOfNoFacts(payload) },
   { name: "with a sidecar that it does not have", change: (_, view) => view.setUint8(1, 1) },
   { name: "with something in its reserve", change: (_, view) => view.setUint16(2, 256, true) },
   { name: "without records", change: (_, view) => view.setUint32(4, 0, true) },
@@ -56,6 +57,12 @@ const damage: readonly { name: string; change: (payload: Uint8Array, view: DataV
     },
   },
 ];
+
+function withSidecarOfNoFacts(payload: Uint8Array): Uint8Array {
+  const both = records(1, { id: 7, sequence: 3, facts: [{ priority: 1 }] });
+  both[1]! |= payload[1]!;
+  return both;
+}
 
 for (const { name, change } of damage) {
   test(`records: a payload ${name} is refused`, () => {

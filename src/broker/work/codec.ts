@@ -113,6 +113,8 @@ export type Look = {
   /** What the group goes by. */
   readonly config: WorkConfig;
   readonly counts: WorkCounts;
+  /** What the stream has from here on is backlog; it counts as ready. */
+  readonly fedTo: number;
   readonly lastUsedMs: number;
   readonly startOffset: number;
   readonly endOffset: number;
@@ -156,10 +158,11 @@ export function decodeLooks(body: Uint8Array): (Look | null)[] {
   return looks;
 }
 
-function writeLook(writer: ByteWriter, { config, counts, lastUsedMs, startOffset, endOffset, bytes, consumers, messages }: Look): void {
+function writeLook(writer: ByteWriter, look: Look): void {
+  const { config, counts, fedTo, lastUsedMs, startOffset, endOffset, bytes, consumers, messages } = look;
   writeWorkConfig(writer, config);
   const { ready, leased, delayed, parked, dead } = counts;
-  for (const value of [ready, leased, delayed, parked, dead, counts.consumers, lastUsedMs, startOffset, endOffset, bytes])
+  for (const value of [ready, leased, delayed, parked, dead, counts.consumers, fedTo, lastUsedMs, startOffset, endOffset, bytes])
     writer.varint(value);
   writer.varint(consumers.length);
   for (const { id, node, priority, credit, held, active } of consumers)
@@ -185,6 +188,7 @@ function readLook(reader: ByteReader): Look {
   const config = readWorkConfig(reader);
   const [ready, leased, delayed, parked, dead] = [reader.varint(), reader.varint(), reader.varint(), reader.varint(), reader.varint()];
   const counts = { ready, leased, delayed, parked, dead, consumers: reader.varint() };
+  const fedTo = reader.varint();
   const [lastUsedMs, startOffset, endOffset, bytes] = [reader.varint(), reader.varint(), reader.varint(), reader.varint()];
   const consumers = Array.from({ length: reader.varint() }, () => {
     const [id, node, priority, active] = [reader.varint(), reader.varint(), reader.u8() - 128, reader.u8() === 1];
@@ -195,5 +199,5 @@ function readLook(reader: ByteReader): Look {
     const [priority, untilMs, expiryMs, consumer, reason] = [reader.u8(), reader.varint(), reader.varint(), reader.varint(), reader.u8()];
     return { run: { from, end: from + length }, state, deliveries, priority, untilMs, expiryMs, consumer, reason };
   });
-  return { config, counts, lastUsedMs, startOffset, endOffset, bytes, consumers, messages };
+  return { config, counts, fedTo, lastUsedMs, startOffset, endOffset, bytes, consumers, messages };
 }

@@ -173,10 +173,11 @@ export class Inspector {
               const { priority, gateway } = terms;
               return { id, node: nodeOfGateway(gateway), priority, credit, held: held.size, active: state.consumers.activeId === id };
             });
-        const messages = browseMax === 0 ? [] : state.describe(browseFrom, browseMax);
+        const messages = browseMax === 0 ? [] : state.describe(browseFrom, browseMax, endOffset);
         resolve({
           config: state.config,
-          counts: state.counts,
+          counts: state.countsTo(endOffset),
+          fedTo: state.fedTo,
           lastUsedMs: state.lastUsedMs,
           startOffset,
           endOffset,

@@ -19,6 +19,7 @@ import type { WorkNews } from "../../replica/types.ts";
 import type { Router } from "../router.ts";
 import type { LeasedRun, RevokedRun, WorkNotice } from "./codec.ts";
 import type { DeadLetters } from "./dead-letters.ts";
+import type { Feeder } from "./feeder.ts";
 import type { Gateways } from "./gateways.ts";
 import type { Relocator } from "./relocator.ts";
 
@@ -40,6 +41,7 @@ export type KeeperComponents = {
   readonly startOf: (group: GroupId, from: 0 | 1 | 2 | 3, value: number) => Promise<number>;
   readonly deadLetters: DeadLetters;
   readonly relocator: Relocator;
+  readonly feeder: Feeder;
   /** To consumers on this node, and to another node. */
   readonly given: (notice: WorkNotice) => void;
   readonly tell: (node: NodeId, notice: WorkNotice) => void;
@@ -77,6 +79,7 @@ export class Keeper {
   worked(group: GroupId, news: WorkNews): void {
     if (news.deliveries.length > 0 || news.revokes.length > 0) this.tell(group, news);
     this.dueAt(group, news.dueMs);
+    this.components.feeder.look(group);
     const known = this.components.catalog.group(group);
     if (known !== undefined) this.components.deadLetters.look(group, known.topic);
   }
@@ -87,6 +90,7 @@ export class Keeper {
     const machine = this.machineOf(group);
     if (machine === null || machine.works.size === 0) return;
     this.dueAt(group, machine.works.nextMs);
+    this.components.feeder.look(group);
   }
 
   /** Something about the topic may have changed. */
@@ -106,7 +110,7 @@ export class Keeper {
 
   /** Once a second. */
   upkeep(): void {
-    const { host, catalog, gateways, relocator, deadLetters } = this.components;
+    const { host, catalog, gateways, relocator, feeder, deadLetters } = this.components;
     const nowMs = this.components.clock.monotonicMs();
     gateways.begin(nowMs);
     for (const [group, watched] of this.watched) {
@@ -120,6 +124,7 @@ export class Keeper {
       this.align(group);
       this.dismiss(group, replica, nowMs);
       deadLetters.look(group, known.topic);
+      feeder.look(group);
       relocator.look(group, replica);
       if (known.topic.queue !== null) this.lookAtQueue(known.topic, group, replica, watched);
     }

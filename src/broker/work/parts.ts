@@ -13,6 +13,7 @@ import type { Router } from "../router.ts";
 import { endAfter } from "../wait-until.ts";
 import { encodeNotice } from "./codec.ts";
 import { DeadLetters, type PublishDead } from "./dead-letters.ts";
+import { Feeder } from "./feeder.ts";
 import { Gateway, NOTICE_WORK } from "./gateway.ts";
 import { Gateways } from "./gateways.ts";
 import { Inspector } from "./inspector.ts";
@@ -77,6 +78,7 @@ export class WorkParts {
       startOf: (group: GroupId, from, value) => this.queues.offsetOf(group, from, value, endAfter(clock, START_MS_MAX)),
       deadLetters: new DeadLetters({ host, reader, operator, clock, logger, settingsOf, publish: publishDead(publisher) }),
       relocator: new Relocator({ host, reader, clock, logger }),
+      feeder: new Feeder({ host, reader, clock, logger }),
       given: (notice) => this.gateway.given(notice),
       tell: (node, notice) => notify(node, NOTICE_WORK, encodeNotice(notice)),
     });

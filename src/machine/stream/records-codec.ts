@@ -3,6 +3,9 @@
 //
 //   u8 format = 1, u8 flags, u16 0, u32 count, u64 producer id (0 = none), u64 sequence, u32 producer epoch;
 //   with FLAG_SIDECAR: u32 length, sidecar; RecordBatch
+//
+// Without FLAG_SIDECAR and FLAG_NO_FACTS nobody has looked what is to be known of the records: who published them knew of no work
+// subscription. Those that there are have them fed later (machine/work/works.ts).
 
 import { BATCH_FIELDS_MAX, BATCH_RECORDS_MAX } from "../../base/limits.ts";
 
@@ -13,7 +16,9 @@ const FORMAT = 1;
 const FLAG_SIDECAR = 1;
 /** The producer's sequence numbers have gaps: not everything that it sends comes to this stream. */
 const FLAG_SPARSE = 2;
-const FLAGS_KNOWN = FLAG_SIDECAR | FLAG_SPARSE;
+/** Somebody looked, and there is nothing to be known of the records. */
+const FLAG_NO_FACTS = 4;
+const FLAGS_KNOWN = FLAG_SIDECAR | FLAG_SPARSE | FLAG_NO_FACTS;
 const NO_SIDECAR = new Uint8Array(0);
 const TWO_32 = 4_294_967_296;
 
@@ -26,20 +31,26 @@ export type RecordsOrigin = {
 };
 export type RecordsHeader = RecordsOrigin & {
   readonly isSparse: boolean;
+  /** Somebody looked what is to be known of the records. */
+  readonly isScanned: boolean;
   /** Bytes of the sidecar; 0 = there is none. */
   readonly sidecarBytes: number;
 };
 
 /** Bytes of a payload in front of the RecordBatch. */
 export function recordsHeadBytes(sidecarBytes: number): number {
-  return sidecarBytes === 0 ? RECORDS_HEADER_BYTES : RECORDS_HEADER_BYTES + SIDECAR_LENGTH_BYTES + sidecarBytes;
+  return sidecarBytes <= 0 ? RECORDS_HEADER_BYTES : RECORDS_HEADER_BYTES + SIDECAR_LENGTH_BYTES + sidecarBytes;
 }
 
-/** Writes the header at `at`, and where the sidecar begins its length; `target` belongs to the caller. */
-export function writeRecordsHeader(target: Uint8Array, at: number, header: RecordsOrigin, isSparse = false, sidecarBytes = 0): void {
+/**
+ * Writes the header at `at`, and where the sidecar begins its length; `target` belongs to the caller. A sidecar that is empty says that there
+ * is nothing to be known of the records; `sidecarBytes` -1 that nobody looked.
+ */
+export function writeRecordsHeader(target: Uint8Array, at: number, header: RecordsOrigin, isSparse = false, sidecarBytes = -1): void {
   const view = new DataView(target.buffer, target.byteOffset + at);
+  const looked = sidecarBytes > 0 ? FLAG_SIDECAR : FLAG_NO_FACTS;
   view.setUint8(0, FORMAT);
-  view.setUint8(1, (sidecarBytes > 0 ? FLAG_SIDECAR : 0) | (isSparse ? FLAG_SPARSE : 0));
+  view.setUint8(1, (sidecarBytes < 0 ? 0 : looked) | (isSparse ? FLAG_SPARSE : 0));
   if (sidecarBytes > 0) view.setUint32(RECORDS_HEADER_BYTES, sidecarBytes, true);
   view.setUint16(2, 0, true);
   view.setUint32(4, header.count, true);
@@ -58,7 +69,9 @@ export function readRecordsHeader(payload: Uint8Array): RecordsHeader | undefine
   if (payload.length < RECORDS_HEADER_BYTES || payload[0] !== FORMAT) return undefined;
   const view = new DataView(payload.buffer, payload.byteOffset, RECORDS_HEADER_BYTES);
   const header = headerAt(view, payload);
-  const isKnown = (view.getUint8(1) & ~FLAGS_KNOWN) === 0 && view.getUint16(2, true) === 0;
+  const flags = view.getUint8(1);
+  const isOneOf = (flags & FLAG_SIDECAR) === 0 || (flags & FLAG_NO_FACTS) === 0;
+  const isKnown = (flags & ~FLAGS_KNOWN) === 0 && isOneOf && view.getUint16(2, true) === 0;
   const isWhole = header.sidecarBytes >= 0 && recordsHeadBytes(header.sidecarBytes) <= payload.length;
   const isInBounds =
     header.count >= 1 &&
@@ -71,6 +84,7 @@ export function readRecordsHeader(payload: Uint8Array): RecordsHeader | undefine
 function headerAt(view: DataView, payload: Uint8Array): RecordsHeader {
   return {
     isSparse: (payload[1]! & FLAG_SPARSE) !== 0,
+    isScanned: (payload[1]! & (FLAG_SIDECAR | FLAG_NO_FACTS)) !== 0,
     sidecarBytes: sidecarBytesOf(payload),
     count: view.getUint32(4, true),
     producerId: view.getUint32(12, true) * TWO_32 + view.getUint32(8, true),

@@ -222,7 +222,7 @@ export class StreamMachine implements Machine {
 
   private applyRecords(meta: ApplyMeta, payload: Uint8Array, effects: Effects): void {
     const header = readRecordsHeader(payload);
-    const facts = this.works.size === 0 || header === undefined ? NO_FACTS : decodeSidecar(recordsSidecar(payload), header.count);
+    const facts = this.works.size === 0 || header === undefined ? NO_FACTS : this.factsOf(header, payload);
     if (header === undefined || facts === undefined) {
       this.refuse(meta, STREAM_BAD_COMMAND, 0, effects);
       return;
@@ -234,8 +234,13 @@ export class StreamMachine implements Machine {
         return;
       }
     }
-    if (this.works.refuses(header.count, payload.length)) this.refuse(meta, STREAM_FULL, 0, effects);
+    if (this.works.refuses(header.count, payload.length, this.endOffset)) this.refuse(meta, STREAM_FULL, 0, effects);
     else this.accept(meta, header, facts, payload.length, effects);
+  }
+
+  /** Null: nobody looked. Who publishes to a queue knows that it is one. Undefined: they are no facts. */
+  private factsOf(header: RecordsHeader, payload: Uint8Array): readonly FactRun[] | null | undefined {
+    return header.isScanned || this.isQueue ? decodeSidecar(recordsSidecar(payload), header.count) : null;
   }
 
   private refuse({ index }: ApplyMeta, code: number, value: number, effects: Effects): void {
@@ -243,7 +248,7 @@ export class StreamMachine implements Machine {
     effects.reply(code, value, null);
   }
 
-  private accept(meta: ApplyMeta, header: RecordsHeader, facts: readonly FactRun[], bytes: number, effects: Effects): void {
+  private accept(meta: ApplyMeta, header: RecordsHeader, facts: readonly FactRun[] | null, bytes: number, effects: Effects): void {
     const offset = this.endOffset;
     if (header.producerId !== 0) (header.isSparse ? this.sparse : this.producers).accept(header, offset, meta.timeMs);
     this.offsets.note(offset, meta.index, meta.timeMs, this.bytesTotal);
@@ -287,7 +292,7 @@ export class StreamMachine implements Machine {
 
   private trim(offset: number, meta: ApplyMeta, effects: Effects): void {
     this.startOffset = Math.max(this.startOffset, Math.min(offset, this.endOffset));
-    if (this.works.size > 0) this.works.drop(this.startOffset, this.worksEffects);
+    if (this.works.size > 0) this.works.drop(this.startOffset, this.endOffset, meta.timeMs, this.worksEffects);
     if (this.isQueue) this.moveFloor();
     effects.reply(STREAM_OK, this.startOffset, null);
     this.release(this.isQueue ? this.floor : this.startOffset, meta, effects);

@@ -25,7 +25,7 @@ export type WorkConfig = {
   readonly keyOrder: boolean;
   /** Dead messages are kept until they are somewhere else; without it they are gone, but those that came to the delivery limit. */
   readonly deadLetters: boolean;
-  /** The longest that a message may wait from when it was stored, in milliseconds; 0 = for ever. */
+  /** The longest that a message may wait from when it was stored or is due, in milliseconds; 0 = for ever. */
   readonly ttlMs: number;
   /** Messages that wait at most, and bytes of all that are not settled; 0 = any number. */
   readonly maxMessages: number;

@@ -2,10 +2,11 @@
 // one operation after the other. Each has one result, a whole number.
 
 import { DecodeError, type ByteReader, type ByteWriter } from "../../base/bytes.ts";
-import { DELAY_MS_MAX, LEASE_MS_MAX } from "../../base/limits.ts";
+import { DELAY_MS_MAX, FEED_RECORDS_MAX, LEASE_MS_MAX } from "../../base/limits.ts";
 import { isName } from "../names.ts";
 import { readWorkConfig, writeWorkConfig, type WorkConfig } from "./config.ts";
 import { readTerms, writeTerms, type ConsumerTerms } from "./consumers.ts";
+import { readBatches, writeBatches, type FedBatch } from "./backlog.ts";
 import type { Outcome } from "./work.ts";
 
 const CREATE = 1;
@@ -23,6 +24,7 @@ const RECALL = 12;
 const BURIED = 13;
 const SEEK = 14;
 const REVIVED = 15;
+const FEED = 16;
 
 const OUTCOMES = ["ack", "return", "release", "reject"] as const;
 /** A return that waits by the back-off. */
@@ -41,6 +43,8 @@ export type WorkOperation =
   | ({ readonly op: "settle"; readonly name: string; readonly consumer: number; readonly token: number; readonly outcome: Outcome } & Range)
   | ({ readonly op: "extend"; readonly name: string; readonly consumer: number; readonly token: number; readonly leaseMs: number } & Range)
   | { readonly op: "tick" }
+  /** What there is to be known of stored records, batch by batch, from `from` on. */
+  | { readonly op: "feed"; readonly name: string; readonly from: number; readonly batches: readonly FedBatch[] }
   | { readonly op: "recall" | "seek"; readonly name: string; readonly offset: number }
   /** Dead messages are somewhere else now, or wait again. */
   | ({ readonly op: "buried" | "revived"; readonly name: string } & Range);
@@ -86,6 +90,10 @@ export function writeOperation(writer: ByteWriter, operation: WorkOperation): vo
     case "tick":
       writer.u8(TICK);
       return;
+    case "feed":
+      writer.u8(FEED).string(operation.name).varint(operation.from);
+      writeBatches(writer, operation.batches);
+      return;
     case "recall":
     case "seek":
       writer
@@ -130,6 +138,8 @@ export function readOperation(reader: ByteReader): WorkOperation {
       const [consumer, token, range] = [idOf(reader), reader.varint(), readRange(reader)];
       return { op: "extend", name, consumer, token, ...range, leaseMs: atMost(LEASE_MS_MAX, reader) };
     }
+    case FEED:
+      return { op: "feed", name, from: reader.varint(), batches: readBatches(reader, FEED_RECORDS_MAX) };
     case RECALL:
     case SEEK:
       return { op: kind === RECALL ? "recall" : "seek", name, offset: reader.varint() };

@@ -1,5 +1,5 @@
 // What work subscriptions need to know of the records of a batch, beside the batch: priority, when it is due, how long it lives and a
-// hash of its key. Records that are alike and follow each other are one run; a batch whose records have nothing of the kind has no sidecar.
+// hash of its key. Records that are alike and follow each other are one run; of a batch whose records have nothing of the kind it is empty.
 //
 //   runs: varint count, u8 presence (1 priority, 2 due, 4 delay, 8 time to live, 16 key), then a varint for each that is there
 
@@ -22,11 +22,16 @@ export type FactRun = {
 /** In the order of their bits. */
 const FIELDS = ["priority", "dueMs", "delayMs", "ttlMs", "keyHash"] as const;
 const NO_RUNS: readonly FactRun[] = [];
+const NO_FACTS = new Uint8Array(0);
 const TWO_32 = 4_294_967_296;
 
-/** Null when the records have no facts at all. */
-export function encodeSidecar(runs: readonly FactRun[]): Uint8Array | null {
-  if (runs.every((run) => FIELDS.every((field) => run[field] === 0))) return null;
+export function hasFacts(runs: readonly FactRun[]): boolean {
+  return runs.some((run) => FIELDS.some((field) => run[field] !== 0));
+}
+
+/** Empty when the records have no facts at all. */
+export function encodeSidecar(runs: readonly FactRun[]): Uint8Array {
+  if (!hasFacts(runs)) return NO_FACTS;
   const writer = new ByteWriter(runs.length * 16);
   for (const run of runs) {
     let presence = 0;

@@ -71,6 +71,11 @@ export type Lease = { readonly run: Run; readonly token: number; readonly deadli
 
 export class WorkState {
   config: WorkConfig;
+  /**
+   * The next offset of the stream to be enqueued. What is stored from it on is the backlog: nothing is known of it yet, and it waits in the
+   * log. Invariant: all that is known of messages is of those below it.
+   */
+  fedTo: number;
   lanes = new Lanes();
   leases = new RunMap(3);
   delayed = new RunMap(1);
@@ -84,8 +89,9 @@ export class WorkState {
   /** When somebody last came, went or took something, by the log's time. */
   lastUsedMs = 0;
 
-  constructor(config: WorkConfig) {
+  constructor(config: WorkConfig, fedTo = 0) {
     this.config = config;
+    this.fedTo = fedTo;
     this.consumers = new Consumers(config.singleActive);
   }
 
@@ -98,6 +104,17 @@ export class WorkState {
       dead: this.dead.size,
       consumers: this.consumers.size,
     };
+  }
+
+  /** The same, with the backlog of a stream that ends at `endOffset` among the ready ones: they wait for a consumer, as far as is known. */
+  countsTo(endOffset: number): WorkCounts {
+    const { counts } = this;
+    return { ...counts, ready: counts.ready + this.backlogTo(endOffset) };
+  }
+
+  /** Messages of the stream, which ends at `endOffset`, that were not enqueued yet. */
+  backlogTo(endOffset: number): number {
+    return Math.max(0, endOffset - this.fedTo);
   }
 
   /** Messages that wait for a consumer, their time or their turn. */
@@ -153,22 +170,25 @@ export class WorkState {
     if (at < end) then({ from: at, end }, 0);
   }
 
-  /** What is known of the messages from `offset` on that are not settled, at most `max` of them. */
-  describe(offset: number, max: number): MessageInfo[] {
+  /** What is known of the messages from `offset` on that are not settled, at most `max` of them; of the backlog up to `endOffset` nothing is. */
+  describe(offset: number, max: number, endOffset: number): MessageInfo[] {
     const found: MessageInfo[] = [];
-    let at = this.unsettledFrom(offset);
-    for (let left = max; left > 0 && at >= 0; at = this.unsettledFrom(at)) {
+    let left = max;
+    for (let at = this.unsettledFrom(offset); left > 0 && at >= 0; at = this.unsettledFrom(at)) {
       const info = this.infoOf(at, at + left);
       found.push(info);
       left -= info.run.end - info.run.from;
       at = info.run.end;
     }
+    const from = Math.max(offset, this.fedTo);
+    if (left > 0 && from < endOffset) found.push(ofBacklog({ from, end: Math.min(endOffset, from + left) }));
     return found;
   }
 
   snapshot(writer: ByteWriter): void {
     writer.u8(FORMAT);
     writeWorkConfig(writer, this.config);
+    writer.varint(this.fedTo);
     this.lanes.write(writer);
     for (const map of [this.leases, this.delayed, this.deliveries, this.facts, this.dead]) map.write(writer);
     this.keys.write(writer);
@@ -180,7 +200,7 @@ export class WorkState {
   static restore(reader: ByteReader): WorkState {
     const format = reader.u8();
     if (format !== FORMAT) throw new DecodeError(`work subscription of format ${format}, this release knows ${FORMAT}`);
-    const state = new WorkState(readWorkConfig(reader));
+    const state = new WorkState(readWorkConfig(reader), reader.varint());
     state.lanes = Lanes.read(reader);
     state.leases = RunMap.read(3, reader);
     state.delayed = RunMap.read(1, reader);
@@ -226,6 +246,10 @@ export class WorkState {
       reason,
     };
   }
+}
+
+function ofBacklog(run: Run): MessageInfo {
+  return { run, state: STATE_READY, deliveries: 0, priority: 0, untilMs: 0, expiryMs: 0, consumer: 0, reason: 0 };
 }
 
 /** What of the offsets is in the map, run by run; `then` may change the map at them. */

@@ -19,7 +19,6 @@ import {
   DEADLINE,
   eachOf,
   EXPIRY,
-  NO_FACTS,
   PRIORITY,
   TOKEN,
   WorkState,
@@ -75,22 +74,28 @@ export class Work {
     return this.canServe() ? 0 : this.dues.nextMs;
   }
 
-  /** There is no room for them, and what comes is to be refused then. */
-  refuses(messages: number, bytes: number): boolean {
-    const { config, waiting, sizes } = this.state;
+  /** There is no room for them, and what comes is to be refused then. The stream ends at `endOffset`: the backlog waits too. */
+  refuses(messages: number, bytes: number, endOffset: number): boolean {
+    const { config, sizes } = this.state;
     if (config.overflow !== OVERFLOW_REJECT) return false;
     const { maxMessages, maxBytes } = config;
+    const waiting = this.state.waiting + this.state.backlogTo(endOffset);
     return (maxMessages > 0 && waiting + messages > maxMessages) || (maxBytes > 0 && sizes.total + bytes > maxBytes);
   }
 
-  /** Messages of one batch that are alike; each counts for `bytesEach` bytes. */
-  enqueue(from: number, end: number, facts: Facts, nowMs: number, bytesEach = 0): void {
-    assert(facts.priority <= PRIORITY_MAX && from < end, "messages have a legal priority");
+  /** The next messages, of one batch that was stored at `storedMs`, and alike; each counts for `bytesEach` bytes. */
+  enqueue(from: number, end: number, facts: Facts, nowMs: number, bytesEach = 0, storedMs = nowMs): void {
     const { state } = this;
+    assert(facts.priority <= PRIORITY_MAX && from === state.fedTo && from < end, "messages have a legal priority, and come in order");
+    state.fedTo = end;
     const { ttlMs, keyOrder, maxBytes } = state.config;
-    const ownMs = ttlMs === 0 ? 0 : Math.max(nowMs, facts.dueMs) + ttlMs;
+    const ownMs = ttlMs === 0 ? 0 : Math.max(storedMs, facts.dueMs) + ttlMs;
     const expiryMs = facts.expiryMs === 0 || ownMs === 0 ? Math.max(facts.expiryMs, ownMs) : Math.min(facts.expiryMs, ownMs);
     if (facts.priority > 0 || expiryMs > 0) state.facts.assign(from, end, facts.priority, expiryMs);
+    if (expiryMs > 0 && expiryMs <= nowMs) {
+      this.kill(from, end, DEAD_EXPIRED);
+      return;
+    }
     if (expiryMs > 0) this.dues.expiries.push(expiryMs, from, end);
     if (facts.keyHash > 0 && keyOrder) state.keys.add(from, end, facts.keyHash);
     if (maxBytes > 0) state.sizes.add(from, end, bytesEach);
@@ -210,9 +215,14 @@ export class Work {
     }
   }
 
-  /** Drops what waits before `end`, for a consumer, its time or its turn; what is leased or dead stays. Returns how many messages. */
+  /**
+   * Drops what waits before `end`, in the log, for a consumer, its time or its turn; what is leased or dead stays. Returns how many
+   * messages.
+   */
   purge(end: number): number {
-    let purged = 0;
+    const { state } = this;
+    let purged = state.backlogTo(end);
+    state.fedTo = Math.max(state.fedTo, end);
     for (const run of this.takeWaiting(0, end)) {
       this.forget(run.from, run.end);
       purged += run.end - run.from;
@@ -271,10 +281,10 @@ export class Work {
     this.purge(end);
   }
 
-  /** From `start` on everything is to be delivered anew, and nothing before it. */
-  seek(start: number, endOffset: number, nowMs: number, effects: WorkEffects): void {
+  /** From `start` on everything up to the stream's end is to be delivered anew, and nothing before it: it is backlog. */
+  seek(start: number, endOffset: number, effects: WorkEffects): void {
     this.drop(endOffset, effects);
-    if (start < endOffset) this.enqueue(start, endOffset, NO_FACTS, nowMs);
+    this.state.fedTo = start;
   }
 
   snapshot(writer: ByteWriter): void {
@@ -456,9 +466,11 @@ export class Work {
     }
   }
 
+  /** Where what comes is refused, nothing that was taken goes. */
   private bound(): void {
     const { config, lanes, sizes } = this.state;
     const { maxMessages, maxBytes } = config;
+    if (config.overflow === OVERFLOW_REJECT) return;
     while (maxMessages > 0 && lanes.size > 0 && this.state.waiting > maxMessages) this.overflow(this.state.waiting - maxMessages);
     while (maxBytes > 0 && lanes.size > 0 && sizes.total > maxBytes) this.overflow(1);
   }

@@ -5,10 +5,11 @@ import { unreachable } from "../../base/assert.ts";
 import type { ByteReader, ByteWriter } from "../../base/bytes.ts";
 import { CONSUMERS_PER_SUBSCRIPTION_MAX, WORKS_PER_STREAM_MAX } from "../../base/limits.ts";
 import { NOTHING } from "../../base/nothing.ts";
+import { feed, Tail, type FedBatch } from "./backlog.ts";
 import type { FactRun } from "./sidecar.ts";
 import { WORK_DEFAULTS } from "./config.ts";
 import type { WorkOperation } from "./operations.ts";
-import { NO_FACTS, type Facts } from "./state.ts";
+import { WorkState } from "./state.ts";
 import { Work, type WorkEffects } from "./work.ts";
 
 /** The name of a queue's own subscription. */
@@ -32,6 +33,8 @@ export class Works {
   /** Most streams have none. */
   private works: Map<string, Work> = NONE;
   private names: readonly string[] = NOTHING;
+  /** Only while some have a backlog. */
+  private tail: Tail | null = null;
 
   /** Those of a queue: its own. */
   static ofQueue(): Works {
@@ -79,33 +82,50 @@ export class Works {
   }
 
   /** Some subscription has no room for them, and refuses what comes then. */
-  refuses(messages: number, bytes: number): boolean {
-    for (const work of this.works.values()) if (work.refuses(messages, bytes)) return true;
+  refuses(messages: number, bytes: number, endOffset: number): boolean {
+    for (const work of this.works.values()) if (work.refuses(messages, bytes, endOffset)) return true;
     return false;
   }
 
-  /** Records were stored from `from` to before `end`; `facts` are those of the first ones, in order. */
-  enqueue(from: number, end: number, facts: readonly FactRun[], nowMs: number, bytes: number): void {
-    const bytesEach = Math.ceil(bytes / (end - from));
-    for (const work of this.works.values()) {
-      let at = from;
-      for (const run of facts) {
-        work.enqueue(at, at + run.count, factsAt(run, nowMs), nowMs, bytesEach);
-        at += run.count;
-      }
-      if (at < end) work.enqueue(at, end, NO_FACTS, nowMs, bytesEach);
+  /**
+   * Records were stored from `from` to before `end`; `facts` are those of the first ones, in order, or null when nobody looked. Those who
+   * have been given all before have these at once; for the others, and without facts for all, they are backlog.
+   */
+  enqueue(from: number, end: number, facts: readonly FactRun[] | null, nowMs: number, bytes: number): void {
+    if (facts === null) {
+      this.tail = null;
+      return;
     }
+    const batch = { count: end - from, timeMs: nowMs, bytesEach: Math.ceil(bytes / (end - from)), facts };
+    let hasBacklog = false;
+    for (const work of this.works.values())
+      if (work.state.fedTo === from) feed(work, from, batch, nowMs);
+      else hasBacklog = true;
+    if (hasBacklog) (this.tail ??= new Tail()).add({ ...batch, from });
   }
 
-  /** Records below this offset are gone. */
-  drop(end: number, effects: WorksEffects): void {
-    for (const name of this.names) this.works.get(name)!.drop(end, effects.forWork(name));
+  /** Records below this offset are gone; the stream ends at `endOffset`. */
+  drop(end: number, endOffset: number, nowMs: number, effects: WorksEffects): void {
+    for (const name of this.names) {
+      const work = this.works.get(name)!;
+      work.drop(end, effects.forWork(name));
+      this.tail?.join(work, nowMs);
+    }
+    this.tidy(endOffset);
   }
 
   /** Returns the operation's result. */
   operate(operation: WorkOperation, stored: Stored, nowMs: number, effects: WorksEffects): number {
+    const result = this.carryOut(operation, stored, nowMs, effects);
+    const isOfBacklog = operation.op === "create" || operation.op === "seek" || operation.op === "feed";
+    if (isOfBacklog && result >= 0) this.tail?.join(this.works.get(operation.name)!, nowMs);
+    if (isOfBacklog || operation.op === "purge" || operation.op === "delete") this.tidy(stored.endOffset);
+    return result;
+  }
+
+  private carryOut(operation: WorkOperation, stored: Stored, nowMs: number, effects: WorksEffects): number {
     if (operation.op === "tick") return 0;
-    if (operation.op === "create") return this.create(operation, stored, nowMs);
+    if (operation.op === "create") return this.create(operation, stored);
     const work = this.works.get(operation.name);
     if (work === undefined) return WORK_UNKNOWN;
     switch (operation.op) {
@@ -145,8 +165,12 @@ export class Works {
       case "revived":
         return work.revived(operation.from, operation.end);
       case "seek":
-        work.seek(Math.max(operation.offset, stored.startOffset), stored.endOffset, nowMs, effects.forWork(operation.name));
+        // What of a queue is settled may be gone from anywhere.
+        if (operation.name === QUEUE) return WORK_DIFFERENT;
+        work.seek(offsetIn(stored, operation.offset), stored.endOffset, effects.forWork(operation.name));
         return 0;
+      case "feed":
+        return this.feed(work, operation.from, operation.batches, stored, nowMs);
       default:
         return unreachable(operation, "operation");
     }
@@ -158,28 +182,41 @@ export class Works {
       writer.string(name);
       this.works.get(name)!.snapshot(writer);
     }
+    if (this.works.size > 0) (this.tail ?? new Tail()).write(writer);
   }
 
   static read(reader: ByteReader): Works {
     const works = new Works();
     for (let left = reader.varint(); left > 0; left--) works.put(reader.string(), Work.restore(reader));
+    if (works.size > 0) works.tail = Tail.read(reader);
     return works;
   }
 
-  /** It begins with what is stored from `start` on, as if that had just come. Created again alike it stays as it is. */
-  private create(
-    { name, config, start }: Extract<WorkOperation, { op: "create" }>,
-    { startOffset, endOffset }: Stored,
-    nowMs: number,
-  ): number {
+  /** What is stored from `start` on is its backlog. Created again alike it stays as it is. */
+  private create({ name, config, start }: Extract<WorkOperation, { op: "create" }>, stored: Stored): number {
     const known = this.works.get(name);
     if (known !== undefined) return known.hasConfig(config) ? 0 : WORK_DIFFERENT;
     if (this.works.size >= WORKS_PER_STREAM_MAX) return WORK_TOO_MANY;
-    const work = new Work(config);
-    const from = Math.max(start, startOffset);
-    if (from < endOffset) work.enqueue(from, endOffset, NO_FACTS, nowMs);
-    this.put(name, work);
+    this.put(name, new Work(config, new WorkState(config, offsetIn(stored, start))));
     return 0;
+  }
+
+  /** Only what comes next in its backlog; returns how many messages that was. Said again it changes nothing. */
+  private feed(work: Work, from: number, batches: readonly FedBatch[], { endOffset }: Stored, nowMs: number): number {
+    const count = batches.reduce((sum, batch) => sum + batch.count, 0);
+    if (from !== work.state.fedTo || from + count > endOffset) return 0;
+    let at = from;
+    for (const batch of batches) {
+      feed(work, at, batch, nowMs);
+      at += batch.count;
+    }
+    return count;
+  }
+
+  /** Without a backlog nobody needs the newest batches. */
+  private tidy(endOffset: number): void {
+    for (const { state } of this.works.values()) if (state.fedTo < endOffset) return;
+    this.tail = null;
   }
 
   private put(name: string, work: Work): void {
@@ -189,8 +226,7 @@ export class Works {
   }
 }
 
-/** Times that count from when a message is stored, as times. It lives for so long from when it may be delivered. */
-function factsAt({ priority, dueMs, delayMs, ttlMs, keyHash }: FactRun, nowMs: number): Facts {
-  const due = delayMs > 0 ? nowMs + delayMs : dueMs;
-  return { priority, dueMs: due, expiryMs: ttlMs === 0 ? 0 : Math.max(nowMs, due) + ttlMs, keyHash };
+/** Where a subscription that begins at `offset` does so. */
+function offsetIn({ startOffset, endOffset }: Stored, offset: number): number {
+  return Math.min(Math.max(offset, startOffset), endOffset);
 }

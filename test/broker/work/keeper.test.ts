@@ -36,6 +36,7 @@ test("keeper: a queue expires so long after its last use by the log's time, when
     settingsOf: () => effective({ expiresMs: EXPIRES_MS }, {}),
     deadLetters: { look: () => {} },
     relocator: { look: () => {} },
+    feeder: { look: () => {} },
   };
   const keeper = new Keeper(components as unknown as KeeperComponents);
   keeper.worked(GROUP, { deliveries: [], revokes: [], dueMs: -1 });

@@ -141,7 +141,9 @@ test("topic: one stored copy is a log, a work subscription and a broadcast at th
     expect(new Set(seen).size).toBe(40);
   }
   await client.queues.seekWorkSubscription(topic, "shared", "earliest");
-  expect(await client.receive(topic, { subscription: "shared", maxMessages: 100, autoAck: true })).toHaveLength(40);
+  // There are eight keys, and of each one message at a time.
+  for (let round = 0; round < 5; round++)
+    expect(await client.receive(topic, { subscription: "shared", maxMessages: 100, autoAck: true })).toHaveLength(8);
   const [info] = await client.queues.listWorkSubscriptions(topic);
   expect(info).toMatchObject({ name: "shared", counts: { ready: 0, leased: 0 } });
   await client.queues.deleteWorkSubscription(topic, "shared");

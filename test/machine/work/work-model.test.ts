@@ -105,7 +105,7 @@ class Observer {
         this.settle(step);
         break;
       case "purge":
-        bench.entry((work) => void work.purge(step.amount));
+        bench.entry((work) => void work.purge(Math.min(step.amount, bench.end)));
         break;
       case "bury":
         bench.entry((work) => void work.buried(0, step.amount));
