@@ -38,7 +38,7 @@ export const PARTS: readonly Part[] = [
   { name: "laggard", args: ["--laggard", "60"], tinyArgs: ["--laggard", "1"], minutes: 3 },
   { name: "pinned", args: ["--pinned", "5"], tinyArgs: ["--pinned", "0.05"], minutes: 1 },
   { name: "restart", args: ["--restart", "2"], tinyArgs: ["--restart", "0.02"], minutes: 1 },
-  { name: "queues", args: ["--queues", "--against", "rabbitmq"], tinyArgs: ["--queues"], minutes: 6 },
+  { name: "queues", args: ["--queues", "--against", "rabbitmq"], tinyArgs: ["--queues"], minutes: 8 },
   { name: "backlog", args: ["--backlog", "10"], tinyArgs: ["--backlog", "0.02"], minutes: 2 },
   { name: "due", args: ["--due", "100000"], tinyArgs: ["--due", "1000"], minutes: 1 },
   { name: "bindings", args: ["--bindings", "100000"], tinyArgs: ["--bindings", "1000"], minutes: 1 },

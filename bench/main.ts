@@ -134,8 +134,8 @@ async function figures(given: Run): Promise<FigureRun> {
   if (options.unsettled !== undefined) return runUnsettled(directory, Number(options.unsettled), isTiny, progress);
   if (options.queues === true) {
     const withRabbitmq = options.against?.split(",").includes("rabbitmq") === true;
-    const [seconds, rounds] = isTiny ? [0.3, 1] : [Number(options.seconds), Number(options.rounds)];
-    return runQueues(directory, { seconds, rounds, withRabbitmq, progress });
+    const [seconds, rounds, leadInSeconds] = isTiny ? [0.3, 1, 0.1] : [Number(options.seconds), Number(options.rounds), 5];
+    return runQueues(directory, { seconds, rounds, leadInSeconds, withRabbitmq, progress });
   }
   return throughput(given);
 }

@@ -21,6 +21,8 @@ const POLL_MS = 5;
 
 export type QueuePlan = {
   readonly seconds: number;
+  /** Of a paced load, before what is counted: whatever compiles itself while it runs, and fills its caches, has done so by then. */
+  readonly leadInSeconds: number;
   readonly rounds: number;
   readonly withRabbitmq: boolean;
   readonly progress: (text: string) => void;
@@ -53,7 +55,7 @@ export async function runQueues(directory: string, plan: QueuePlan): Promise<Fig
       systems: systems.map(({ name, version, settings }) => ({ name, version, settings })),
       points: [...measured].map(([scenario, rounds]) => ({ scenario, rounds: Object.fromEntries(rounds) })),
     };
-    return { report, figures: figuresOf(measured, plan.withRabbitmq), head: head(systems, measured) };
+    return { report, figures: figuresOf(measured, plan.withRabbitmq), head: head(systems, measured, plan) };
   } finally {
     for (const system of systems) await system.stop();
   }
@@ -103,7 +105,7 @@ async function measure(systems: readonly QueueSystem[], plan: QueuePlan): Promis
     ] as const)
       for (const [at, system] of systems.entries()) {
         say(system, `${name}, ${Math.round(loads[at]!).toLocaleString("en")} msg/s`);
-        const latencies = await endToEnd(system, loads[at]!, plan.seconds);
+        const latencies = await endToEnd(system, loads[at]!, plan);
         for (const [which, part] of PERCENTILES) note(`${name}, ${which}`, system, latencies[Math.floor(latencies.length * part)]!);
       }
   }
@@ -144,16 +146,21 @@ async function both(system: QueueSystem, seconds: number): Promise<number> {
   return rate;
 }
 
-/** Milliseconds, ascending. */
-async function endToEnd(system: QueueSystem, rate: number, seconds: number): Promise<number[]> {
+/** Milliseconds, ascending; of the messages that were due after the lead-in. */
+async function endToEnd(system: QueueSystem, rate: number, { seconds, leadInSeconds }: QueuePlan): Promise<number[]> {
   const queues = await system.create(MANY);
   const latencies: number[] = [];
   let settled = 0;
-  const taken = (body: Uint8Array): void => void latencies.push(performance.now() - dueOf(body));
+  let countedMs = Number.POSITIVE_INFINITY;
+  const taken = (body: Uint8Array): void => {
+    const dueMs = dueOf(body);
+    if (dueMs >= countedMs) latencies.push(performance.now() - dueMs);
+  };
   const end = await system.take({ queues, taken, settled: () => (settled += 1) });
-  const pacing = { queues, bytes: Math.max(BYTES, DUE_BYTES), rate, seconds };
+  const pacing = { queues, bytes: Math.max(BYTES, DUE_BYTES), rate, seconds: leadInSeconds + seconds };
+  countedMs = performance.now() + leadInSeconds * 1_000;
   await system.pace(pacing);
-  await until(() => settled >= Math.floor(rate * seconds), "every message to be taken");
+  await until(() => settled >= Math.floor(rate * pacing.seconds), "every message to be taken");
   await end();
   await system.remove(queues);
   return latencies.sort((a, b) => a - b);
@@ -189,13 +196,13 @@ function figuresOf(measured: ReadonlyMap<string, Rounds>, withRabbitmq: boolean)
   });
 }
 
-function head(systems: readonly QueueSystem[], measured: ReadonlyMap<string, Rounds>): string {
+function head(systems: readonly QueueSystem[], measured: ReadonlyMap<string, Rounds>, { leadInSeconds }: QueuePlan): string {
   const rows = [...measured].map(([scenario, rounds]) => [
     scenario,
     ...systems.map(({ name }) => shown(scenario, spread(rounds.get(name)!))),
   ]);
   const about = systems.map(({ name, version, settings }) => `${name} ${version}: ${settings}\n`).join("");
-  return `\n${about}messages of ${BYTES} B\n\n${table([["scenario", ...systems.map(({ name }) => name)], ...rows])}\n`;
+  return `\n${about}messages of ${BYTES} B; end to end after ${leadInSeconds} s of the same load\n\n${table([["scenario", ...systems.map(({ name }) => name)], ...rows])}\n`;
 }
 
 function shown(scenario: string, { median, min, max }: Spread): string {
