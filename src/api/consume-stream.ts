@@ -7,7 +7,7 @@ import { BrokerError } from "../base/errors.ts";
 import { CONSUMER_CREDIT_MAX, SETTLEMENTS_INFLIGHT_MAX } from "../base/limits.ts";
 import type { Pacer } from "../base/pacer.ts";
 import type { Broker } from "../broker/types.ts";
-import { faultOf } from "../broker/work/queues.ts";
+import { faultOf } from "../broker/work/checks.ts";
 import type { ConsumeCall as OpenCall, ConsumeHandle, Delivered, Settlement } from "../broker/work/types.ts";
 import type { Decoded } from "./definitions.ts";
 import { HeldFrames } from "./held-frames.ts";

@@ -42,6 +42,7 @@ export function declaringService(broker: Broker, settings: UnarySettings, record
   return {
     CreateVhost: unary(settings, async ({ name }: { name: string }, signal) => ({ created: await declaring.createVhost(name, signal) })),
     ListVhosts: unary(settings, async () => ({ vhosts: await declaring.vhosts() })),
+    DescribeVhost: unary(settings, async ({ name }: { name: string }) => declaring.describeVhost(name)),
     DeleteVhost: unary(settings, async ({ name }: { name: string }, signal) => {
       await declaring.deleteVhost(name, signal);
       return {};
@@ -51,6 +52,12 @@ export function declaringService(broker: Broker, settings: UnarySettings, record
       return { exchange: exchangeMessage(exchange), created };
     }),
     ListExchanges: unary(settings, async ({ vhost }: Name) => ({ exchanges: (await declaring.exchanges(vhost)).map(exchangeMessage) })),
+    DescribeExchange: unary(settings, async ({ vhost, name }: Name) => ({
+      exchange: exchangeMessage(await declaring.describeExchange(vhost, name)),
+    })),
+    UpdateExchange: unary(settings, async (request: Name & { alternate: string }, signal) => ({
+      exchange: exchangeMessage(await declaring.updateExchange(request, signal)),
+    })),
     DeleteExchange: unary(settings, async (request: Name & { ifUnused: boolean }, signal) => {
       await declaring.deleteExchange(request, signal);
       return {};
@@ -77,6 +84,9 @@ export function declaringService(broker: Broker, settings: UnarySettings, record
       return {};
     }),
     ListPolicies: unary(settings, async ({ vhost }: Name) => ({ policies: (await declaring.policies(vhost)).map(policyMessage) })),
+    DescribePolicy: unary(settings, async ({ vhost, name }: Name) => ({
+      policy: policyMessage(await declaring.describePolicy(vhost, name)),
+    })),
     DeletePolicy: unary(settings, async ({ vhost, name }: Name, signal) => {
       await declaring.deletePolicy(vhost, name, signal);
       return {};
@@ -89,6 +99,9 @@ export function declaringService(broker: Broker, settings: UnarySettings, record
       return { schedule: scheduleMessage(await declaring.setSchedule(row, signal)) };
     }),
     ListSchedules: unary(settings, async ({ vhost }: Name) => ({ schedules: (await declaring.schedules(vhost)).map(scheduleMessage) })),
+    DescribeSchedule: unary(settings, async ({ vhost, name }: Name) => ({
+      schedule: scheduleMessage(await declaring.describeSchedule(vhost, name)),
+    })),
     DeleteSchedule: unary(settings, async ({ vhost, name }: Name, signal) => {
       await declaring.deleteSchedule(vhost, name, signal);
       return {};

@@ -12,6 +12,7 @@ import {
   resetOf,
   settingsOf,
   startOf,
+  workDescription,
   workMessage,
   type SettingsMessage,
   type StartMessage,
@@ -76,6 +77,9 @@ export function queueService(broker: Broker, settings: UnarySettings): UntypedSe
     ListWorkSubscriptions: unary(settings, async ({ vhost, topic }: WorkName, signal) => ({
       subscriptions: (await queues.listWorks(vhost, topic, signal)).map(workMessage),
     })),
+    DescribeWorkSubscription: unary(settings, async (request: WorkName & { partition: number }, signal) =>
+      workDescription(await queues.describeWork(request, signal)),
+    ),
     UpdateWorkSubscription: unary(settings, async (request: WorkName & UpdateRequest, signal) => {
       const { vhost, topic, name, reset } = request;
       const changed = await queues.updateWork(

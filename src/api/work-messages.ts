@@ -2,7 +2,16 @@
 
 import { BrokerError } from "../base/errors.ts";
 import { SETTING_FIELDS, settingOfField } from "../broker/work/setting-fields.ts";
-import type { DeclaredSettings, QueueDescription, QueueInfo, StartAt, WorkCounts, WorkInfo, WorkSettings } from "../broker/work/types.ts";
+import type {
+  DeclaredSettings,
+  QueueDescription,
+  QueueInfo,
+  StartAt,
+  WorkCounts,
+  WorkDescription,
+  WorkInfo,
+  WorkSettings,
+} from "../broker/work/types.ts";
 import type { BindingRow, ExchangeRow, PolicyRow } from "../broker/declaring.ts";
 import { count } from "./definitions.ts";
 import { partitionMessage } from "./messages.ts";
@@ -69,6 +78,14 @@ export function queueMessage(queue: QueueInfo): object {
 
 export function workMessage({ declared, settings, counts, ...rest }: WorkInfo): object {
   return { ...rest, declared: settingsMessage(declared), settings: settingsMessage(settings), counts: countsMessage(counts) };
+}
+
+export function workDescription({ subscription, partitions, consumers }: WorkDescription): object {
+  return {
+    subscription: workMessage(subscription),
+    partitions: partitions.map((counts, partition) => ({ partition, counts: countsMessage(counts) })),
+    consumers: consumers.map((one) => ({ ...one })),
+  };
 }
 
 function countsMessage(counts: WorkCounts | null): object | undefined {

@@ -87,11 +87,12 @@ export class Admin {
     if (!Number.isInteger(partitions) || partitions < 1 || partitions > PARTITIONS_PER_TOPIC_MAX) {
       throw new BrokerError("INVALID_ARGUMENT", `partitions must be 1..${PARTITIONS_PER_TOPIC_MAX}, not ${call.partitions}`);
     }
-    const replicas = call.replicas || Math.min(REPLICAS_DEFAULT, this.expectedNodes());
+    const existing = this.components.catalog.topic(vhost, call.name);
+    // Who does not say how many means as many as there are: the cluster may have had other nodes when it was made.
+    const replicas = call.replicas || (existing?.replicas ?? Math.min(REPLICAS_DEFAULT, this.expectedNodes()));
     if (!Number.isInteger(replicas) || replicas < 1 || replicas > REPLICAS_MAX) {
       throw new BrokerError("INVALID_ARGUMENT", `replicas must be 1..${REPLICAS_MAX}, not ${call.replicas}`);
     }
-    const existing = this.components.catalog.topic(vhost, call.name);
     const nodes = existing === undefined ? await this.enoughNodes(replicas, signal) : this.placementNodes();
     const placement = place({ nodes, partitions, replicas: Math.min(replicas, nodes.length), start: this.components.catalog.viewVersion });
     const command = encodeCreateTopic({
@@ -104,6 +105,7 @@ export class Admin {
       queue,
     });
     const { code, detail } = await this.propose(command, signal);
+    if (code === CATALOG_EXISTS_DIFFERENT && queue === null) throw new BrokerError("TOPIC_EXISTS", detail);
     if (code !== CATALOG_OK && code !== CATALOG_EXISTS_SAME) throw catalogError(code, detail);
     const topic = await this.settled(vhost, call.name, partitions, signal);
     return { topic: infoOf(topic), created: code === CATALOG_OK };
@@ -315,7 +317,7 @@ function checkRetention({ retentionSchedule, retentionTimeZone, retentionPolicy 
 
 export function catalogError(code: number, detail: string): BrokerError {
   const known: Record<number, ErrorCode> = {
-    [CATALOG_EXISTS_DIFFERENT]: "TOPIC_EXISTS",
+    [CATALOG_EXISTS_DIFFERENT]: "EXISTS_DIFFERENT",
     [CATALOG_INVALID_NAME]: "INVALID_NAME",
     [CATALOG_UNKNOWN_TOPIC]: "UNKNOWN_TOPIC",
     [CATALOG_UNKNOWN_NODE]: "CONFLICT",

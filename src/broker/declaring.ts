@@ -26,7 +26,7 @@ import type { Router } from "./router.ts";
 import { nextRun } from "./schedule-times.ts";
 import type { Route } from "./types.ts";
 import { checkPattern } from "./work/policies.ts";
-import { checkSettings } from "./work/queues.ts";
+import { checkSettings } from "./work/checks.ts";
 
 export type DeclaringComponents = {
   readonly catalog: CatalogMachine;
@@ -54,6 +54,17 @@ export class Declaring {
     return [{ name: ROOT_VHOST, createdMs: 0 }, ...this.declarations.vhosts.after("")];
   }
 
+  async describeVhost(name: string): Promise<{ vhost: VhostRow; topics: number; queues: number; exchanges: number }> {
+    const vhost = await this.vhost(name);
+    const found = { topics: 0, queues: 0 };
+    for (const topic of this.components.catalog.topicsAfter({ vhost, name: "" })) {
+      if (topic.vhost !== vhost) break;
+      found[topic.queue === null ? "topics" : "queues"] += 1;
+    }
+    const row = this.declarations.vhosts.get(vhost) ?? { name: vhost, createdMs: 0 };
+    return { vhost: row, ...found, exchanges: [...this.declarations.exchangesOf(vhost)].length };
+  }
+
   async deleteVhost(name: string, signal: AbortSignal): Promise<void> {
     await this.components.viewIsCurrent();
     this.components.admin.checkVhost(name);
@@ -71,6 +82,20 @@ export class Declaring {
 
   async exchanges(vhost: string): Promise<ExchangeRow[]> {
     return [...this.declarations.exchangesOf(await this.vhost(vhost))];
+  }
+
+  async describeExchange(given: string, name: string): Promise<ExchangeRow> {
+    const vhost = await this.vhost(given);
+    const exchange = this.declarations.exchange(vhost, name);
+    if (exchange === undefined) throw unknownExchange(name);
+    return exchange;
+  }
+
+  async updateExchange(call: { vhost: string; name: string; alternate: string }, signal: AbortSignal): Promise<ExchangeRow> {
+    const { vhost } = await this.describeExchange(call.vhost, call.name);
+    if (call.alternate !== "") checkName("alternate exchange", call.alternate);
+    await this.declare({ do: "updateExchange", ...call, vhost }, signal);
+    return this.describeExchange(vhost, call.name);
   }
 
   async deleteExchange(call: { vhost: string; name: string; ifUnused: boolean }, signal: AbortSignal): Promise<void> {
@@ -148,6 +173,12 @@ export class Declaring {
     return [...this.declarations.policies.of(keyOf(await this.vhost(vhost), ""))];
   }
 
+  async describePolicy(vhost: string, name: string): Promise<PolicyRow> {
+    const policy = this.declarations.policies.get(keyOf(await this.vhost(vhost), name));
+    if (policy === undefined) throw unknownObject("policy", name);
+    return policy;
+  }
+
   async deletePolicy(vhost: string, name: string, signal: AbortSignal): Promise<void> {
     await this.declare({ do: "deletePolicy", vhost: await this.vhost(vhost), name }, signal);
   }
@@ -166,15 +197,21 @@ export class Declaring {
 
   async schedules(vhost: string): Promise<{ row: ScheduleRow; nextMs: number }[]> {
     const of = keyOf(await this.vhost(vhost), "");
-    const nowMs = this.components.clock.wallMs();
-    return [...this.declarations.schedules.of(of)].map((row) => ({
-      row,
-      nextMs: row.isPaused ? 0 : nextRun(row, nowMs),
-    }));
+    return [...this.declarations.schedules.of(of)].map((row) => this.withNext(row));
+  }
+
+  async describeSchedule(vhost: string, name: string): Promise<{ row: ScheduleRow; nextMs: number }> {
+    const row = this.declarations.schedules.get(keyOf(await this.vhost(vhost), name));
+    if (row === undefined) throw unknownObject("schedule", name);
+    return this.withNext(row);
   }
 
   async deleteSchedule(vhost: string, name: string, signal: AbortSignal): Promise<void> {
     await this.declare({ do: "deleteSchedule", vhost: await this.vhost(vhost), name }, signal);
+  }
+
+  private withNext(row: ScheduleRow): { row: ScheduleRow; nextMs: number } {
+    return { row, nextMs: row.isPaused ? 0 : nextRun(row, this.components.clock.wallMs()) };
   }
 
   private get declarations(): CatalogMachine["declarations"] {
@@ -207,6 +244,10 @@ export class Declaring {
 
 export function unknownExchange(name: string): BrokerError {
   return new BrokerError("UNKNOWN_EXCHANGE", `there is no exchange ${quoted(name)}; create it with "flotilla exchange create"`);
+}
+
+function unknownObject(what: string, name: string): BrokerError {
+  return new BrokerError("UNKNOWN_OBJECT", `there is no ${what} ${quoted(name)}`);
 }
 
 /** What a schedule publishes: one record, encoded, as the API makes it; from elsewhere it may be anything. */

@@ -2,8 +2,8 @@
 
 import { readFile, writeFile } from "node:fs/promises";
 import { Command } from "commander";
-import { FlotillaError } from "../client/index.ts";
-import { print, session, withConnection, withOutput, type SessionOptions } from "./session.ts";
+import { FlotillaError, type Policy } from "../client/index.ts";
+import { print, session, whole, withConnection, withOutput, type SessionOptions } from "./session.ts";
 import { settingsFrom, withSettings, type SettingsOptions } from "./settings.ts";
 
 export function policyCommand(): Command {
@@ -14,7 +14,7 @@ export function policyCommand(): Command {
       isQueue: true,
     },
   )
-    .option("--priority <n>", "of those that fit a queue the highest counts", Number, 0)
+    .option("--priority <n>", "of those that fit a queue the highest counts", whole(-2_147_483_648, 2_147_483_647), 0)
     .addHelpText("after", "\nExamples:\n  flotilla policy set short-lived '^tmp\\.' --ttl 1h --expires 1d")
     .action((name: string, pattern: string, options: SessionOptions & SettingsOptions & { priority: number }) =>
       session(options, (client) =>
@@ -23,17 +23,24 @@ export function policyCommand(): Command {
     );
   withOutput(policy.command("list").description("list policies")).action((options: SessionOptions) =>
     session(options, async (client) => {
-      const rows = (await client.queues.listPolicies(options.vhost)).map((one) => ({
-        ...one,
-        settings: options.output === "json" ? one.settings : JSON.stringify(one.settings),
-      }));
-      print(rows, ["vhost", "name", "pattern", "priority", "settings"], options);
+      print((await client.queues.listPolicies(options.vhost)).map(policyRow(options)), POLICY_COLUMNS, options);
     }),
+  );
+  withOutput(policy.command("describe <name>").description("a policy and what it says")).action((name: string, options: SessionOptions) =>
+    session(options, async (client) =>
+      print([await client.queues.describePolicy(name, options.vhost)].map(policyRow(options)), POLICY_COLUMNS, options),
+    ),
   );
   withConnection(policy.command("delete <name>").description("delete a policy")).action((name: string, options: SessionOptions) =>
     session(options, (client) => client.queues.deletePolicy(name, options.vhost)),
   );
   return policy;
+}
+
+const POLICY_COLUMNS = ["vhost", "name", "pattern", "priority", "settings"];
+
+function policyRow({ output }: SessionOptions): (policy: Required<Policy>) => Record<string, unknown> {
+  return (one) => ({ ...one, settings: output === "json" ? one.settings : JSON.stringify(one.settings) });
 }
 
 type ScheduleOptions = SessionOptions & {
@@ -71,6 +78,10 @@ export function scheduleCommand(): Command {
     );
   withOutput(schedule.command("list").description("list schedules, and when each is due next")).action((options: SessionOptions) =>
     session(options, async (client) => print((await client.queues.listSchedules(options.vhost)).map(row), COLUMNS, options)),
+  );
+  withOutput(schedule.command("describe <name>").description("a schedule, and when it is due next")).action(
+    (name: string, options: SessionOptions) =>
+      session(options, async (client) => print([row(await client.queues.describeSchedule(name, options.vhost))], COLUMNS, options)),
   );
   withConnection(schedule.command("delete <name>").description("delete a schedule")).action((name: string, options: SessionOptions) =>
     session(options, (client) => client.queues.deleteSchedule(name, options.vhost)),

@@ -44,11 +44,13 @@ export class Progress {
 /** The same for work of a known number of steps that somebody else does: told now and then how far it is. */
 export class StepProgress {
   private readonly what: string;
+  private readonly steps: string;
   private readonly startedMs = Date.now();
   private shown = false;
 
-  constructor(what: string) {
+  constructor(what: string, steps = "entries") {
     this.what = what;
+    this.steps = steps;
   }
 
   update(done: number, total: number): void {
@@ -57,7 +59,7 @@ export class StepProgress {
     const seconds = (Date.now() - this.startedMs) / 1000;
     const left = done > 0 ? `, ${Math.ceil((seconds * (total - done)) / done)} s left` : "";
     process.stderr.write(
-      `\r\x1b[K${this.what} ${Math.floor((100 * done) / total)} %, ${done.toLocaleString("en")} of ${total.toLocaleString("en")} entries${left}`,
+      `\r\x1b[K${this.what} ${Math.floor((100 * done) / total)} %, ${done.toLocaleString("en")} of ${total.toLocaleString("en")} ${this.steps}${left}`,
     );
   }
 

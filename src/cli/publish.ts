@@ -4,7 +4,7 @@ import { FlotillaError, type Flotilla, type OutgoingRecord } from "../client/ind
 import { linesOf } from "./lines.ts";
 import { Progress } from "./progress.ts";
 import { header } from "./routing.ts";
-import { duration, instant, session, whole, withConnection, type SessionOptions } from "./session.ts";
+import { duration, instant, regex, session, whole, withConnection, type SessionOptions } from "./session.ts";
 
 type PublishOptions = SessionOptions & {
   file?: string;
@@ -21,6 +21,9 @@ type PublishOptions = SessionOptions & {
   priority?: number;
   ttl?: number;
   header: [string, string | null][];
+  contentType?: string;
+  correlationId?: string;
+  replyTo?: string;
   mandatory?: boolean;
 };
 
@@ -46,6 +49,9 @@ export function publishCommand(): Command {
     .option("--priority <n>", "in queues a higher one goes first", whole(0, 31))
     .option("--ttl <duration>", "how long it may wait in a queue", duration)
     .option("--header <name=value>", "a header of all records; may be given again", header, [])
+    .option("--content-type <type>", "what the records are, as application/json")
+    .option("--correlation-id <text>", "what they belong to")
+    .option("--reply-to <queue>", "where an answer is expected")
     .option("--quiet", "no progress and no summary")
     .addHelpText(
       "after",
@@ -96,8 +102,12 @@ async function targetOf(client: Flotilla, name: string | undefined, options: Pub
 }
 
 /** What all records of a call have in common. */
-function commonOf({ delay, deliverAt, priority, ttl, header: headers }: PublishOptions): Partial<OutgoingRecord> {
+function commonOf(options: PublishOptions): Partial<OutgoingRecord> {
+  const { delay, deliverAt, priority, ttl, header: headers, contentType, correlationId, replyTo } = options;
   return {
+    ...(contentType === undefined ? {} : { contentType }),
+    ...(correlationId === undefined ? {} : { correlationId }),
+    ...(replyTo === undefined ? {} : { replyTo }),
     ...(delay === undefined ? {} : { delayMs: delay }),
     ...(deliverAt === undefined ? {} : { deliverAtMs: deliverAt }),
     ...(priority === undefined ? {} : { priority }),
@@ -157,14 +167,6 @@ function fileProblem(error: unknown, file: string | undefined): unknown {
   return file === undefined || problem === undefined || isOurs(error)
     ? error
     : new FlotillaError("INVALID_ARGUMENT", `--file ${file} ${problem}`);
-}
-
-function regex(text: string): RegExp {
-  try {
-    return new RegExp(text);
-  } catch (error) {
-    throw new InvalidArgumentError((error as Error).message);
-  }
 }
 
 function keyOf(line: Buffer, options: PublishOptions): string | undefined {

@@ -1,9 +1,9 @@
 import { Command, Option } from "commander";
-import { type Flotilla, type QueueInfo, redrive, type WorkSettings } from "../client/index.ts";
+import type { Flotilla, QueueInfo } from "../client/index.ts";
 import { jsonOf, write } from "./output.ts";
 import { StepProgress } from "./progress.ts";
-import { print, session, whole, withConnection, withOutput, type SessionOptions } from "./session.ts";
-import { settingsFrom, withSettings, type SettingsOptions } from "./settings.ts";
+import { print, regex, session, whole, withConnection, withOutput, type SessionOptions } from "./session.ts";
+import { changesFrom, settingRows, settingsFrom, withSettings, type SettingsOptions } from "./settings.ts";
 
 const COLUMNS = ["vhost", "name", "ready", "leased", "delayed", "dead", "consumers", "replicas", "policy"];
 
@@ -27,7 +27,7 @@ export function queueCommand(): Command {
           ...(durability === undefined ? {} : { durability }),
         });
         if (!created) process.stderr.write(`flotilla: queue ${name} exists already, with these settings\n`);
-        print([row(made)], ["vhost", "name", "replicas"], options);
+        print([changedRow(made)], ["vhost", "name", "replicas"], options);
       }),
     );
   withOutput(queue.command("list").description("queues and what is in them")).action((options: SessionOptions) =>
@@ -40,12 +40,8 @@ export function queueCommand(): Command {
     .option("--reset <settings>", "settings to be as if they had never been given, comma-separated (as deliveryLimit,ttlMs)")
     .action((name: string, options: SessionOptions & SettingsOptions & { reset?: string }) =>
       session(options, async (client) => {
-        const reset = (options.reset?.split(",") ?? []) as (keyof WorkSettings)[];
-        print(
-          [row(await client.queues.updateQueue(name, { settings: settingsFrom(options), reset }, options.vhost))],
-          ["vhost", "name", "replicas"],
-          options,
-        );
+        const changed = await client.queues.updateQueue(name, changesFrom(options), options.vhost);
+        print([changedRow(changed)], ["vhost", "name", "replicas"], options);
       }),
     );
   withConnection(queue.command("delete <name>").description("delete a queue and its messages"))
@@ -113,8 +109,10 @@ export function purgeCommand(): Command {
 export function redriveCommand(): Command {
   return withConnection(new Command("redrive").argument("<queue>"))
     .description("send the dead letters in a queue back to the queues that they died in")
-    .option("--filter <regex>", "only messages whose body matches", (text) => new RegExp(text))
-    .option("--reason <reason>", "only those that died of this: rejected, delivery-limit, expired, overflow")
+    .option("--filter <regex>", "only messages whose body matches", regex)
+    .addOption(
+      new Option("--reason <reason>", "only those that died of this").choices(["rejected", "delivery-limit", "expired", "overflow"]),
+    )
     .option("--rate <n>", "messages a second", whole(1, 1_000_000))
     .option("--count <n>", "at most so many", whole(1, Number.MAX_SAFE_INTEGER))
     .addHelpText("after", "\nExamples:\n  flotilla redrive orders.dead\n  flotilla redrive orders.dead --filter 'customer=42' --rate 100")
@@ -140,25 +138,24 @@ async function sendBack(
   name: string,
   options: SessionOptions & { filter?: RegExp; reason?: string; rate?: number; count?: number },
 ): Promise<void> {
-  const { vhost, filter, reason, rate, count = Number.POSITIVE_INFINITY } = options;
+  const { vhost, filter, reason, rate, count } = options;
   const { queue } = await client.queues.describeQueue(name, vhost);
-  const messagesMax = Math.min(count, queue.counts?.ready ?? 0);
-  const progress = new StepProgress("sent back");
-  const letters = await client.queueConsumer(name, { vhost, prefetch: 1_000 });
-  const back = client.exchangeProducer("", { vhost, lingerMs: 0 });
-  const result = await redrive(letters, back, {
-    messagesMax,
-    ...(rate === undefined ? {} : { perSecond: rate }),
-    filter: (message) => {
-      const died = message.headers.filter(({ name: header }) => header === "x-death-reason").pop();
-      const isReason = reason === undefined || (died !== undefined && Buffer.from(died.value).toString() === reason);
-      return isReason && (filter === undefined || filter.test(Buffer.from(message.body).toString("utf8")));
-    },
-    progress: (moved) => progress.update(moved, messagesMax),
-  });
-  progress.end();
-  await letters.close();
-  process.stderr.write(`sent back ${result.moved.toLocaleString("en")} messages, kept ${result.kept.toLocaleString("en")}\n`);
+  const letters = Math.min(count ?? Number.POSITIVE_INFINITY, (queue.counts?.ready ?? 0) + (queue.counts?.waitingForKey ?? 0));
+  const progress = new StepProgress("sent back", "messages");
+  const { moved, kept } = await client
+    .redrive(name, {
+      vhost,
+      ...(rate === undefined ? {} : { perSecond: rate }),
+      ...(count === undefined ? {} : { movedMax: count }),
+      filter: (message) => {
+        const died = message.headers.filter(({ name: header }) => header === "x-death-reason").pop();
+        const isReason = reason === undefined || (died !== undefined && Buffer.from(died.value).toString() === reason);
+        return isReason && (filter === undefined || filter.test(Buffer.from(message.body).toString("utf8")));
+      },
+      progress: (done) => progress.update(done, letters),
+    })
+    .finally(() => progress.end());
+  process.stderr.write(`sent back ${moved.toLocaleString("en")} messages, kept ${kept.toLocaleString("en")}\n`);
 }
 
 async function describe(client: Flotilla, name: string, options: SessionOptions): Promise<void> {
@@ -170,12 +167,7 @@ async function describe(client: Flotilla, name: string, options: SessionOptions)
   const { queue, partition, consumers, startOffset, endOffset, bytes } = description;
   print([row(queue)], COLUMNS, options);
   process.stdout.write("\n");
-  const rows = Object.entries(queue.settings).map(([setting, value]) => ({
-    setting,
-    value,
-    declared: Object.hasOwn(queue.declared, setting) ? "yes" : "",
-  }));
-  print(rows, ["setting", "value", "declared"], options);
+  print(settingRows(queue), ["setting", "value", "declared"], options);
   process.stdout.write("\n");
   const { leader, replicas } = partition;
   print(
@@ -190,6 +182,11 @@ async function describe(client: Flotilla, name: string, options: SessionOptions)
     ["id", "node", "priority", "credit", "held", "active"],
     options,
   );
+}
+
+/** One that was just made or changed: with what it is, not with what is in it. */
+function changedRow({ vhost, name, replicas, declared, settings, policy, createdMs, durability }: QueueInfo): Record<string, unknown> {
+  return { vhost, name, replicas, declared, settings, policy, createdMs, durability };
 }
 
 function row({ vhost, name, replicas, policy, counts }: QueueInfo): Record<string, unknown> {

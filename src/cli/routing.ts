@@ -1,21 +1,31 @@
 // Vhosts, exchanges and bindings, and where a message would go.
 
 import { Command, InvalidArgumentError, Option } from "commander";
-import type { ExchangeType, HeadersMatch } from "../client/index.ts";
-import { print, session, withConnection, withOutput, type SessionOptions } from "./session.ts";
+import type { Binding, ExchangeType, Flotilla, HeadersMatch } from "../client/index.ts";
+import { print, session, timeText, withConnection, withOutput, type SessionOptions } from "./session.ts";
 
 const TYPES: readonly ExchangeType[] = ["direct", "fanout", "topic", "headers", "consistent-hash"];
 const MATCHES: readonly HeadersMatch[] = ["all", "any", "all-with-x", "any-with-x"];
 
 export function vhostCommand(): Command {
-  const vhost = new Command("vhost").description("create, list and delete namespaces");
+  const vhost = new Command("vhost").description("create, list, describe and delete namespaces");
   withConnection(vhost.command("create <name>").description("create a vhost")).action((name: string, options: SessionOptions) =>
     session(options, async (client) => {
       if (!(await client.queues.createVhost(name))) process.stderr.write(`flotilla: vhost ${name} exists already\n`);
     }),
   );
   withOutput(vhost.command("list").description("list vhosts")).action((options: SessionOptions) =>
-    session(options, async (client) => print([...(await client.queues.listVhosts())], ["name", "createdMs"], options)),
+    session(options, async (client) => {
+      const rows = (await client.queues.listVhosts()).map((one) => ({ ...one, created: timeText(one.createdMs) }));
+      print(rows, ["name", "created"], options);
+    }),
+  );
+  withOutput(vhost.command("describe <name>").description("a vhost, and how much is in it")).action(
+    (name: string, options: SessionOptions) =>
+      session(options, async (client) => {
+        const found = await client.queues.describeVhost(name);
+        print([{ ...found, created: timeText(found.createdMs) }], ["name", "created", "topics", "queues", "exchanges"], options);
+      }),
   );
   withConnection(vhost.command("delete <name>").description("delete a vhost with everything in it")).action(
     (name: string, options: SessionOptions) => session(options, (client) => client.queues.deleteVhost(name)),
@@ -24,7 +34,7 @@ export function vhostCommand(): Command {
 }
 
 export function exchangeCommand(): Command {
-  const exchange = new Command("exchange").description("create, list and delete exchanges");
+  const exchange = new Command("exchange").description("create, list, describe, change and delete exchanges");
   withOutput(exchange.command("create <name>").description("create an exchange"))
     .addOption(new Option("--type <type>", "how it routes").choices(TYPES).default("direct"))
     .option("--alternate <exchange>", "gets what this one cannot route", "")
@@ -45,12 +55,59 @@ export function exchangeCommand(): Command {
       print(await client.queues.listExchanges(options.vhost), ["vhost", "name", "type", "alternate"], options),
     ),
   );
+  withOutput(exchange.command("describe <name>").description("an exchange, what is bound to it and what it is bound to")).action(
+    (name: string, options: SessionOptions) => session(options, (client) => describeExchange(client, name, options)),
+  );
+  withOutput(exchange.command("update <name>").description("change what gets what an exchange cannot route; its type stays what it is"))
+    .requiredOption("--alternate <exchange>", 'the exchange that gets it; "" is none')
+    .addHelpText(
+      "after",
+      "\nExamples:\n  flotilla exchange update orders --alternate unrouted\n  flotilla exchange update orders --alternate ''",
+    )
+    .action((name: string, options: SessionOptions & { alternate: string }) =>
+      session(options, async (client) => {
+        const { alternate, vhost } = options;
+        print([await client.queues.updateExchange(name, { alternate }, vhost)], ["vhost", "name", "type", "alternate"], options);
+      }),
+    );
   withConnection(exchange.command("delete <name>").description("delete an exchange and its bindings"))
     .option("--if-unused", "only when it has no bindings")
     .action((name: string, options: SessionOptions & { ifUnused?: boolean }) =>
       session(options, (client) => client.queues.deleteExchange(name, { vhost: options.vhost, ifUnused: options.ifUnused === true })),
     );
   return exchange;
+}
+
+/** Of its bindings a table shows so many; `binding list` shows them all. */
+const BINDINGS_SHOWN_MAX = 1_000;
+
+async function describeExchange(client: Flotilla, name: string, options: SessionOptions): Promise<void> {
+  const { vhost } = options;
+  const exchange = await client.queues.describeExchange(name, vhost);
+  const bindings = [
+    ...(await client.queues.listBindings({ vhost, source: name })),
+    ...(await client.queues.listBindings({ vhost, destination: name })).filter(({ toExchange }) => toExchange),
+  ];
+  if (options.output === "json") {
+    process.stdout.write(`${JSON.stringify({ exchange, bindings }, null, 2)}\n`);
+    return;
+  }
+  print([exchange], ["vhost", "name", "type", "alternate"], options);
+  if (bindings.length === 0) return;
+  process.stdout.write("\n");
+  print(bindings.slice(0, BINDINGS_SHOWN_MAX).map(bindingRow(options)), BINDING_COLUMNS, options);
+  if (bindings.length > BINDINGS_SHOWN_MAX) process.stderr.write(`flotilla: and ${bindings.length - BINDINGS_SHOWN_MAX} more bindings\n`);
+}
+
+const BINDING_COLUMNS = ["source", "destination", "kind", "routingKey", "headers"];
+
+function bindingRow({ output }: SessionOptions): (binding: Required<Binding>) => Record<string, unknown> {
+  return ({ headers, toExchange, match, ...rest }) => ({
+    ...rest,
+    kind: toExchange ? "exchange" : "queue",
+    match,
+    headers: output === "json" ? headers : Object.keys(headers).length === 0 ? "" : `${match} ${JSON.stringify(headers)}`,
+  });
 }
 
 type BindingOptions = SessionOptions & { routingKey: string; toExchange?: boolean; header: [string, string | null][]; match: HeadersMatch };
@@ -87,12 +144,7 @@ export function bindingCommand(): Command {
       session(options, async (client) => {
         const { vhost, source, destination } = options;
         const bindings = await client.queues.listBindings({ vhost, source, destination });
-        const rows = bindings.map(({ headers, toExchange, match, ...rest }) => ({
-          ...rest,
-          kind: toExchange ? "exchange" : "queue",
-          headers: options.output === "json" ? headers : Object.keys(headers).length === 0 ? "" : `${match} ${JSON.stringify(headers)}`,
-        }));
-        print(rows, ["source", "destination", "kind", "routingKey", "headers"], options);
+        print(bindings.map(bindingRow(options)), BINDING_COLUMNS, options);
       }),
     );
   withBinding(withConnection(binding.command("delete <exchange> <destination>").description("unbind"))).action(

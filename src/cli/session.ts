@@ -65,13 +65,13 @@ function exitCodeOf(error: FlotillaError): number {
 function hintOf(error: FlotillaError): string {
   switch (error.code) {
     case "TOPIC_EXISTS":
-      return "\n  see its settings with: flotilla topic describe NAME";
+      return "\n  see its settings with: flotilla topic describe NAME, or of a queue: flotilla queue describe NAME";
     case "NOT_ENOUGH_NODES":
       return "\n  ask for fewer with --replicas";
     case "OFFSET_OUT_OF_RANGE":
       return "\n  start elsewhere with --from earliest or --from latest";
     case "UNKNOWN_TOPIC":
-      return "\n  see what there is with: flotilla topic list; make it with: flotilla topic create NAME";
+      return "\n  see what there is with: flotilla topic list; make it with: flotilla topic create NAME, or a queue with: flotilla queue create NAME";
     case "UNKNOWN_QUEUE":
       return "\n  see what there is with: flotilla queue list; make it with: flotilla queue create NAME";
     case "UNKNOWN_EXCHANGE":
@@ -134,6 +134,20 @@ export function instant(text: string): number {
   if (!Number.isSafeInteger(timeMs) || timeMs < 0)
     throw new InvalidArgumentError("must be a time such as 2026-01-31T12:00:00Z or @1767225600000");
   return timeMs;
+}
+
+/** A regular expression. */
+export function regex(text: string): RegExp {
+  try {
+    return new RegExp(text);
+  } catch (error) {
+    throw new InvalidArgumentError((error as Error).message);
+  }
+}
+
+/** A point in time for people; empty for 0. */
+export function timeText(timeMs: number): string {
+  return timeMs === 0 ? "" : new Date(timeMs).toISOString();
 }
 
 const UNITS_MS: Readonly<Record<string, number>> = { ms: 1, s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000 };

@@ -58,6 +58,29 @@ export function settingsFrom(options: SettingsOptions): Partial<WorkSettings> {
   return settings as Partial<WorkSettings>;
 }
 
+/** What an update changes; there must be something. */
+export function changesFrom(options: SettingsOptions & { reset?: string }): {
+  settings: Partial<WorkSettings>;
+  reset: (keyof WorkSettings)[];
+} {
+  const settings = settingsFrom(options);
+  const reset = (options.reset?.split(",") ?? []) as (keyof WorkSettings)[];
+  if (Object.keys(settings).length === 0 && reset.length === 0)
+    throw new InvalidArgumentError("nothing to change: name a setting, or one to --reset");
+  return { settings, reset };
+}
+
+/** A row for each setting in force; `declared` marks those that were said of this queue or subscription itself. */
+export function settingRows({
+  settings,
+  declared,
+}: {
+  settings: Partial<WorkSettings>;
+  declared: Partial<WorkSettings>;
+}): Record<string, unknown>[] {
+  return Object.entries(settings).map(([setting, value]) => ({ setting, value, declared: Object.hasOwn(declared, setting) ? "yes" : "" }));
+}
+
 function backOff(text: string): { kind: BackOff; ms: number; maxMs: number } {
   const [kind = "", time = "", most = "0", ...rest] = text.split(":");
   if (!["fixed", "linear", "exponential"].includes(kind) || time === "" || rest.length > 0)

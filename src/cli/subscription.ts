@@ -1,8 +1,8 @@
 import { Command } from "commander";
-import { FlotillaError, type FlotillaErrorCode } from "../client/index.ts";
-import type { StartAt } from "../client/index.ts";
-import { instant, print, session, whole, withConnection, withOutput, type SessionOptions } from "./session.ts";
-import { settingsFrom, withSettings, type SettingsOptions } from "./settings.ts";
+import { type Flotilla, FlotillaError, type FlotillaErrorCode, type StartAt } from "../client/index.ts";
+import { write } from "./output.ts";
+import { instant, print, session, timeText, whole, withConnection, withOutput, type SessionOptions } from "./session.ts";
+import { changesFrom, settingRows, settingsFrom, withSettings, type SettingsOptions } from "./settings.ts";
 
 type Target = "earliest" | "latest" | number;
 
@@ -33,23 +33,18 @@ export function subscriptionCommand(): Command {
         print(rows, ["name", "kind", "partitions", "lag", "ready", "leased", "delayed", "dead", "consumers"], options);
       }),
   );
-  withOutput(subscription.command("describe <topic> <name>").description("positions of one subscription by partition")).action(
-    (topic: string, name: string, options: SessionOptions) =>
+  withOutput(
+    subscription
+      .command("describe <topic> <name>")
+      .description("a subscription by partition: its positions, or the messages and consumers of a work subscription"),
+  )
+    .option("--partition <n>", "of a work subscription: the partition whose consumers are shown", whole(0, 999), 0)
+    .action((topic: string, name: string, options: SessionOptions & { partition: number }) =>
       session(options, async (client) => {
-        const found = (await client.admin.listSubscriptions(topic, options.vhost)).find((one) => one.name === name);
-        if (found === undefined) {
-          process.stderr.write(`flotilla: no offset was ever committed under ${JSON.stringify(name)} (UNKNOWN_SUBSCRIPTION)\n`);
-          process.exitCode = 3;
-          return;
-        }
-        const rows = found.partitions.map((row) => ({
-          ...row,
-          lag: row.endOffset - row.committedOffset,
-          committed: new Date(row.committedMs).toISOString(),
-        }));
-        print(rows, ["partition", "committedOffset", "endOffset", "lag", "committed"], options);
+        const works = await client.queues.listWorkSubscriptions(topic, options.vhost);
+        await (works.some((work) => work.name === name) ? describeWork : describeCursor)(client, topic, name, options);
       }),
-  );
+    );
   withConnection(subscription.command("reset <topic> <name>").description("set the position of a subscription, forwards or back"))
     .requiredOption("--to <position>", "earliest, latest or an offset", parseTarget)
     .option("--partition <n>", "one partition only", whole(0, 999))
@@ -108,17 +103,21 @@ function addWork(subscription: Command): void {
         print([made], ["topic", "name"], options);
       }),
     );
-  withSettings(withOutput(subscription.command("update <topic> <name>").description("change settings of a work subscription")), {
-    isQueue: false,
-  }).action((topic: string, name: string, options: SessionOptions & SettingsOptions) =>
-    session(options, async (client) =>
-      print(
-        [await client.queues.updateWorkSubscription({ topic, name, vhost: options.vhost, settings: settingsFrom(options) })],
-        ["topic", "name"],
-        options,
-      ),
+  withSettings(
+    withOutput(
+      subscription.command("update <topic> <name>").description("change settings of a work subscription; what is not named stays"),
     ),
-  );
+    {
+      isQueue: false,
+    },
+  )
+    .option("--reset <settings>", "settings to be as if they had never been given, comma-separated (as deliveryLimit,ttlMs)")
+    .action((topic: string, name: string, options: SessionOptions & SettingsOptions & { reset?: string }) =>
+      session(options, async (client) => {
+        const work = { topic, name, vhost: options.vhost, ...changesFrom(options) };
+        print([await client.queues.updateWorkSubscription(work)], ["topic", "name"], options);
+      }),
+    );
   withConnection(
     subscription.command("seek <topic> <name>").description("have a work subscription deliver everything anew from a position on"),
   )
@@ -126,6 +125,42 @@ function addWork(subscription: Command): void {
     .action((topic: string, name: string, options: SessionOptions & { to: StartAt }) =>
       session(options, (client) => client.queues.seekWorkSubscription(topic, name, options.to, options.vhost)),
     );
+}
+
+async function describeCursor(client: Flotilla, topic: string, name: string, options: SessionOptions): Promise<void> {
+  const found = (await client.admin.listSubscriptions(topic, options.vhost)).find((one) => one.name === name);
+  if (found === undefined)
+    throw new FlotillaError(
+      "UNKNOWN_SUBSCRIPTION",
+      `topic ${topic} has no work subscription ${JSON.stringify(name)}, and no offset was ever committed under it`,
+    );
+  const rows = found.partitions.map((row) => ({
+    ...row,
+    lag: row.endOffset - row.committedOffset,
+    committed: timeText(row.committedMs),
+  }));
+  print(rows, ["partition", "committedOffset", "endOffset", "lag", "committed"], options);
+}
+
+async function describeWork(client: Flotilla, topic: string, name: string, options: SessionOptions & { partition: number }): Promise<void> {
+  const { vhost, partition } = options;
+  const description = await client.queues.describeWorkSubscription(topic, name, { vhost, partition });
+  if (options.output === "json") {
+    await write([JSON.stringify(description, null, 2)]);
+    return;
+  }
+  const { subscription, partitions, consumers } = description;
+  print(settingRows(subscription), ["setting", "value", "declared"], options);
+  process.stdout.write("\n");
+  const rows = partitions.map((counts, at) => ({ partition: at, ...(counts ?? { ready: "?" }) }));
+  print(rows, ["partition", "ready", "leased", "delayed", "waitingForKey", "dead", "consumers"], options);
+  if (consumers.length === 0) return;
+  process.stdout.write("\n");
+  print(
+    consumers.map((consumer) => ({ ...consumer, active: consumer.active ? "yes" : "" })),
+    ["id", "node", "priority", "credit", "held", "active"],
+    options,
+  );
 }
 
 function parseStart(text: string): StartAt {

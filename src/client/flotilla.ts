@@ -12,6 +12,7 @@ import { GroupConsumer, type GroupConsumerOptions } from "./group-consumer.ts";
 import { LeasedMessage, type Message, type Settle } from "./message.ts";
 import { QueueAdminClient } from "./queue-admin.ts";
 import { QueueConsumer, type QueueConsumerOptions } from "./queue-consumer.ts";
+import { redrive, type Redriven, type RedriveOptions } from "./redrive.ts";
 import { BatchEncoder, bytesOf, decodeBatch, HEAD_ROOM_BYTES, type OutgoingRecord, type ReceivedRecord } from "./records.ts";
 import { decodeBrowsed, decodeReceived, decodeSettled, encodeSettle, type MessageState, type Outcome } from "./work-wire.ts";
 import { decodeFetched, encodeFetch, toBuffer, type FetchedPartition, type FetchPosition } from "./wire.ts";
@@ -137,7 +138,7 @@ export class Flotilla {
     return { messages, next: page.next };
   }
 
-  /** Takes back a message that is delayed; resolves with false when it is not, or no more. */
+  /** Takes back a message that waits, for its time, its turn or a consumer; resolves with false when it does not, or no more. */
   async recall(
     queue: string,
     offset: number,
@@ -146,6 +147,11 @@ export class Flotilla {
     const { vhost = "", subscription = "", partition = 0, signal } = options;
     const request = { vhost, queue, subscription, partition, offset };
     return (await this.channels.call<object, { recalled: boolean }>("flotilla.v1.Messaging", "Recall", request, { signal })).recalled;
+  }
+
+  /** Sends the dead letters in a queue back to the queues that they died in. */
+  redrive(queue: string, options: RedriveOptions & { vhost?: string } = {}): Promise<Redriven> {
+    return redrive(this, queue, options);
   }
 
   /** Sends a record to a queue and resolves with the first answer to it, which comes to a queue of this call alone. */

@@ -5,7 +5,7 @@ export { Producer, type Placed, type ProducerOptions, type RecordCallback } from
 export { Consumer, type ConsumerOptions, type ReceivedBatch } from "./consumer.ts";
 export { ExchangeProducer, type ExchangeProducerOptions, type RoutedRecord } from "./exchange-producer.ts";
 export { GroupConsumer, type GroupConsumerOptions } from "./group-consumer.ts";
-export { redrive, type RedriveOptions, type Redriven } from "./redrive.ts";
+export type { RedriveOptions, Redriven } from "./redrive.ts";
 export { QueueConsumer, type QueueConsumerOptions } from "./queue-consumer.ts";
 export type { Message } from "./message.ts";
 export type { MessageState } from "./work-wire.ts";
@@ -25,8 +25,11 @@ export type {
   Schedule,
   ScheduleInfo,
   StartAt,
+  VhostDescription,
+  VhostInfo,
   WorkCounts,
   WorkSettings,
+  WorkSubscriptionDescription,
   WorkSubscriptionInfo,
 } from "./queue-admin.ts";
 export { FlotillaError, type FlotillaErrorCode } from "./errors.ts";

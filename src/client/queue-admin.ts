@@ -2,7 +2,28 @@
 
 import type { CallOptions, Durability } from "./admin.ts";
 import type { Channels } from "./channels.ts";
-import { BatchEncoder, HEAD_ROOM_BYTES, type Header, type OutgoingRecord } from "./records.ts";
+import {
+  bindingMessage,
+  bindingOf,
+  DURABILITIES,
+  exchangeOf,
+  policyOf,
+  queueOf,
+  recordMessage,
+  resetMessage,
+  scheduleOf,
+  startMessage,
+  toMessage,
+  TYPES,
+  workOf,
+  type BindingMessage,
+  type ExchangeMessage,
+  type PolicyMessage,
+  type QueueMessage,
+  type ScheduleMessage,
+  type WorkMessage,
+} from "./queue-messages.ts";
+import type { Header, OutgoingRecord } from "./records.ts";
 import type { PartitionInfo } from "./topology.ts";
 
 export type BackOff = "fixed" | "linear" | "exponential";
@@ -71,6 +92,13 @@ export type WorkSubscriptionInfo = {
   readonly createdMs: number;
   readonly counts: WorkCounts | null;
 };
+export type WorkSubscriptionDescription = {
+  readonly subscription: WorkSubscriptionInfo;
+  readonly partitions: readonly (WorkCounts | null)[];
+  readonly consumers: readonly ConsumerInfo[];
+};
+export type VhostInfo = { readonly name: string; readonly createdMs: number };
+export type VhostDescription = VhostInfo & { readonly topics: number; readonly queues: number; readonly exchanges: number };
 export type StartAt = { readonly offset: number } | { readonly timeMs: number } | "earliest" | "latest";
 export type ExchangeInfo = {
   readonly vhost: string;
@@ -116,44 +144,6 @@ export type Schedule = {
   readonly vhost?: string;
 };
 export type ScheduleInfo = Omit<Required<Schedule>, "record"> & { readonly body: Uint8Array; readonly nextMs: number };
-
-const BACK_OFFS: readonly BackOff[] = ["fixed", "linear", "exponential"];
-const OVERFLOWS: readonly Overflow[] = ["drop-head", "reject-publish"];
-const TYPES: readonly ExchangeType[] = ["direct", "fanout", "topic", "headers", "consistent-hash"];
-const MATCHES: readonly HeadersMatch[] = ["all", "any", "all-with-x", "any-with-x"];
-const DURABILITIES: readonly Durability[] = ["fsync", "interval", "os"];
-const FIELDS: Readonly<Record<keyof WorkSettings, string>> = {
-  deliveryLimit: "delivery_limit",
-  backOff: "back_off",
-  backOffMs: "back_off_ms",
-  backOffMaxMs: "back_off_max_ms",
-  singleActive: "single_active",
-  keyOrder: "key_order",
-  ttlMs: "ttl_ms",
-  maxMessages: "max_messages",
-  maxBytes: "max_bytes",
-  overflow: "overflow",
-  deadLetterExchange: "dead_letter_exchange",
-  deadLetterKey: "dead_letter_key",
-  expiresMs: "expires_ms",
-};
-
-type SettingsMessage = Omit<Partial<WorkSettings>, "backOff" | "overflow"> & { backOff?: number; overflow?: number };
-type QueueMessage = Omit<QueueInfo, "declared" | "settings" | "durability"> & {
-  declared: SettingsMessage;
-  settings: SettingsMessage;
-  durability: number;
-};
-type WorkMessage = Omit<WorkSubscriptionInfo, "declared" | "settings"> & { declared: SettingsMessage; settings: SettingsMessage };
-type BindingMessage = {
-  vhost: string;
-  source: string;
-  destination: string;
-  toExchange: boolean;
-  routingKey: string;
-  match: number;
-  headers: { name: string; value?: string }[];
-};
 
 export class QueueAdminClient {
   private readonly channels: Channels;
@@ -208,7 +198,7 @@ export class QueueAdminClient {
     options: CallOptions = {},
   ): Promise<QueueInfo> {
     const { settings = {}, reset = [] } = changes;
-    const request = { name, vhost, settings: toMessage(settings), reset: reset.map((field) => FIELDS[field]) };
+    const request = { name, vhost, settings: toMessage(settings), reset: resetMessage(reset) };
     return queueOf((await this.call<{ queue: QueueMessage }>("UpdateQueue", request, options)).queue);
   }
 
@@ -244,12 +234,28 @@ export class QueueAdminClient {
     return answer.subscriptions.map(workOf);
   }
 
+  /** `partitions`: what it holds in each; null where nobody leads it. `consumers`: those of `partition`. */
+  async describeWorkSubscription(
+    topic: string,
+    name: string,
+    options: CallOptions & { vhost?: string; partition?: number } = {},
+  ): Promise<WorkSubscriptionDescription> {
+    const { vhost = "", partition = 0 } = options;
+    const answer = await this.call<{
+      subscription: WorkMessage;
+      partitions: { counts: WorkCounts | null }[];
+      consumers: ConsumerInfo[];
+    }>("DescribeWorkSubscription", { topic, name, vhost, partition }, options);
+    const { subscription, partitions, consumers } = answer;
+    return { subscription: workOf(subscription), partitions: partitions.map(({ counts }) => counts), consumers };
+  }
+
   async updateWorkSubscription(
     work: { topic: string; name: string; vhost?: string; settings?: Partial<WorkSettings>; reset?: readonly (keyof WorkSettings)[] },
     options: CallOptions = {},
   ): Promise<WorkSubscriptionInfo> {
     const { topic, name, vhost = "", settings = {}, reset = [] } = work;
-    const request = { topic, name, vhost, settings: toMessage(settings), reset: reset.map((field) => FIELDS[field]) };
+    const request = { topic, name, vhost, settings: toMessage(settings), reset: resetMessage(reset) };
     return workOf((await this.call<{ subscription: WorkMessage }>("UpdateWorkSubscription", request, options)).subscription);
   }
 
@@ -265,8 +271,18 @@ export class QueueAdminClient {
     return (await this.call<{ created: boolean }>("CreateVhost", { name }, options)).created;
   }
 
-  async listVhosts(options: CallOptions = {}): Promise<readonly { readonly name: string; readonly createdMs: number }[]> {
-    return (await this.call<{ vhosts: { name: string; createdMs: number }[] }>("ListVhosts", {}, options)).vhosts;
+  async listVhosts(options: CallOptions = {}): Promise<readonly VhostInfo[]> {
+    return (await this.call<{ vhosts: VhostInfo[] }>("ListVhosts", {}, options)).vhosts;
+  }
+
+  /** With how much is in it. */
+  async describeVhost(name: string, options: CallOptions = {}): Promise<VhostDescription> {
+    const { vhost, ...counts } = await this.call<Omit<VhostDescription, "name" | "createdMs"> & { vhost: VhostInfo }>(
+      "DescribeVhost",
+      { name },
+      options,
+    );
+    return { ...vhost, ...counts };
   }
 
   /** With everything in it. */
@@ -280,17 +296,23 @@ export class QueueAdminClient {
   ): Promise<{ exchange: ExchangeInfo; created: boolean }> {
     const { name, type, alternate = "", vhost = "" } = exchange;
     const request = { name, vhost, alternate, type: TYPES.indexOf(type) + 1 };
-    const answer = await this.call<{ exchange: Omit<ExchangeInfo, "type"> & { type: number }; created: boolean }>(
-      "CreateExchange",
-      request,
-      options,
-    );
+    const answer = await this.call<{ exchange: ExchangeMessage; created: boolean }>("CreateExchange", request, options);
     return { exchange: exchangeOf(answer.exchange), created: answer.created };
   }
 
   async listExchanges(vhost = "", options: CallOptions = {}): Promise<ExchangeInfo[]> {
-    const answer = await this.call<{ exchanges: (Omit<ExchangeInfo, "type"> & { type: number })[] }>("ListExchanges", { vhost }, options);
+    const answer = await this.call<{ exchanges: ExchangeMessage[] }>("ListExchanges", { vhost }, options);
     return answer.exchanges.map(exchangeOf);
+  }
+
+  async describeExchange(name: string, vhost = "", options: CallOptions = {}): Promise<ExchangeInfo> {
+    return exchangeOf((await this.call<{ exchange: ExchangeMessage }>("DescribeExchange", { name, vhost }, options)).exchange);
+  }
+
+  /** "" = nothing gets what the exchange cannot route. Its bindings stay. */
+  async updateExchange(name: string, changes: { alternate: string }, vhost = "", options: CallOptions = {}): Promise<ExchangeInfo> {
+    const request = { name, vhost, alternate: changes.alternate };
+    return exchangeOf((await this.call<{ exchange: ExchangeMessage }>("UpdateExchange", request, options)).exchange);
   }
 
   async deleteExchange(name: string, options: CallOptions & { vhost?: string; ifUnused?: boolean } = {}): Promise<void> {
@@ -343,12 +365,11 @@ export class QueueAdminClient {
   }
 
   async listPolicies(vhost = "", options: CallOptions = {}): Promise<Required<Policy>[]> {
-    const { policies } = await this.call<{ policies: (Omit<Required<Policy>, "settings"> & { settings: SettingsMessage })[] }>(
-      "ListPolicies",
-      { vhost },
-      options,
-    );
-    return policies.map((policy) => ({ ...policy, settings: settingsOf(policy.settings) }));
+    return (await this.call<{ policies: PolicyMessage[] }>("ListPolicies", { vhost }, options)).policies.map(policyOf);
+  }
+
+  async describePolicy(name: string, vhost = "", options: CallOptions = {}): Promise<Required<Policy>> {
+    return policyOf((await this.call<{ policy: PolicyMessage }>("DescribePolicy", { name, vhost }, options)).policy);
   }
 
   async deletePolicy(name: string, vhost = "", options: CallOptions = {}): Promise<void> {
@@ -363,6 +384,10 @@ export class QueueAdminClient {
 
   async listSchedules(vhost = "", options: CallOptions = {}): Promise<ScheduleInfo[]> {
     return (await this.call<{ schedules: ScheduleMessage[] }>("ListSchedules", { vhost }, options)).schedules.map(scheduleOf);
+  }
+
+  async describeSchedule(name: string, vhost = "", options: CallOptions = {}): Promise<ScheduleInfo> {
+    return scheduleOf((await this.call<{ schedule: ScheduleMessage }>("DescribeSchedule", { name, vhost }, options)).schedule);
   }
 
   async deleteSchedule(name: string, vhost = "", options: CallOptions = {}): Promise<void> {
@@ -385,81 +410,4 @@ export class QueueAdminClient {
   private call<Response>(method: string, request: object, options: CallOptions): Promise<Response> {
     return this.channels.call("flotilla.v1.Admin", method, request, options);
   }
-}
-
-type ScheduleMessage = Omit<ScheduleInfo, "body"> & { record: { body: Uint8Array } | null };
-
-function scheduleOf({ record, ...rest }: ScheduleMessage): ScheduleInfo {
-  return { ...rest, body: record?.body ?? new Uint8Array(0) };
-}
-
-/** A record as the generic codec encodes it. */
-function recordMessage(record: OutgoingRecord): object {
-  const bytes = (value: Uint8Array | string): Uint8Array => (typeof value === "string" ? Buffer.from(value) : value);
-  const { body, key, headers = [], ...rest } = record;
-  return { ...rest, body: bytes(body), headers, ...(key === undefined ? {} : { key: bytes(key) }) };
-}
-
-function toMessage(settings: Partial<WorkSettings>): SettingsMessage {
-  const { backOff, overflow, ...rest } = settings;
-  return {
-    ...rest,
-    ...(backOff === undefined ? {} : { backOff: BACK_OFFS.indexOf(backOff) + 1 }),
-    ...(overflow === undefined ? {} : { overflow: OVERFLOWS.indexOf(overflow) + 1 }),
-  };
-}
-
-function settingsOf(message: SettingsMessage | null): Partial<WorkSettings> {
-  const settings: Record<string, unknown> = {};
-  for (const name of Object.keys(FIELDS) as (keyof WorkSettings)[]) if (message?.[name] !== undefined) settings[name] = message[name];
-  if (message?.backOff !== undefined) settings["backOff"] = BACK_OFFS[message.backOff - 1];
-  if (message?.overflow !== undefined) settings["overflow"] = OVERFLOWS[message.overflow - 1];
-  return settings;
-}
-
-function queueOf({ declared, settings, durability, ...rest }: QueueMessage): QueueInfo {
-  return { ...rest, declared: settingsOf(declared), settings: settingsOf(settings), durability: DURABILITIES[durability - 1] ?? "fsync" };
-}
-
-function workOf({ declared, settings, ...rest }: WorkMessage): WorkSubscriptionInfo {
-  return { ...rest, declared: settingsOf(declared), settings: settingsOf(settings) };
-}
-
-function startMessage(from: StartAt | undefined): object {
-  if (from === undefined) return {};
-  if (from === "earliest") return { earliest: true };
-  return from === "latest" ? { latest: true } : from;
-}
-
-function exchangeOf({ type, ...rest }: Omit<ExchangeInfo, "type"> & { type: number }): ExchangeInfo {
-  return { ...rest, type: TYPES[type - 1] ?? "direct" };
-}
-
-function bindingMessage(binding: Binding): BindingMessage {
-  const { vhost = "", source, destination, toExchange = false, routingKey = "", headers = {}, match = "all" } = binding;
-  const wanted = Object.entries(headers).map(([name, value]) => (value === null ? { name } : { name, value }));
-  return {
-    vhost,
-    source,
-    destination,
-    toExchange,
-    routingKey,
-    match: wanted.length === 0 ? 0 : MATCHES.indexOf(match) + 1,
-    headers: wanted,
-  };
-}
-
-function bindingOf({ match, headers, ...rest }: BindingMessage): Required<Binding> {
-  return {
-    ...rest,
-    match: MATCHES[match - 1] ?? "all",
-    headers: Object.fromEntries(headers.map(({ name, value }) => [name, value ?? null])),
-  };
-}
-
-/** For callers that encode a batch themselves. */
-export function encodeRecords(records: readonly OutgoingRecord[]): Buffer {
-  const encoder = new BatchEncoder(Buffer.allocUnsafeSlow(1024));
-  for (const record of records) encoder.add(record);
-  return encoder.finish().subarray(HEAD_ROOM_BYTES, HEAD_ROOM_BYTES + encoder.length);
 }

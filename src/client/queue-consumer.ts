@@ -68,7 +68,10 @@ export class QueueConsumer implements AsyncIterable<Message> {
   ): Promise<QueueConsumer> {
     const consumer = new QueueConsumer(channels, queue, options, closed);
     // A stream to another node goes on when the leader moves: that node brings everything here.
-    consumer.topology = await TopologyWatch.open(channels, consumer.options.vhost, queue, () => {});
+    consumer.topology = await TopologyWatch.open(channels, consumer.options.vhost, queue, () => {}).catch((error: unknown) => {
+      if (consumer.timer !== null) clearInterval(consumer.timer);
+      throw asUnknownQueue(error, queue, consumer.options.subscription);
+    });
     await new Promise<void>((resolve, reject) => {
       consumer.onOpened = () => (consumer.failure === null ? resolve() : reject(consumer.failure));
       consumer.connect();
@@ -373,6 +376,12 @@ export class QueueConsumer implements AsyncIterable<Message> {
 
 function asResult(message: Message | null): IteratorResult<Message> {
   return message === null ? { done: true, value: undefined } : { done: false, value: message };
+}
+
+/** Where topics are looked up, a queue that is not there is an unknown topic. */
+function asUnknownQueue(error: unknown, queue: string, subscription: string): unknown {
+  if (!(error instanceof FlotillaError) || error.code !== "UNKNOWN_TOPIC" || subscription !== "") return error;
+  return new FlotillaError("UNKNOWN_QUEUE", `there is no queue ${JSON.stringify(queue)}; create it with "flotilla queue create"`);
 }
 
 function ignoreLost(error: unknown): void {

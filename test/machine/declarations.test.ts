@@ -61,7 +61,11 @@ test("declarations: a queue and a topic share one space of names, and declaring 
   const bench = new Bench();
   expect(bench.queue("q", { ttlMs: 5 }).code).toBe(CATALOG_OK);
   expect(bench.queue("q", { ttlMs: 5 }).code).toBe(CATALOG_EXISTS_SAME);
-  expect(bench.queue("q", { ttlMs: 6 })).toMatchObject({ code: CATALOG_EXISTS_DIFFERENT, detail: "queue q exists with other settings" });
+  expect(bench.queue("q", { ttlMs: 6 })).toMatchObject({
+    code: CATALOG_EXISTS_DIFFERENT,
+    detail: "queue q exists with other settings: ttlMs is 5, not 6",
+  });
+  expect(bench.queue("q", { maxMessages: 1 }).detail).toContain("ttlMs is 5, not unset; maxMessages is unset, not 1");
   const topic = { vhost: "/", name: "q", replicas: 1, config: CONFIG, placement: placed([1]), createdMs: 5 };
   expect(bench.run.command(encodeCreateTopic(topic))).toMatchObject({ code: CATALOG_EXISTS_DIFFERENT });
   expect(bench.declare({ do: "alterQueue", vhost: "/", name: "q", settings: { ttlMs: 6 } }).code).toBe(CATALOG_OK);
@@ -127,6 +131,26 @@ test.each<{ name: string; say: (bench: Bench) => number; code: number }>([
   bench.bind("x", "q");
   expect(say(bench)).toBe(code);
   expect(bench.route("x", "")).toEqual(["q"]);
+});
+
+test("declarations: an exchange gets another alternate, and keeps its bindings, its type and its age", () => {
+  const bench = new Bench();
+  for (const queue of ["a", "b"]) bench.queue(queue);
+  bench.exchange("x", "topic");
+  bench.bind("x", "a", { key: "eu.#" });
+  bench.bind("amq.fanout", "b");
+  const update = (name: string, alternate: string): number => bench.declare({ do: "updateExchange", vhost: "/", name, alternate }).code;
+  expect(bench.route("x", "us.new")).toEqual([]);
+  expect(update("x", "amq.fanout")).toBe(CATALOG_OK);
+  for (const one of [bench, bench.restarted()]) {
+    expect(one.route("x", "us.new")).toEqual(["b"]);
+    expect(one.route("x", "eu.new")).toEqual(["a"]);
+    expect(one.run.machine.declarations.exchange("/", "x")).toMatchObject({ type: "topic", alternate: "amq.fanout", createdMs: 1 });
+  }
+  expect(update("x", "")).toBe(CATALOG_OK);
+  expect(bench.route("x", "us.new")).toEqual([]);
+  expect(update("nope", "x")).toBe(CATALOG_UNKNOWN_OBJECT);
+  expect(update("amq.topic", "x")).toBe(CATALOG_CONFLICT);
 });
 
 test("declarations: a vhost goes with all that is in it, and with nothing else", () => {

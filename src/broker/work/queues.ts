@@ -2,18 +2,11 @@
 
 import { BrokerError } from "../../base/errors.ts";
 import type { Clock } from "../../base/clock.ts";
-import {
-  NAME_LENGTH_MAX,
-  RECEIVE_MESSAGES_MAX,
-  LEASE_MS_MAX,
-  DELAY_MS_MAX,
-  FETCH_WAIT_MS_MAX,
-  CONSUMER_CREDIT_MAX,
-} from "../../base/limits.ts";
+import { NAME_LENGTH_MAX, RECEIVE_MESSAGES_MAX, FETCH_WAIT_MS_MAX } from "../../base/limits.ts";
 import type { CatalogMachine, TopicRow } from "../../machine/catalog/catalog.ts";
 import { encodeDeclare } from "../../machine/catalog/commands.ts";
 import type { WorkRow } from "../../machine/catalog/declaration-rows.ts";
-import { declared, SETTING_NAMES, workConfigOf, type DeclaredSettings } from "../../machine/catalog/settings.ts";
+import { changedSettings, declared, workConfigOf, type DeclaredSettings } from "../../machine/catalog/settings.ts";
 import { quoted } from "../../machine/names.ts";
 import { sameWorkConfig } from "../../machine/work/config.ts";
 import { QUEUE } from "../../machine/work/works.ts";
@@ -21,6 +14,7 @@ import { checkName, vhostOf, type Admin } from "../admin.ts";
 import { groupOf, type ClusterAdmin } from "../cluster-admin.ts";
 import type { Fetcher } from "../fetcher.ts";
 import { POSITIONS } from "../cursors.ts";
+import { checkSettings, faultOf, leaseOf } from "./checks.ts";
 import type { Look } from "./codec.ts";
 import type { Gateway } from "./gateway.ts";
 import type { Inspector } from "./inspector.ts";
@@ -30,8 +24,6 @@ import { receive } from "./receiver.ts";
 import { operationOf, Session, settleUntilKnown } from "./session.ts";
 import type * as types from "./types.ts";
 
-export const LEASE_MS_DEFAULT = 30_000;
-const LEASE_MS_MIN = 1_000;
 const SETTLED_RETRY_MS = 20;
 const COUNTS = { withConsumers: false, browseFrom: 0, browseMax: 0 };
 
@@ -204,6 +196,24 @@ export class Queues {
         return this.workInfo(topic.name, work, topic, sumOf(looks));
       }),
     );
+  }
+
+  async describeWork(
+    call: { vhost: string; topic: string; name: string; partition: number },
+    signal: AbortSignal,
+  ): Promise<types.WorkDescription> {
+    const { inspector, viewIsCurrent } = this.components;
+    await viewIsCurrent();
+    const topic = this.topicOf(call.vhost, call.topic);
+    const work = this.existingWork(topic, call.name);
+    const groups = topic.partitions.map(({ group }) => group);
+    const question = { ...COUNTS, subscription: call.name };
+    const [looks, [one]] = await Promise.all([
+      inspector.looks({ ...question, groups }, signal),
+      inspector.looks({ ...question, groups: [groupOf(topic, call.partition)], withConsumers: true }, signal),
+    ]);
+    const partitions = looks.map((look) => look?.counts ?? null);
+    return { subscription: this.workInfo(topic.name, work, topic, sumOf(looks)), partitions, consumers: one?.consumers ?? [] };
   }
 
   async updateWork(
@@ -436,35 +446,6 @@ function unknownPartition(partition: number): BrokerError {
   return new BrokerError("UNKNOWN_PARTITION", `there is no partition ${partition}`);
 }
 
-function leaseOf(leaseMs: number): number {
-  if (leaseMs === 0) return LEASE_MS_DEFAULT;
-  if (!Number.isInteger(leaseMs) || leaseMs < LEASE_MS_MIN || leaseMs > LEASE_MS_MAX)
-    throw new BrokerError("INVALID_ARGUMENT", `lease_ms must be ${LEASE_MS_MIN}..${LEASE_MS_MAX}, not ${leaseMs}`, { field: "lease_ms" });
-  return leaseMs;
-}
-
-/** What is wrong with a settlement as it came. */
-export function faultOf({ count, delayMs, leaseMs, outcome, token }: types.Settlement): BrokerError | null {
-  const fault = (message: string, field: string): BrokerError =>
-    new BrokerError("INVALID_ARGUMENT", message, { field: `settlements.${field}` });
-  if (!(outcome >= 1 && outcome <= 5)) return fault(`outcome ${String(outcome)} is unknown`, "outcome");
-  if (count < 1 || count > CONSUMER_CREDIT_MAX) return fault(`count must be 1..${CONSUMER_CREDIT_MAX}, not ${count}`, "count");
-  if (token === 0) return fault("the token of the delivery is missing", "token");
-  if (delayMs > DELAY_MS_MAX) return fault(`delay_ms must be 0..${DELAY_MS_MAX} (a year), not ${delayMs}`, "delay_ms");
-  if (outcome === 5 && (leaseMs < LEASE_MS_MIN || leaseMs > LEASE_MS_MAX))
-    return fault(`lease_ms must be ${LEASE_MS_MIN}..${LEASE_MS_MAX}, not ${leaseMs}`, "lease_ms");
-  return null;
-}
-
-function changedSettings(
-  before: DeclaredSettings,
-  changes: DeclaredSettings,
-  reset: readonly (keyof types.WorkSettings)[],
-): DeclaredSettings {
-  const kept = Object.fromEntries(Object.entries(before).filter(([name]) => !reset.includes(name as keyof types.WorkSettings)));
-  return declared({ ...kept, ...declared(changes) });
-}
-
 function sumOf(looks: readonly (Look | null)[]): types.WorkCounts | null {
   const sum = { ready: 0, leased: 0, delayed: 0, parked: 0, dead: 0, consumers: 0 };
   for (const look of looks) {
@@ -472,28 +453,4 @@ function sumOf(looks: readonly (Look | null)[]): types.WorkCounts | null {
     for (const name of Object.keys(sum) as (keyof typeof sum)[]) sum[name] += look.counts[name];
   }
   return sum;
-}
-
-/** Throws INVALID_ARGUMENT that names the field. */
-export function checkSettings(settings: DeclaredSettings, isQueue: boolean): void {
-  const bounds: Readonly<Partial<Record<keyof types.WorkSettings, number>>> = {
-    deliveryLimit: 1_000_000,
-    backOffMs: DELAY_MS_MAX,
-    backOffMaxMs: DELAY_MS_MAX,
-    ttlMs: DELAY_MS_MAX,
-    maxMessages: Number.MAX_SAFE_INTEGER,
-    maxBytes: Number.MAX_SAFE_INTEGER,
-    expiresMs: DELAY_MS_MAX,
-  };
-  for (const name of SETTING_NAMES) {
-    const [value, max] = [settings[name], bounds[name]];
-    const isBad =
-      value !== undefined && max !== undefined && !(Number.isSafeInteger(value) && (value as number) >= 0 && (value as number) <= max);
-    if (isBad)
-      throw new BrokerError("INVALID_ARGUMENT", `${name} must be a whole number of 0..${max}, not ${String(value)}`, { field: name });
-  }
-  if (!isQueue && settings.expiresMs !== undefined && settings.expiresMs > 0)
-    throw new BrokerError("INVALID_ARGUMENT", "expiresMs is a setting of queues: a subscription is deleted with its topic", {
-      field: "expiresMs",
-    });
 }

@@ -128,6 +128,12 @@ export type WorkInfo = {
   readonly createdMs: number;
   readonly counts: WorkCounts | null;
 };
+/** `partitions`: what it holds in each; null where nobody leads it. `consumers`: those of one partition. */
+export type WorkDescription = {
+  readonly subscription: WorkInfo;
+  readonly partitions: readonly (WorkCounts | null)[];
+  readonly consumers: readonly ConsumerInfo[];
+};
 export type ConsumerInfo = {
   readonly id: number;
   readonly node: number;

@@ -45,7 +45,7 @@ import {
   type RenewReplicas,
   type UpdateTopic,
 } from "./commands.ts";
-import { changedTopic, isOutcome, type Declare } from "./declare.ts";
+import { changedTopic, isOutcome, otherQueue, type Declare } from "./declare.ts";
 import { Declarations, keyOf } from "./declarations.ts";
 import { SortedKeys } from "../sorted-keys.ts";
 import { NodeTable, unknownNode } from "./nodes.ts";
@@ -219,7 +219,7 @@ export class CatalogMachine implements Machine {
       const sameShape = known.partitions.length === placement.length && known.replicas === replicas && sameConfig(known.config, config);
       const same = sameShape && (queue === null || sameDeclared(known.queue!, queue));
       if (same) return refuse(CATALOG_EXISTS_SAME, "");
-      if (queue !== null) return refuse(CATALOG_EXISTS_DIFFERENT, `queue ${name} exists with other settings`);
+      if (queue !== null) return refuse(CATALOG_EXISTS_DIFFERENT, otherQueue(known, { replicas, config, queue }));
       return refuse(
         CATALOG_EXISTS_DIFFERENT,
         `topic ${name} exists with ${known.partitions.length} partitions, ${known.replicas} replicas or another configuration`,
@@ -270,6 +270,8 @@ export class CatalogMachine implements Machine {
         return this.deleteVhost(declare.name);
       case "createExchange":
         return declarations.createExchange(declare.row);
+      case "updateExchange":
+        return declarations.updateExchange(declare);
       case "deleteExchange":
         return declarations.deleteExchange(declare);
       case "createBinding":

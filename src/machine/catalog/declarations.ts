@@ -120,6 +120,17 @@ export class Declarations {
     return DONE;
   }
 
+  /** Its bindings stay; what it cannot route goes to the other one from now on. */
+  updateExchange({ vhost, name, alternate }: { readonly vhost: string; readonly name: string; readonly alternate: string }): Outcome {
+    if (PREDECLARED.has(name)) return refuse(CATALOG_CONFLICT, `exchange ${name} is one of those that every vhost has`);
+    const known = this.exchanges.get(keyOf(vhost, name));
+    if (known === undefined) return refuse(CATALOG_UNKNOWN_OBJECT, `there is no exchange ${quoted(name)}`);
+    const row = exchangeRow({ ...known, alternate });
+    this.exchanges.set(keyOf(vhost, name), row);
+    this.routingOf(vhost).addExchange(row);
+    return DONE;
+  }
+
   deleteExchange({ vhost, name, ifUnused }: { readonly vhost: string; readonly name: string; readonly ifUnused: boolean }): Outcome {
     if (PREDECLARED.has(name)) return refuse(CATALOG_CONFLICT, `exchange ${name} is one of those that every vhost has`);
     if (this.exchanges.get(keyOf(vhost, name)) === undefined) return refuse(CATALOG_UNKNOWN_OBJECT, `there is no exchange ${quoted(name)}`);

@@ -23,13 +23,14 @@ import {
 } from "./declaration-rows.ts";
 import { parseRow } from "./declarations.ts";
 import { refuse, type Outcome } from "./outcome.ts";
-import type { TopicRow } from "./rows.ts";
-import { declared, sameDeclared, type DeclaredSettings } from "./settings.ts";
+import { sameConfig, type ConfigRow, type TopicRow } from "./rows.ts";
+import { declared, differences, sameDeclared, type DeclaredSettings } from "./settings.ts";
 
 export type Declare =
   | { readonly do: "createVhost"; readonly row: VhostRow }
   | { readonly do: "deleteVhost"; readonly name: string }
   | { readonly do: "createExchange"; readonly row: ExchangeRow }
+  | { readonly do: "updateExchange"; readonly vhost: string; readonly name: string; readonly alternate: string }
   | { readonly do: "deleteExchange"; readonly vhost: string; readonly name: string; readonly ifUnused: boolean }
   | { readonly do: "createBinding" | "deleteBinding"; readonly row: BindingRow }
   | { readonly do: "setPolicy"; readonly row: PolicyRow }
@@ -77,10 +78,21 @@ export function changedTopic(
 function createdWork(topic: TopicRow, row: WorkRow, known: WorkRow | undefined): TopicRow | Outcome {
   if (!isName(row.name)) return refuse(CATALOG_INVALID_NAME, `${quoted(row.name)} is not the name of a subscription`);
   if (known !== undefined && sameDeclared(known.settings, row.settings)) return refuse(CATALOG_EXISTS_SAME, "");
-  if (known !== undefined) return refuse(CATALOG_EXISTS_DIFFERENT, `work subscription ${row.name} exists with other settings`);
+  if (known !== undefined) {
+    const others = differences(known.settings, row.settings).join("; ");
+    return refuse(CATALOG_EXISTS_DIFFERENT, `work subscription ${row.name} exists with other settings: ${others}`);
+  }
   if (topic.works.length >= WORKS_PER_STREAM_MAX)
     return refuse(CATALOG_TOO_MANY, `a topic may have ${WORKS_PER_STREAM_MAX} work subscriptions`);
   return { ...topic, works: [...topic.works, row].sort((a, b) => (a.name < b.name ? -1 : 1)) };
+}
+
+/** In which ways the queue that is there is not the one that was asked for. */
+export function otherQueue(known: TopicRow, wanted: { replicas: number; config: ConfigRow; queue: DeclaredSettings }): string {
+  const others = differences(known.queue!, wanted.queue);
+  if (known.replicas !== wanted.replicas) others.unshift(`replicas is ${known.replicas}, not ${wanted.replicas}`);
+  if (!sameConfig(known.config, wanted.config)) others.push("its durability is another one");
+  return `queue ${known.name} exists with other settings: ${others.join("; ")}`;
 }
 
 export function isOutcome(result: TopicRow | Outcome): result is Outcome {

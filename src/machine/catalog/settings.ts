@@ -66,8 +66,26 @@ export function declared(settings: DeclaredSettings): DeclaredSettings {
   return Object.fromEntries(SETTING_NAMES.flatMap((name) => (settings[name] === undefined ? [] : [[name, settings[name]]])));
 }
 
+/** With the changes, and without what is reset. */
+export function changedSettings(
+  before: DeclaredSettings,
+  changes: DeclaredSettings,
+  reset: readonly (keyof WorkSettings)[],
+): DeclaredSettings {
+  const kept = Object.fromEntries(Object.entries(before).filter(([name]) => !reset.includes(name as keyof WorkSettings)));
+  return declared({ ...kept, ...declared(changes) });
+}
+
 export function sameDeclared(a: DeclaredSettings, b: DeclaredSettings): boolean {
   return SETTING_NAMES.every((name) => a[name] === b[name]);
+}
+
+/** Which settings differ, as text: what each is, and what it was to be. */
+export function differences(known: DeclaredSettings, wanted: DeclaredSettings): string[] {
+  const text = (value: unknown): string => (value === undefined ? "unset" : JSON.stringify(value));
+  return SETTING_NAMES.filter((name) => known[name] !== wanted[name]).map(
+    (name) => `${name} is ${text(known[name])}, not ${text(wanted[name])}`,
+  );
 }
 
 /** What is in force: each layer says what those before it did not. */

@@ -221,20 +221,14 @@ export class Work {
    */
   purge(end: number): number {
     const { state } = this;
-    let purged = state.backlogTo(end);
+    const unfed = state.backlogTo(end);
     state.fedTo = Math.max(state.fedTo, end);
-    for (const run of this.takeWaiting(0, end)) {
-      this.forget(run.from, run.end);
-      purged += run.end - run.from;
-    }
-    return purged;
+    return unfed + this.takeBack(0, end);
   }
 
-  /** A message that is delayed is taken back. False when it is not delayed. */
+  /** A message that waits, for its time, its turn or a consumer, is taken back. False when it does not: somebody has it, or it is gone. */
   recall(offset: number): boolean {
-    if (this.state.delayed.clear(offset, offset + 1) === 0) return false;
-    this.forget(offset, offset + 1);
-    return true;
+    return this.takeBack(offset, offset + 1) > 0;
   }
 
   /** They are where they were to go. Returns how many of them were dead. */
@@ -436,6 +430,15 @@ export class Work {
     });
     found.push(...keys.takeOut(from, end));
     return found;
+  }
+
+  private takeBack(from: number, end: number): number {
+    let taken = 0;
+    for (const run of this.takeWaiting(from, end)) {
+      this.forget(run.from, run.end);
+      taken += run.end - run.from;
+    }
+    return taken;
   }
 
   private kill(from: number, end: number, reason: DeadReason): void {

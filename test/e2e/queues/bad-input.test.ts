@@ -89,7 +89,11 @@ test("bad input: numbers below zero never leave the client, and are refused by t
 test("bad input: a queue is declared again with other settings, or as something else", async () => {
   const name = await queue({ ttlMs: 1_000 });
   expect((await client.queues.createQueue({ name, settings: { ttlMs: 1_000 } })).created).toBe(false);
-  await refused(client.queues.createQueue({ name, settings: { ttlMs: 2_000 } }), "TOPIC_EXISTS", "other settings");
+  await refused(client.queues.createQueue({ name, settings: { ttlMs: 2_000 } }), "EXISTS_DIFFERENT", "ttlMs is 1000, not 2000");
+  await refused(client.queues.createQueue({ name, settings: { ttlMs: 1_000 }, replicas: 1 }), "EXISTS_DIFFERENT", "replicas is 3, not 1");
+  // Who does not say how many copies there are to be takes those that there are.
+  await client.queues.createQueue({ name: `${name}.single`, replicas: 1 });
+  expect((await client.queues.createQueue({ name: `${name}.single` })).created).toBe(false);
   await refused(client.admin.createTopic({ name }), "TOPIC_EXISTS", "queue");
   await refused(client.queues.createQueue({ name: "not a name" }), "INVALID_NAME");
 });
@@ -182,7 +186,7 @@ test("bad input: credit beyond the bound, settlements before the beginning, and 
   await refused(client.queueConsumer(name, { leaseMs: 10 }), "INVALID_ARGUMENT", "leaseMs");
   await refused(client.receive(name, { maxMessages: 5_000 }), "INVALID_ARGUMENT", "max_messages");
   await refused(client.receive(name, { leaseMs: 5 }), "INVALID_ARGUMENT", "lease_ms");
-  await refused(client.queueConsumer("no-such-queue"), "UNKNOWN_TOPIC");
+  await refused(client.queueConsumer("no-such-queue"), "UNKNOWN_QUEUE", "flotilla queue create");
 });
 
 test("bad input: what is bound, changed or deleted and is not there is named", async () => {
@@ -211,7 +215,9 @@ test("bad input: what is bound, changed or deleted and is not there is named", a
     "INVALID_ARGUMENT",
     "time_zone",
   );
-  await refused(client.queues.updateQueue(name, { reset: ["nothing" as keyof WorkSettings] }), "INVALID_ARGUMENT");
+  await refused(client.queues.updateQueue(name, { reset: ["nothing" as keyof WorkSettings] }), "INVALID_ARGUMENT", '"nothing"');
+  await refused(client.queues.updateQueue(name, { settings: { deadLetterExchange: "not a name" } }), "INVALID_NAME");
+  await refused(client.queues.updateQueue(name, { settings: { deadLetterKey: "k".repeat(256) } }), "INVALID_ARGUMENT", "255");
 });
 
 test("bad input: a queue is not treated as a topic", async () => {

@@ -207,6 +207,11 @@ test("queue: delayed messages come at their time and not before, and can be take
   const { offset } = await client.publish(name, [{ body: "recalled", delayMs: 300 }]);
   expect(await client.recall(name, offset)).toBe(true);
   expect(await client.recall(name, offset)).toBe(false);
+  // One that waits for a consumer can be taken back as well, one that somebody has can not.
+  const { offset: waiting } = await client.publish(name, [{ body: "held" }, { body: "waiting" }]);
+  const [held] = await client.receive(name);
+  expect([await client.recall(name, held!.offset), await client.recall(name, waiting + 1)]).toEqual([false, true]);
+  await held!.ack();
   await using consumer = await client.queueConsumer(name, { autoAck: true });
   const [at] = await take(consumer, 1);
   expect([text(at!), Date.now() >= beganMs + 200]).toEqual(["at", true]);
