@@ -1,7 +1,6 @@
 // One node, put together: the only place where the parts are made and connected. Opened in this order, closed in reverse.
 // What turns out to be damaged as a whole is set aside, and the node comes up again without it.
 
-import { join } from "node:path";
 import { crc32 } from "node:zlib";
 import { CATALOG_GROUP, replicaId, toNodeId } from "../base/ids.ts";
 import { CALLS_SLICE_MS, CALLS_WAITING_MAX, PAYLOAD_BYTES_MAX, PAYLOAD_SLAB_BYTES, TAIL_CACHE_BYTES_MAX } from "../base/limits.ts";
@@ -13,7 +12,6 @@ import { LongestWork } from "../base/work.ts";
 import { NodeBroker } from "../broker/broker.ts";
 import { splitMembers } from "../broker/reshaper.ts";
 import { advertisedHostOf, peersOf, type PeerAddress, type Settings } from "../config/settings.ts";
-import { ArchiveFiles } from "../log/archive-files.ts";
 import { isNoSpace } from "../log/disk.ts";
 import type { SegmentLog } from "../log/segment-log.ts";
 import type { NodeRegistration } from "../machine/catalog/commands.ts";
@@ -24,6 +22,7 @@ import { ReplicaHost } from "../replica/host.ts";
 import { DURABILITY_FSYNC, HOST_DEFAULTS, type GroupDescriptor, type HostEvents } from "../replica/types.ts";
 import { Checkpoints } from "../store/checkpoints.ts";
 import { StoreDamagedError } from "../store/kv.ts";
+import { archiveOf } from "./archive.ts";
 import { Closers } from "./closers.ts";
 import type { NodeEnvironment } from "./environment.ts";
 import { LoopWatch } from "./loop-watch.ts";
@@ -366,15 +365,7 @@ export class FlotillaNode {
         pacer: this.pacer,
         fatal: this.fatal,
         acted: this.identity,
-        archive: new ArchiveFiles(
-          {
-            directory: join(this.settings.dataDir, "archive"),
-            watermarkBytes: this.settings.diskWatermarkBytes,
-            clusterId: this.settings.clusterId,
-            nodeId: this.settings.nodeId,
-          },
-          { disk: this.environment.disk, clock: this.environment.clock, crc32 },
-        ),
+        archive: archiveOf(this.settings, this.environment),
         outrun: (incarnation) => this.restart("the cluster has seen a later start of this node", () => this.identity.outrun(incarnation)),
         replaced: (reason) => this.restart(reason, () => this.identity.lostStore(reason)),
       },
