@@ -24,7 +24,7 @@ import { CONFIG_FIELDS } from "../machine/catalog/rows.ts";
 import { quoted } from "../machine/names.ts";
 import { place, type PlacementNode } from "../machine/catalog/placement.ts";
 import type { Router } from "./router.ts";
-import { nextRun } from "./schedule-times.ts";
+import { checkSpec } from "./schedule-times.ts";
 import type { CreateTopicCall, ListTopicsCall, TopicConfig, TopicInfo, TopicPage } from "./types.ts";
 
 export const CONFIG_DEFAULTS: TopicConfig = {
@@ -312,7 +312,8 @@ function checkRetention({ retentionSchedule, retentionTimeZone, retentionPolicy 
   if (typeof retentionSchedule !== "string" || typeof retentionTimeZone !== "string")
     throw new BrokerError("INVALID_ARGUMENT", "the retention's schedule and its time zone are text", { field: fields.cron });
   // A zone without a schedule waits for one, and is to be one all the same.
-  nextRun({ cron: retentionSchedule || "* * * * *", timeZone: retentionTimeZone }, 0, fields);
+  if (retentionSchedule + retentionTimeZone !== "")
+    checkSpec({ cron: retentionSchedule || "* * * * *", timeZone: retentionTimeZone }, fields);
 }
 
 export function catalogError(code: number, detail: string): BrokerError {

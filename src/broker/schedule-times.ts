@@ -10,9 +10,14 @@ type FieldNames = { readonly cron: string; readonly timeZone: string };
 
 const OF_SCHEDULES: FieldNames = { cron: "schedule.cron", timeZone: "schedule.time_zone" };
 
+/** Throws INVALID_ARGUMENT on what is no expression or no time zone. */
+export function checkSpec(spec: CronSpec, fields: FieldNames): void {
+  parse(spec, fields);
+}
+
 /** The first time after `afterMs`; 0 = never. Throws INVALID_ARGUMENT on what is no expression or no time zone. */
-export function nextRun(spec: CronSpec, afterMs: number, fields = OF_SCHEDULES): number {
-  return parse(spec, fields).nextRun(new Date(afterMs))?.getTime() ?? 0;
+export function nextRun(spec: CronSpec, afterMs: number): number {
+  return parse(spec, OF_SCHEDULES).nextRun(new Date(afterMs))?.getTime() ?? 0;
 }
 
 /** The last time at or before `atMs`, as far back as `sinceMs`; 0 = there is none. */
