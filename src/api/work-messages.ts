@@ -148,7 +148,7 @@ export function bindingMessage({ vhost, source, destination, destinationKind, ke
     destination,
     toExchange: destinationKind === "exchange",
     routingKey: key,
-    match: headers.length === 0 ? 0 : MATCHES.indexOf(match) + 1,
+    match: headers.length === 0 && match === "all" ? 0 : MATCHES.indexOf(match) + 1,
     headers: headers.map(([name, value]) => (value === null ? { name } : { name, value: String(value) })),
   };
 }

@@ -232,6 +232,8 @@ export class Declaring {
     if (given.key.length > ROUTING_KEY_LENGTH_MAX || given.key.includes("\0"))
       throw fault(`routing_key must have at most ${ROUTING_KEY_LENGTH_MAX} characters, and no NUL`, "routing_key");
     if (given.headers.length > BINDING_HEADERS_MAX) throw fault(`a binding may ask for ${BINDING_HEADERS_MAX} headers`, "headers");
+    if (given.headers.some(([name]) => name === "x-match"))
+      throw fault("x-match is no header to ask for: in AMQP it says how the others count, as `match` does here", "headers");
     checkName(given.destinationKind, given.destination);
     if (given.source !== "") checkName("exchange", given.source);
     return bindingRow({ ...given, vhost });

@@ -1,8 +1,10 @@
 // Everything that is declared as JSON, in the form of RabbitMQ's definitions (its management plugin's /api/definitions), so that what was
 // exported there can be imported here; what only Flotilla has stands beside it under names of its own.
 
+import { isCount } from "../base/assert.ts";
 import { BrokerError } from "../base/errors.ts";
 import type { CatalogMachine, TopicRow } from "../machine/catalog/catalog.ts";
+import { CONFIG_FIELDS } from "../machine/catalog/rows.ts";
 import type { BindingRow, ExchangeRow, ScheduleRow } from "../machine/catalog/declaration-rows.ts";
 import { keyOf, ROOT_VHOST } from "../machine/catalog/declarations.ts";
 import type { DeclaredSettings, WorkSettings } from "../machine/catalog/settings.ts";
@@ -10,6 +12,7 @@ import type { HeaderValue } from "../machine/routing/headers-match.ts";
 import { vhostOf, type Admin } from "./admin.ts";
 import type { Declaring } from "./declaring.ts";
 import type { Queues } from "./work/queues.ts";
+import type { StartAt } from "./work/types.ts";
 
 export type DefinitionsComponents = {
   readonly catalog: CatalogMachine;
@@ -85,6 +88,7 @@ export class Definitions {
             ...policy,
             "apply-to": "queues",
             definition: argumentsOf(settings, 2),
+            ...unsaid(settings),
           })),
         ),
         flotilla_topics: topics.filter(({ queue }) => queue === null).map(topicJson),
@@ -122,8 +126,10 @@ export class Definitions {
     await each("exchanges", (item) => this.importExchange(item, signal));
     await each("flotilla_topics", (item) => this.importTopic(item, signal));
     await each("queues", async (item) => {
-      const call = { vhost: textOf(item, "vhost"), name: textOf(item, "name"), replicas: 0, durability: 0 as const };
-      return (await queues.create({ ...call, settings: settingsOf(objectOf(item, "arguments"), 1) }, signal)).created;
+      const call = { vhost: textOf(item, "vhost"), name: textOf(item, "name"), replicas: numberOf(item, "flotilla_replicas", 0) };
+      // What is no durability is refused there.
+      const durability = numberOf(item, "flotilla_durability", 0) as 0 | 1 | 2 | 3;
+      return (await queues.create({ ...call, durability, settings: settingsOf(item, "arguments", 1) }, signal)).created;
     });
     await each("bindings", (item) => declaring.createBinding(bindingOf(item), signal));
     await each("policies", (item) => this.importPolicy(item, signal));
@@ -157,21 +163,14 @@ export class Definitions {
     const { admin, queues } = this.components;
     const [vhost, name] = [textOf(item, "vhost"), textOf(item, "name")];
     const config = objectOf(item, "config");
-    const { created } = await admin.create(
-      { vhost, name, partitions: Number(item["partitions"]), replicas: Number(item["replicas"]), config },
-      signal,
-    );
-    for (const work of listOf(item, "subscriptions"))
-      await queues.createWork(
-        {
-          vhost,
-          topic: name,
-          name: textOf(work, "name"),
-          settings: settingsOf(objectOf(work, "arguments"), 1),
-          start: { from: 3, value: 0 },
-        },
-        signal,
-      );
+    for (const field of Object.keys(config))
+      if (!CONFIG_FIELDS.some((known) => known === field)) throw new BrokerError("INVALID_ARGUMENT", `config.${field} is not known here`);
+    const shape = { partitions: numberOf(item, "partitions", 1), replicas: numberOf(item, "replicas", 0) };
+    let { created } = await admin.create({ vhost, name, ...shape, config }, signal);
+    for (const work of listOf(item, "subscriptions")) {
+      const call = { vhost, topic: name, name: textOf(work, "name"), settings: settingsOf(work, "arguments", 1), start: startOf(work) };
+      if ((await queues.createWork(call, signal)).created) created = true;
+    }
     return created;
   }
 
@@ -183,19 +182,33 @@ export class Definitions {
       vhost: textOf(item, "vhost"),
       name: textOf(item, "name"),
       pattern: textOf(item, "pattern"),
-      priority: Number(item["priority"] ?? 0),
+      priority: numberOf(item, "priority", 0),
     };
-    await this.components.declaring.setPolicy({ ...policy, settings: settingsOf(objectOf(item, "definition"), 2) }, signal);
+    await this.components.declaring.setPolicy({ ...policy, settings: settingsOf(item, "definition", 2) }, signal);
     return true;
   }
 }
 
-function queueJson({ vhost, name, queue }: TopicRow): object {
-  return { vhost, name, durable: true, auto_delete: false, arguments: { "x-queue-type": "quorum", ...argumentsOf(queue!, 1) } };
+function queueJson({ vhost, name, replicas, config, queue }: TopicRow): object {
+  return {
+    vhost,
+    name,
+    durable: true,
+    auto_delete: false,
+    arguments: { "x-queue-type": "quorum", ...argumentsOf(queue!, 1) },
+    ...unsaid(queue!),
+    flotilla_replicas: replicas,
+    flotilla_durability: config.durability,
+  };
 }
 
 function topicJson({ vhost, name, partitions, replicas, config, works }: TopicRow): object {
-  const subscriptions = works.map((work) => ({ name: work.name, arguments: argumentsOf(work.settings, 1) }));
+  const subscriptions = works.map((work) => ({
+    name: work.name,
+    arguments: argumentsOf(work.settings, 1),
+    ...unsaid(work.settings),
+    start: { from: work.from, value: work.value },
+  }));
   return { vhost, name, partitions: partitions.length, replicas, config, subscriptions };
 }
 
@@ -214,7 +227,7 @@ function exchangeJson({ vhost, name, type, alternate }: ExchangeRow): object {
 
 function bindingJson({ vhost, source, destination, destinationKind, key, match, headers }: BindingRow): object {
   const name = Object.entries(MATCHES).find(([, known]) => known === match)![0];
-  const wanted = headers.length === 0 ? {} : { "x-match": name, ...Object.fromEntries(headers) };
+  const wanted = headers.length === 0 && match === "all" ? {} : { "x-match": name, ...Object.fromEntries(headers) };
   return { vhost, source, destination, destination_type: destinationKind, routing_key: key, arguments: wanted };
 }
 
@@ -255,14 +268,38 @@ function argumentsOf(settings: DeclaredSettings, column: 1 | 2): Record<string, 
   return found;
 }
 
-function settingsOf(given: Json, column: 1 | 2): DeclaredSettings {
+/** What arguments cannot say: that there is no bound, or no exchange for dead letters, whatever a policy says. */
+function unsaid(settings: DeclaredSettings): { readonly flotilla_settings?: object } {
+  const said = argumentsOf(settings, 1);
+  const left = ARGUMENTS.filter(([name, argument]) => settings[name] !== undefined && !Object.hasOwn(said, argument));
+  return left.length === 0 ? {} : { flotilla_settings: Object.fromEntries(left.map(([name]) => [name, settings[name]])) };
+}
+
+/** The settings that an item declares: in `field`, in AMQP's terms, and what those cannot say. */
+function settingsOf(item: Json, field: string, column: 1 | 2): DeclaredSettings {
   const settings: Record<string, unknown> = {};
-  for (const [name, value] of Object.entries(given)) {
+  for (const [name, value] of Object.entries(objectOf(item, field))) {
     const row = ARGUMENTS.find((one) => one[column] === name);
     if (row !== undefined) settings[row[0]] = checked(row[0], name, value);
     else if (!IGNORED.has(name)) throw new BrokerError("INVALID_ARGUMENT", `${name} is not known here`);
   }
+  for (const [name, value] of Object.entries(objectOf(item, "flotilla_settings"))) {
+    const row = ARGUMENTS.find((one) => one[0] === name);
+    if (row === undefined) throw new BrokerError("INVALID_ARGUMENT", `flotilla_settings.${name} is not known here`);
+    const isNoLetters = value === null && (name === "deadLetterExchange" || name === "deadLetterKey");
+    settings[name] = isNoLetters ? null : checked(row[0], name, value);
+  }
   return settings;
+}
+
+/** Where a subscription begins in each partition; one that does not say so, at the end. */
+function startOf(work: Json): StartAt {
+  if (work["start"] === undefined) return { from: 3, value: 0 };
+  const start = objectOf(work, "start");
+  const [from, value] = [numberOf(start, "from", 3), numberOf(start, "value", 0)];
+  if ((from !== 0 && from !== 1 && from !== 2 && from !== 3) || !isCount(value))
+    throw new BrokerError("INVALID_ARGUMENT", "start says from: 0 an offset, 1 a time, 2 the beginning, 3 the end, and its value");
+  return { from, value };
 }
 
 function checked(setting: keyof WorkSettings, name: string, value: unknown): unknown {
@@ -292,6 +329,12 @@ function listOf(item: Json, field: string): Json[] {
 function objectOf(item: Json, field: string): Json {
   const value = item[field];
   return typeof value === "object" && value !== null && !Array.isArray(value) ? (value as Json) : {};
+}
+
+function numberOf(item: Json, field: string, absent: number): number {
+  const value = item[field] ?? absent;
+  if (typeof value !== "number") throw new BrokerError("INVALID_ARGUMENT", `${field} must be a number`);
+  return value;
 }
 
 function textOf(item: Json, field: string): string {

@@ -64,7 +64,9 @@ export type WorkRow = {
 };
 
 export function bindingKey({ vhost, source, destinationKind, destination, key, match, headers }: BindingRow): string {
-  return [vhost, source, destinationKind, destination, key, headers.length === 0 ? "" : `${match}${JSON.stringify(headers)}`].join("\0");
+  // Of nothing all are there, and none is any.
+  const wanted = headers.length === 0 && match === "all" ? "" : `${match}${JSON.stringify(headers)}`;
+  return [vhost, source, destinationKind, destination, key, wanted].join("\0");
 }
 
 export function exchangeRow({ vhost, name, type, alternate, createdMs }: ExchangeRow): ExchangeRow {

@@ -332,9 +332,12 @@ test("definitions: what RabbitMQ exports is taken, what was exported here comes 
     ttlMs: 60_000,
     deadLetterKey: "dead",
   });
+  await client.queues.createQueue({ name: "own", vhost, replicas: 1, durability: "interval", settings: { ttlMs: 0 } });
   const exported = await client.queues.exportDefinitions(vhost);
   await client.queues.deleteVhost(vhost);
   expect((await client.queues.importDefinitions(exported)).problems).toEqual([]);
-  expect(JSON.parse(await client.queues.exportDefinitions(vhost))).toEqual(JSON.parse(exported));
+  expect(await client.queues.exportDefinitions(vhost)).toBe(exported);
+  const { queue } = await client.queues.describeQueue("own", vhost);
+  expect(queue).toMatchObject({ replicas: 1, durability: "interval", declared: { ttlMs: 0 } });
   await expect(client.queues.importDefinitions("{")).rejects.toMatchObject({ code: "INVALID_ARGUMENT" });
 });
