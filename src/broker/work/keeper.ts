@@ -54,6 +54,10 @@ type Watched = {
   isAligning: boolean;
   idleLooks: number;
   idleEnd: number;
+  /** Of a queue: the last use that was seen, by the log's time, and since when there has been none, by this node's; -1 = not looked at yet. */
+  usedMs: number;
+  unusedSinceMs: number;
+  isExpiring: boolean;
 };
 
 export class Keeper {
@@ -126,7 +130,7 @@ export class Keeper {
       deadLetters.look(group, known.topic);
       feeder.look(group);
       relocator.look(group, replica);
-      if (known.topic.queue !== null) this.lookAtQueue(known.topic, group, replica, watched);
+      if (known.topic.queue !== null) this.lookAtQueue(known.topic, group, replica, watched, nowMs);
     }
   }
 
@@ -143,7 +147,17 @@ export class Keeper {
   private watch(group: GroupId): Watched {
     let watched = this.watched.get(group);
     if (watched === undefined) {
-      watched = { timer: null, atMs: -1, isTicking: false, isAligning: false, idleLooks: 0, idleEnd: -1 };
+      watched = {
+        timer: null,
+        atMs: -1,
+        isTicking: false,
+        isAligning: false,
+        idleLooks: 0,
+        idleEnd: -1,
+        usedMs: -1,
+        unusedSinceMs: -1,
+        isExpiring: false,
+      };
       this.watched.set(group, watched);
     }
     return watched;
@@ -268,17 +282,34 @@ export class Keeper {
     if (gone.length > 0) this.propose(group, gone, () => {});
   }
 
-  private lookAtQueue(topic: TopicRow, group: GroupId, replica: Replica, watched: Watched): void {
+  private lookAtQueue(topic: TopicRow, group: GroupId, replica: Replica, watched: Watched, nowMs: number): void {
     const machine = replica.machine as StreamMachine;
     const { state } = machine.works.get(QUEUE)!;
+    if (watched.unusedSinceMs < 0 || state.consumers.size > 0 || state.lastUsedMs !== watched.usedMs) {
+      watched.usedMs = state.lastUsedMs;
+      watched.unusedSinceMs = nowMs;
+    }
     const { expiresMs } = this.components.settingsOf(topic, topic.queue!);
-    // By the log's time, in which it was used: after a leader whose clock was ahead that is not the clock's.
-    const unusedMs = this.nowOf(replica) - Math.max(state.lastUsedMs, topic.createdMs);
-    if (expiresMs > 0 && state.consumers.size === 0 && unusedMs >= expiresMs)
-      this.components.router.catalog(encodeDeclare({ do: "deleteQueue", vhost: topic.vhost, name: topic.name, group }), () => {});
+    if (expiresMs > 0 && nowMs - watched.unusedSinceMs >= expiresMs) this.expire(topic, group, watched);
     const isIdle = machine.startOffset === machine.endOffset && machine.endOffset > 0 && watched.idleEnd === machine.endOffset;
     watched.idleLooks = isIdle ? watched.idleLooks + 1 : 0;
     watched.idleEnd = machine.endOffset;
     if (watched.idleLooks === IDLE_LOOKS) this.components.host.propose(group, ENTRY_COMMAND, encodeTrim(0), () => {});
+  }
+
+  /**
+   * Nobody has used the queue for as long as its leader has watched, which is its time to live. Clocks of nodes have no say in it: one that
+   * is hours ahead would take every queue for unused, and what is deleted is gone. A leader that was stopped for long may be none any more,
+   * and asks first.
+   */
+  private expire(topic: TopicRow, group: GroupId, watched: Watched): void {
+    if (watched.isExpiring) return;
+    watched.isExpiring = true;
+    this.components.host.readBarrier(group, (isLeader) => {
+      watched.isExpiring = false;
+      const { state } = this.machineOf(group)?.works.get(QUEUE) ?? {};
+      if (!isLeader || state === undefined || state.consumers.size > 0 || state.lastUsedMs !== watched.usedMs) return;
+      this.components.router.catalog(encodeDeclare({ do: "deleteQueue", vhost: topic.vhost, name: topic.name, group }), () => {});
+    });
   }
 }

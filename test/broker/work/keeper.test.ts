@@ -14,37 +14,82 @@ const GROUP = 5 as GroupId;
 const EXPIRES_MS = 5_000;
 const HOUR_MS = 3_600_000;
 
-test("keeper: a queue expires so long after its last use by the log's time, when a leader's clock was ahead before", () => {
-  const run = new MachineRun(new StreamMachine({ isQueue: true }));
-  const clock = new TestClock();
-  clock.nowMs = 10_000;
-  // The leader before was an hour ahead, and a consumer came and went under it.
-  const usedMs = clock.nowMs + HOUR_MS;
-  const terms = { gateway: 1, priority: 0, leaseMs: 1_000, staysMs: 0 };
-  run.command(encodeWork([{ op: "attach", name: "", consumer: 1, terms, granted: 0 }]), usedMs);
-  run.command(encodeWork([{ op: "detach", name: "", consumer: 1 }]), usedMs);
-  let passedMs = 0;
-  const replica = { group: GROUP, isLeader: true, descriptor: { kind: "queue" }, machine: run.machine, logMs: () => usedMs + passedMs };
-  const topic = { vhost: "/", name: "q", queue: {}, works: [], createdMs: 1, partitions: [{ group: GROUP }] };
-  const deleted: unknown[] = [];
-  const components = {
-    host: { get: () => replica, propose: () => {} },
-    catalog: { group: () => ({ topic, partition: 0 }) },
-    router: { catalog: (payload: Uint8Array) => deleted.push(decodeCatalogCommand(payload)) },
-    clock,
-    gateways: { begin: () => {}, isGone: () => false },
-    settingsOf: () => effective({ expiresMs: EXPIRES_MS }, {}),
-    deadLetters: { look: () => {} },
-    relocator: { look: () => {} },
-    feeder: { look: () => {} },
-  };
-  const keeper = new Keeper(components as unknown as KeeperComponents);
-  keeper.worked(GROUP, { deliveries: [], revokes: [], dueMs: -1 });
-  passedMs = EXPIRES_MS - 1;
-  keeper.upkeep();
-  expect(deleted).toEqual([]);
-  passedMs = EXPIRES_MS;
-  keeper.upkeep();
-  expect(deleted).toMatchObject([{ declare: { do: "deleteQueue", vhost: "/", name: "q", group: GROUP } }]);
-  keeper.stop();
+/** A queue that expires, its leader's keeper, and clocks that say what the test wants. */
+class Scene {
+  readonly run = new MachineRun(new StreamMachine({ isQueue: true }));
+  readonly clock = new TestClock();
+  readonly deleted: unknown[] = [];
+  readonly keeper: Keeper;
+  /** The log's time. */
+  logMs = 10_000;
+  /** What a majority says when it is asked whether this node leads. */
+  leads = true;
+
+  constructor() {
+    const { run } = this;
+    const replica = { group: GROUP, isLeader: true, descriptor: { kind: "queue" }, machine: run.machine, logMs: () => this.logMs };
+    const topic = { vhost: "/", name: "q", queue: {}, works: [], createdMs: 1, partitions: [{ group: GROUP }] };
+    const components = {
+      host: { get: () => replica, propose: () => {}, readBarrier: (_group: GroupId, done: (ok: boolean) => void) => done(this.leads) },
+      catalog: { group: () => ({ topic, partition: 0 }) },
+      router: { catalog: (payload: Uint8Array) => this.deleted.push(decodeCatalogCommand(payload)) },
+      clock: this.clock,
+      gateways: { begin: () => {}, isGone: () => false },
+      settingsOf: () => effective({ expiresMs: EXPIRES_MS }, {}),
+      deadLetters: { look: () => {} },
+      relocator: { look: () => {} },
+      feeder: { look: () => {} },
+    };
+    this.keeper = new Keeper(components as unknown as KeeperComponents);
+    this.keeper.worked(GROUP, { deliveries: [], revokes: [], dueMs: -1 });
+    this.keeper.upkeep();
+  }
+
+  /** A consumer comes and goes. */
+  use(): void {
+    const terms = { gateway: 1, priority: 0, leaseMs: 1_000, staysMs: 0 };
+    this.run.command(encodeWork([{ op: "attach", name: "", consumer: 1, terms, granted: 0 }]), this.logMs);
+    this.run.command(encodeWork([{ op: "detach", name: "", consumer: 1 }]), this.logMs);
+  }
+
+  pass(ms: number): void {
+    this.clock.nowMs += ms;
+    this.logMs += ms;
+    this.keeper.upkeep();
+  }
+}
+
+test("keeper: a new queue is not deleted early by a leader whose clock is far ahead", () => {
+  const scene = new Scene();
+  scene.logMs += HOUR_MS;
+  scene.pass(EXPIRES_MS - 1);
+  expect(scene.deleted).toEqual([]);
+  scene.pass(1);
+  expect(scene.deleted).toMatchObject([{ declare: { do: "deleteQueue", vhost: "/", name: "q", group: GROUP } }]);
+  scene.keeper.stop();
+});
+
+test("keeper: a queue expires so long after its last use, whatever the log's time does meanwhile", () => {
+  const scene = new Scene();
+  scene.pass(EXPIRES_MS - 1);
+  scene.use();
+  scene.pass(1);
+  // The next leader's clock is behind: the log's time stands still.
+  scene.logMs -= HOUR_MS;
+  scene.pass(EXPIRES_MS - 1);
+  expect(scene.deleted).toEqual([]);
+  scene.pass(1);
+  expect(scene.deleted).toHaveLength(1);
+  scene.keeper.stop();
+});
+
+test("keeper: a leader that was stopped for long and is none any more deletes nothing", () => {
+  const scene = new Scene();
+  scene.leads = false;
+  scene.pass(HOUR_MS);
+  expect(scene.deleted).toEqual([]);
+  scene.leads = true;
+  scene.pass(1);
+  expect(scene.deleted).toHaveLength(1);
+  scene.keeper.stop();
 });
