@@ -3,13 +3,15 @@
 export type AgendaPart = {
   readonly name: string;
   readonly faults: number;
+  /** No fault of it begins later than so long after its first one. */
+  readonly secondsMax?: number;
 };
 
 /** Seconds that one fault takes with all that belongs to it, until that is known. */
-const EXPECTED_S: Readonly<Record<string, number>> = { flotilla: 4, many: 20, nats: 15, rabbitmq: 30 };
+const EXPECTED_S: Readonly<Record<string, number>> = { flotilla: 4, many: 20, nats: 8, rabbitmq: 20 };
 const EXPECTED_OTHERS_S = 15;
 
-type Row = { left: number; done: number; seconds: number };
+type Row = { left: number; done: number; seconds: number; readonly secondsMax: number };
 
 export class Agenda {
   private readonly rows = new Map<string, Row>();
@@ -20,9 +22,9 @@ export class Agenda {
   constructor(parts: readonly AgendaPart[], nowMs: () => number = () => performance.now()) {
     this.nowMs = nowMs;
     this.sinceMs = nowMs();
-    for (const { name, faults } of parts) {
+    for (const { name, faults, secondsMax = Number.POSITIVE_INFINITY } of parts) {
       const row = this.rows.get(name);
-      if (row === undefined) this.rows.set(name, { left: faults, done: 0, seconds: 0 });
+      if (row === undefined) this.rows.set(name, { left: faults, done: 0, seconds: 0, secondsMax });
       else row.left += faults;
     }
   }
@@ -53,8 +55,12 @@ export class Agenda {
     let left = 0;
     let seconds = 0;
     for (const [name, row] of this.rows) {
-      left += row.left;
-      seconds += row.left * (row.done > 0 ? row.seconds / row.done : (EXPECTED_S[name] ?? EXPECTED_OTHERS_S));
+      const each = row.done > 0 ? row.seconds / row.done : (EXPECTED_S[name] ?? EXPECTED_OTHERS_S);
+      // What there is no time for is not made: it neither counts nor takes time.
+      const isInTime = Math.max(0, Math.ceil((row.secondsMax - row.seconds) / each));
+      const faults = Math.min(row.left, isInTime);
+      left += faults;
+      seconds += faults * each;
     }
     return `${this.done} of ${this.done + left} faults, about ${Math.ceil(seconds / 60)} min left`;
   }

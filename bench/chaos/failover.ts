@@ -112,7 +112,11 @@ class Failover {
     const parts: AgendaPart[] = [{ name: "flotilla", faults: this.kinds.length * runs }];
     if (this.hasMany) parts.push({ name: "many", faults: this.manyRuns });
     for (const peer of this.peers)
-      parts.push({ name: peer, faults: this.peerRuns * this.kinds.filter((kind) => PROCESS_KINDS.has(kind)).length });
+      parts.push({
+        name: peer,
+        faults: this.peerRuns * this.kinds.filter((kind) => PROCESS_KINDS.has(kind)).length,
+        secondsMax: PEER_MINUTES_MAX * 60,
+      });
     this.agenda = new Agenda(parts);
     if (this.peers.length > 0 && this.peerRuns < runs)
       this.notes.push(`${this.peers.join(", ")}: ${this.peerRuns} runs of each kind, as they take far longer to come back`);

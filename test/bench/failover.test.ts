@@ -107,3 +107,19 @@ test("agenda: what is left is reckoned from what faults took so far, and from wh
   agenda.end("nats");
   expect(agenda.fault("flotilla")).toBe("3 of 20 faults, about 7 min left");
 });
+
+test("agenda: a system that has only so long is not reckoned with longer", () => {
+  let nowMs = 0;
+  const parts = [
+    { name: "flotilla", faults: 2 },
+    { name: "rabbitmq", faults: 300, secondsMax: 600 },
+  ];
+  const agenda = new Agenda(parts, () => nowMs);
+  nowMs += 60_000;
+  // Thirty of twenty seconds each, and one of ours of a minute.
+  expect(agenda.fault("flotilla")).toBe("1 of 32 faults, about 11 min left");
+  nowMs += 60_000;
+  expect(agenda.fault("flotilla")).toBe("2 of 32 faults, about 10 min left");
+  nowMs += 300_000;
+  expect(agenda.fault("rabbitmq")).toBe("3 of 4 faults, about 5 min left");
+});
