@@ -5,10 +5,11 @@
 import type { ServerDuplexStream } from "@grpc/grpc-js";
 import { BrokerError } from "../base/errors.ts";
 import { CONSUMER_CREDIT_MAX, SETTLEMENTS_INFLIGHT_MAX } from "../base/limits.ts";
+import { NOTHING } from "../base/nothing.ts";
 import type { Pacer } from "../base/pacer.ts";
 import type { Broker } from "../broker/types.ts";
 import { faultOf } from "../broker/work/checks.ts";
-import type { ConsumeCall as OpenCall, ConsumeHandle, Delivered, Settlement } from "../broker/work/types.ts";
+import type { ConsumeCall as OpenCall, ConsumeHandle, Delivered, Settled, Settlement } from "../broker/work/types.ts";
 import type { Decoded } from "./definitions.ts";
 import { HeldFrames } from "./held-frames.ts";
 import { toStatus } from "./status.ts";
@@ -158,22 +159,22 @@ export class ConsumeStream {
     const id = this.nextSettlement++;
     const fault = faultOf(settlement);
     if (fault !== null) {
-      this.answer(id, fault, 0);
+      this.answer(id, { error: fault, messages: 0, lost: NOTHING });
       return;
     }
     this.unanswered += 1;
-    handle.settle(settlement, (error, messages) => {
+    handle.settle(settlement, (error, messages, lost) => {
       this.unanswered -= 1;
-      this.answer(id, error, messages);
+      this.answer(id, { error, messages, lost });
     });
   }
 
-  private answer(firstId: number, error: BrokerError | null, messages: number): void {
+  private answer(firstId: number, { error, messages, lost }: Settled): void {
     const last = this.settled[this.settled.length - 1];
     if (last !== undefined && last.error === null && error === null && last.firstId + last.settlements === firstId) {
       last.settlements += 1;
       last.messages += messages;
-    } else this.settled.push({ firstId, settlements: 1, error, messages });
+    } else this.settled.push({ firstId, settlements: 1, error, messages, lost });
     this.schedule();
   }
 

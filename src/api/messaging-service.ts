@@ -56,7 +56,7 @@ export function messagingService(broker: Broker, settings: UnarySettings, traffi
     },
     Settle: unary(settings, async (request: SettleCall) => {
       const outcomes = await broker.queues.settle(request, request.settlements);
-      return outcomes.map(({ error, messages }, at) => ({ firstId: at + 1, settlements: 1, error, messages }));
+      return outcomes.map((outcome, at) => ({ firstId: at + 1, settlements: 1, ...outcome }));
     }),
     Browse: unary(settings, (request: BrowseRequest, signal) =>
       broker.queues.browse({ ...request, fromOffset: count(request.fromOffset, "from_offset") }, signal),

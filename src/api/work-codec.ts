@@ -1,10 +1,9 @@
 // Hand-written codecs of what queues and work subscriptions send and receive. RecordBatch fields stay what they are on the wire.
 
 import { DecodeError } from "../base/bytes.ts";
-import type { BrokerError } from "../base/errors.ts";
 import { CONSUME_FRAME_SETTLEMENTS_MAX, MESSAGE_FIELDS_MAX } from "../base/limits.ts";
 import { ProtoReader, ProtoWriter } from "../base/protobuf.ts";
-import type { BrowsePage, ConsumeCall, Delivered, SettleOutcome, Settlement, WorkTarget } from "../broker/work/types.ts";
+import type { BrowsePage, ConsumeCall, Delivered, Settled, SettleOutcome, Settlement, WorkTarget } from "../broker/work/types.ts";
 import { buffer, name, uint32, writePartError } from "./raw-codec.ts";
 
 const ROUTING_DIRECT = 2;
@@ -106,7 +105,7 @@ function decodeSettlement(reader: ProtoReader): Settlement {
 }
 
 /** The outcome of consecutive settlements; `messages` of them were the caller's still. */
-export type SettleAck = { readonly firstId: number; settlements: number; readonly error: BrokerError | null; messages: number };
+export type SettleAck = Omit<Settled, "messages"> & { readonly firstId: number; settlements: number; messages: number };
 export type RevokedMessages = { readonly partition: number; readonly firstOffset: number; readonly count: number };
 export type ConsumeAnswer = {
   readonly deliveries: readonly Delivered[];
@@ -118,7 +117,7 @@ export type ConsumeAnswer = {
 };
 
 export function encodeConsumeAnswer({ deliveries, settled, opened, revoked, drained }: ConsumeAnswer): Buffer {
-  const writer = new ProtoWriter(bytesOf(deliveries) + settled.length * 24 + revoked.length * 24 + 32);
+  const writer = new ProtoWriter(bytesOf(deliveries) + bytesOfSettled(settled) + revoked.length * 24 + 32);
   writeDeliveries(writer, deliveries);
   writeSettled(writer, 2, settled);
   writer.bool(3, opened);
@@ -137,7 +136,7 @@ export function encodeReceived(deliveries: readonly Delivered[]): Buffer {
 }
 
 export function encodeSettled(settled: readonly SettleAck[]): Buffer {
-  const writer = new ProtoWriter(settled.length * 32 + 16);
+  const writer = new ProtoWriter(bytesOfSettled(settled) + 16);
   writeSettled(writer, 1, settled);
   return buffer(writer);
 }
@@ -165,12 +164,24 @@ function writeDeliveries(writer: ProtoWriter, deliveries: readonly Delivered[]):
   }
 }
 
+function bytesOfSettled(settled: readonly SettleAck[]): number {
+  return settled.reduce((sum, { lost }) => sum + 32 + lost.length * 24, 0);
+}
+
 function writeSettled(writer: ProtoWriter, field: number, settled: readonly SettleAck[]): void {
-  for (const { firstId, settlements, error, messages } of settled) {
+  for (const { firstId, settlements, error, messages, lost } of settled) {
     const mark = writer.open(field);
     writer.uint(1, firstId).uint(2, settlements);
     if (error !== null) writePartError(writer, 3, error);
-    writer.uint(4, messages).close(mark);
+    writer.uint(4, messages);
+    for (const { from, end } of lost) {
+      const range = writer.open(5);
+      writer
+        .uint(1, from)
+        .uint(2, end - from)
+        .close(range);
+    }
+    writer.close(mark);
   }
 }
 

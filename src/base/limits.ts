@@ -149,6 +149,8 @@ export const FEED_BYTES_MAX = 1024 * 1024;
 export const FEEDS_MAX = 8;
 /** Runs of facts of the newest batches that a stream keeps for subscriptions which are being fed, to be up with it at some time. */
 export const FEED_TAIL_RUNS_MAX = 8_192;
+/** Runs of messages that the answer to one entry names, as they were not the consumer's who settled them with others that were. */
+export const LOST_RUNS_MAX = 4_096;
 /** Producers of exchanges that one stream remembers, and batches of each that it can tell a retry of. */
 export const SPARSE_PRODUCERS_PER_STREAM_MAX = 4_096;
 export const SPARSE_SEQUENCES_MAX = 256;

@@ -7,7 +7,15 @@ import { DecodeError } from "../base/bytes.ts";
 import { CONSUME_FRAME_SETTLEMENTS_MAX } from "../base/limits.ts";
 import { FlotillaError, fromGrpc } from "./errors.ts";
 import type { LeasedMessage } from "./message.ts";
-import { decodeConsume, encodeConsume, type ConsumeOpen, type Delivery, type Outcome, type Settlement } from "./work-wire.ts";
+import {
+  decodeConsume,
+  encodeConsume,
+  type ConsumeOpen,
+  type Delivery,
+  type Outcome,
+  type SettleAck,
+  type Settlement,
+} from "./work-wire.ts";
 
 /** Called once: null when the queue has it. */
 export type Done = (error: FlotillaError | null) => void;
@@ -151,8 +159,8 @@ export class ConsumeLink {
       const { deliveries, settled, isOpened, revoked, drained } = decodeConsume(bytes);
       if (isOpened) this.events.opened();
       for (const delivery of deliveries) this.events.delivered(delivery);
-      for (const { firstId, settlements, error } of settled)
-        for (let id = firstId; id < firstId + settlements; id++) this.answered(id, error);
+      for (const { firstId, settlements, error, lost } of settled)
+        for (let id = firstId; id < firstId + settlements; id++) this.answered(id, error, lost);
       for (const { partition, firstOffset, count } of revoked) this.events.revoked(partition, firstOffset, count);
       if (drained >= 0) this.events.drained();
     } catch (error) {
@@ -162,10 +170,16 @@ export class ConsumeLink {
     }
   }
 
-  private answered(id: number, error: FlotillaError | null): void {
+  /** Where only some were lost the error is theirs alone. Both go by offset, ascending. */
+  private answered(id: number, error: FlotillaError | null, lost: SettleAck["lost"]): void {
     const group = this.unanswered.get(id) ?? [];
     this.unanswered.delete(id);
-    for (const one of group) this.tell(one, error);
+    let at = 0;
+    for (const one of group) {
+      const { offset } = one.message;
+      while (at < lost.length && lost[at]!.firstOffset + lost[at]!.count <= offset) at += 1;
+      this.tell(one, lost.length === 0 || (at < lost.length && lost[at]!.firstOffset <= offset) ? error : null);
+    }
     if (this.unanswered.size === 0) this.idle();
   }
 

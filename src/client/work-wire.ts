@@ -35,6 +35,8 @@ export type SettleAck = {
   readonly settlements: number;
   readonly error: FlotillaError | null;
   readonly messages: number;
+  /** Where some were the caller's: the others. */
+  readonly lost: readonly { readonly firstOffset: number; readonly count: number }[];
 };
 export type WorkTarget = { readonly vhost: string; readonly queue: string; readonly subscription: string };
 export type ConsumeOpen = WorkTarget & { readonly autoAck: boolean; readonly leaseMs: number; readonly priority: number };
@@ -210,15 +212,27 @@ function decodeDelivery(reader: ProtoReader): Delivery {
 }
 
 function decodeSettleAck(reader: ProtoReader): SettleAck {
-  const ack = { firstId: 0, settlements: 0, error: null as FlotillaError | null, messages: 0 };
+  const lost: { firstOffset: number; count: number }[] = [];
+  const ack = { firstId: 0, settlements: 0, error: null as FlotillaError | null, messages: 0, lost };
   while (reader.next()) {
     if (reader.field === 1) ack.firstId = reader.uint();
     else if (reader.field === 2) ack.settlements = reader.uint();
     else if (reader.field === 3) ack.error = decodePartError(reader.message());
     else if (reader.field === 4) ack.messages = reader.uint();
+    else if (reader.field === 5) lost.push(decodeRange(reader.message()));
     else reader.skip();
   }
   return ack;
+}
+
+function decodeRange(reader: ProtoReader): { firstOffset: number; count: number } {
+  const range = { firstOffset: 0, count: 0 };
+  while (reader.next()) {
+    if (reader.field === 1) range.firstOffset = reader.uint();
+    else if (reader.field === 2) range.count = reader.uint();
+    else reader.skip();
+  }
+  return range;
 }
 
 function zigzag(value: number): number {

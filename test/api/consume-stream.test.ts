@@ -5,8 +5,10 @@ import type { ServiceError } from "@grpc/grpc-js";
 import { expect, test } from "vitest";
 import { ConsumeStream, type ConsumeCall } from "../../src/api/consume-stream.ts";
 import type { ConsumeAnswer, ConsumeFrame } from "../../src/api/work-codec.ts";
+import { BrokerError } from "../../src/base/errors.ts";
 import { Pacer } from "../../src/base/pacer.ts";
 import type { Broker } from "../../src/broker/types.ts";
+import { OUTCOME_ACK, type SettleDone } from "../../src/broker/work/types.ts";
 import { fromGrpc } from "../../src/client/errors.ts";
 import { FakeLoop } from "../support/fake-loop.ts";
 
@@ -18,6 +20,7 @@ class Scene extends EventEmitter {
   readonly stopping = new AbortController();
   /** What the consumer was told, in order. */
   readonly told: string[] = [];
+  readonly settling: SettleDone[] = [];
   readonly answers: ConsumeAnswer[] = [];
   readonly errors: string[] = [];
   isPaused = false;
@@ -32,7 +35,7 @@ class Scene extends EventEmitter {
           this.loop.nowMs += frameMs;
           this.told.push(`credit ${messages}`);
         },
-        settle: () => {},
+        settle: (_: unknown, done: SettleDone) => this.settling.push(done),
         drain: () => {},
         resume: () => {},
         close: () => this.told.push("close"),
@@ -89,6 +92,29 @@ test("consume stream: what came before the consumer was there, and beyond the sl
   scene.loop.turn();
   await settle();
   expect(scene.told).toEqual(["credit 1", "credit 2", "credit 3", "close", "end"]);
+});
+
+test("consume stream: each settlement is answered for itself, with what was lost of it", async () => {
+  const scene = new Scene();
+  scene.open(1);
+  await settle();
+  const ack = { partition: 0, count: 5, token: 3, outcome: OUTCOME_ACK, delayMs: -1, leaseMs: 0, consumer: 0 } as const;
+  scene.send({ settlements: [0, 5, 10, 15].map((firstOffset) => ({ ...ack, firstOffset })) });
+  const error = new BrokerError("LEASE_LOST", "gone");
+  const lost = [{ from: 11, end: 13 }];
+  const outcomes = [
+    { error: null, messages: 5, lost: [] },
+    { error: null, messages: 5, lost: [] },
+    { error, messages: 3, lost },
+  ];
+  for (const [at, outcome] of [...outcomes, { error, messages: 0, lost: [] }].entries())
+    scene.settling[at]!(outcome.error, outcome.messages, outcome.lost);
+  await settle();
+  expect(scene.answers.flatMap(({ settled }) => settled)).toEqual([
+    { firstId: 1, settlements: 2, error: null, messages: 10, lost: [] },
+    { firstId: 3, settlements: 1, error, messages: 3, lost },
+    { firstId: 4, settlements: 1, error, messages: 0, lost: [] },
+  ]);
 });
 
 test.each([

@@ -85,7 +85,7 @@ test("consumer: acknowledgements of one turn leave in one frame, as one range, w
   expect(node.settlements).toEqual([[20, 6]]);
   expect(node.credit).toBe(14);
   expect(consumer.outstanding).toBe(6);
-  node.say({ settled: [{ firstId: 1, settlements: 1, error: null, messages: 6 }] });
+  node.say({ settled: [{ firstId: 1, settlements: 1, error: null, messages: 6, lost: [] }] });
   expect(consumer.outstanding).toBe(0);
 });
 
@@ -99,7 +99,7 @@ test("consumer: a batch is all that came, and is acknowledged with one answer", 
   expect(await consumer.nextBatch(4)).toHaveLength(4);
   const acked = consumer.ackAll(batch);
   await turn();
-  node.say({ settled: [{ firstId: 1, settlements: 1, error: null, messages: 3 }] });
+  node.say({ settled: [{ firstId: 1, settlements: 1, error: null, messages: 3, lost: [] }] });
   await acked;
   await consumer.ackAll([]);
   await expect(consumer.ackAll(batch)).rejects.toMatchObject({ code: "LEASE_LOST" });
@@ -117,10 +117,30 @@ test("consumer: a batch of which a message is lost says so once the others are a
     (error: { code: string }) => error.code,
   );
   await turn();
-  node.say({ settled: [{ firstId: 1, settlements: 1, error: new BrokerError("LEASE_LOST", "gone"), messages: 0 }] });
+  node.say({ settled: [{ firstId: 1, settlements: 1, error: new BrokerError("LEASE_LOST", "gone"), messages: 0, lost: [] }] });
   expect(await Promise.race([outcome, turn().then(() => "open")])).toBe("open");
-  node.say({ settled: [{ firstId: 2, settlements: 1, error: null, messages: 2 }] });
+  node.say({ settled: [{ firstId: 2, settlements: 1, error: null, messages: 2, lost: [] }] });
   expect(await outcome).toBe("LEASE_LOST");
+});
+
+test("consumer: of acknowledgements that left as one range each has its own outcome", async () => {
+  const { node, consumer } = await opened({ prefetch: 16 });
+  node.deliver(10, 6);
+  const outcomes = (await consumer.nextBatch()).map((message) =>
+    message.ack().then(
+      () => "acked",
+      (error: { code: string }) => error.code,
+    ),
+  );
+  await turn();
+  expect(node.settlements).toEqual([[10, 6]]);
+  const lost = [
+    { from: 10, end: 11 },
+    { from: 13, end: 15 },
+  ];
+  node.say({ settled: [{ firstId: 1, settlements: 1, error: new BrokerError("LEASE_LOST", "gone"), messages: 3, lost }] });
+  expect(await Promise.all(outcomes)).toEqual(["LEASE_LOST", "acked", "acked", "LEASE_LOST", "LEASE_LOST", "acked"]);
+  expect(consumer.outstanding).toBe(0);
 });
 
 test("consumer: each message makes room once, also one that was taken back before it was acknowledged", async () => {

@@ -7,6 +7,8 @@ import { decodeResults, encodeRelocate, encodeTrim, encodeWork } from "../../src
 import { StreamMachine } from "../../src/machine/stream/stream.ts";
 import { OVERFLOW_REJECT, WORK_DEFAULTS } from "../../src/machine/work/config.ts";
 import type { WorkOperation } from "../../src/machine/work/operations.ts";
+import type { Run } from "../../src/machine/work/lanes.ts";
+import { LOST_RUNS_MAX } from "../../src/base/limits.ts";
 import { QUEUE, WORK_DIFFERENT, WORK_NO_CONSUMER, WORK_UNKNOWN } from "../../src/machine/work/works.ts";
 import { COMMAND, RECORDS, records, type TestEntry } from "./entries.ts";
 import { MachineRun } from "./machine-run.ts";
@@ -33,7 +35,7 @@ const ack = (consumer: number, token: number, from: number, end: number, name = 
 
 /** The results of the last entry. */
 function results(run: MachineRun): number[] {
-  return decodeResults(run.details[run.details.length - 1]!);
+  return decodeResults(run.details[run.details.length - 1]!).results;
 }
 
 test("queue: what is settled is held no more, and what is not stays where it was", () => {
@@ -48,6 +50,53 @@ test("queue: what is settled is held no more, and what is not stays where it was
   expect(run.machine.startOffset).toBe(10);
   run.command(encodeTrim(0));
   expect(run.releasedTo).toBe(run.index);
+});
+
+test("queue: of a settlement of which some messages were the consumer's the others are named", () => {
+  const run = queue();
+  run.records(records(10));
+  run.command(say(attach(1, 10)));
+  const { token } = run.deliveries[0]!;
+  const extend: WorkOperation = { op: "extend", name: QUEUE, consumer: 1, token, from: 0, end: 8, leaseMs: 5_000 };
+  run.command(say(ack(1, token, 2, 3), ack(1, token, 5, 7), ack(1, token, 0, 10), ack(1, token, 0, 10)));
+  expect(results(run)).toEqual([1, 2, 7, 0]);
+  const lostOf = (place: number): readonly Run[] => decodeResults(run.details.at(-1)!).lost.of(place);
+  const between = [
+    { from: 2, end: 3 },
+    { from: 5, end: 7 },
+  ];
+  expect([0, 1, 2, 3].map(lostOf)).toEqual([[], [], between, []]);
+  run.records(records(3));
+  run.command(say({ op: "grant", name: QUEUE, consumer: 1, granted: 20 }));
+  const again = run.deliveries.at(-1)!;
+  run.command(say({ ...extend, token: again.token, from: 9, end: 14 }));
+  expect(results(run)).toEqual([3]);
+  expect(lostOf(0)).toEqual([
+    { from: 9, end: 10 },
+    { from: 13, end: 14 },
+  ]);
+});
+
+test("queue: what was lost of settlements is named up to a bound, and beyond it no message passes for settled that is not", () => {
+  const run = queue();
+  const count = 4 * LOST_RUNS_MAX;
+  run.records(records(count));
+  run.command(say(attach(1, count)));
+  while (run.machine.works.get(QUEUE)!.counts.ready > 0) run.command(say({ op: "tick" }));
+  const leases = run.deliveries;
+  const all = leases.map(({ token, from, end }) => ack(1, token, from, end));
+  // Every second one is gone before all are said to be done.
+  const every = leases.flatMap(({ token, from, end }) =>
+    Array.from({ length: (end - from) / 2 }, (_, at) => ack(1, token, from + 2 * at, from + 2 * at + 1)),
+  );
+  run.command(say(...every));
+  run.command(say(...all));
+  expect(results(run).reduce((sum, one) => sum + one, 0)).toBe(count / 2);
+  const { lost } = decodeResults(run.details.at(-1)!);
+  const runs = all.flatMap((_, place) => lost.of(place));
+  expect(runs.length).toBeLessThanOrEqual(LOST_RUNS_MAX + all.length);
+  const named = new Set(runs.flatMap(({ from, end }) => Array.from({ length: end - from }, (_, at) => from + at)));
+  for (let at = 0; at < count; at += 2) expect(named.has(at)).toBe(true);
 });
 
 test("queue: every operation has a result, also the one that nobody can carry out", () => {

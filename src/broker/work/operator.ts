@@ -5,14 +5,19 @@ import { BrokerError } from "../../base/errors.ts";
 import type { Clock } from "../../base/clock.ts";
 import type { GroupId } from "../../base/ids.ts";
 import { WORK_OPERATIONS_BATCH_MAX } from "../../base/limits.ts";
+import { NOTHING } from "../../base/nothing.ts";
 import { STREAM_OK } from "../../machine/stream/codes.ts";
 import { decodeResults, encodeWork } from "../../machine/stream/commands.ts";
+import type { Run } from "../../machine/work/lanes.ts";
 import type { WorkOperation } from "../../machine/work/operations.ts";
 import { ENTRY_COMMAND } from "../../raft/types.ts";
 import type { Router } from "../router.ts";
 
-/** `result` is the machine's: below 0 it says why nothing was done. */
-export type OperateDone = (error: BrokerError | null, result: number) => void;
+/**
+ * `result` is the machine's: below 0 it says why nothing was done. `lost`: of a settlement of which some messages were the consumer's, those
+ * that were not.
+ */
+export type OperateDone = (error: BrokerError | null, result: number, lost: readonly Run[]) => void;
 
 type Said = { readonly operation: WorkOperation; readonly done: OperateDone };
 
@@ -66,8 +71,12 @@ export class WorkOperator {
     const command = encodeWork(said.map(({ operation }) => operation));
     this.router.propose(group, ENTRY_COMMAND, command, false, (error, code, _value, detail) => {
       const failure = error ?? (code === STREAM_OK && detail !== null ? null : new BrokerError("INTERNAL", `the queue replied ${code}`));
-      const results = failure === null ? decodeResults(detail!) : [];
-      said.forEach(({ done }, at) => done(failure, results[at] ?? 0));
+      if (failure !== null) {
+        for (const { done } of said) done(failure, 0, NOTHING);
+        return;
+      }
+      const { results, lost } = decodeResults(detail!);
+      said.forEach(({ done }, at) => done(null, results[at] ?? 0, lost.of(at)));
     });
   }
 }

@@ -312,25 +312,22 @@ export class Queues {
     );
   }
 
-  async settle(
-    target: types.WorkTarget,
-    settlements: readonly types.Settlement[],
-  ): Promise<{ error: BrokerError | null; messages: number }[]> {
+  async settle(target: types.WorkTarget, settlements: readonly types.Settlement[]): Promise<types.Settled[]> {
     await this.sure(target);
     const groups = new Map(this.groupsOf(target).map(({ group, partition }) => [partition, group]));
     return Promise.all(
       settlements.map(
         (settlement) =>
-          new Promise<{ error: BrokerError | null; messages: number }>((resolve) => {
+          new Promise<types.Settled>((resolve) => {
             const group = groups.get(settlement.partition);
             const fault = faultOf(settlement) ?? (group === undefined ? unknownPartition(settlement.partition) : null);
             if (fault !== null) {
-              resolve({ error: fault, messages: 0 });
+              resolve({ error: fault, messages: 0, lost: [] });
               return;
             }
             const operation = operationOf(settlement, target.subscription, settlement.consumer);
-            settleUntilKnown(this.components.gateway, group!, operation, settlement.count, (error, messages) =>
-              resolve({ error, messages }),
+            settleUntilKnown(this.components.gateway, group!, operation, settlement.count, (error, messages, lost) =>
+              resolve({ error, messages, lost }),
             );
           }),
       ),

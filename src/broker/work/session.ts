@@ -3,6 +3,7 @@
 
 import { BrokerError } from "../../base/errors.ts";
 import { DELIVERY_BYTES_MAX } from "../../base/limits.ts";
+import { NOTHING } from "../../base/nothing.ts";
 import type { WorkOperation } from "../../machine/work/operations.ts";
 import type { Outcome } from "../../machine/work/work.ts";
 import { asBrokerError } from "../fetcher.ts";
@@ -98,7 +99,7 @@ export class Session implements ConsumeHandle {
   settle(settlement: Settlement, done: SettleDone): void {
     const part = this.byPartition.get(settlement.partition);
     if (part === undefined) {
-      done(new BrokerError("UNKNOWN_PARTITION", `the subscription has no partition ${settlement.partition}`), 0);
+      done(new BrokerError("UNKNOWN_PARTITION", `the subscription has no partition ${settlement.partition}`), 0, NOTHING);
       return;
     }
     const operation = operationOf(settlement, this.terms.subscription, part.consumer);
@@ -243,16 +244,16 @@ export function settleUntilKnown(gateway: Gateway, group: Part["group"], operati
   const deadlineMs = clock.monotonicMs() + SETTLE_RETRY_MS;
   let unknown: BrokerError | null = null;
   const attempt = (): void =>
-    operator.operate(group, operation, (error, result) => {
+    operator.operate(group, operation, (error, result, lost) => {
       if (error === null) {
         const applied = Math.max(0, result);
-        if (applied === count) done(null, applied);
+        if (applied === count) done(null, applied, NOTHING);
         // An earlier try may have settled them, or they were lost to somebody else.
-        else done(unknown ?? leaseLost(count - applied), applied);
+        else done(unknown ?? leaseLost(count - applied), applied, lost);
         return;
       }
       if (error.maybeApplied) unknown = error;
-      if (!error.retryable || clock.monotonicMs() >= deadlineMs) done(error, 0);
+      if (!error.retryable || clock.monotonicMs() >= deadlineMs) done(error, 0, NOTHING);
       else clock.schedule(RETRY_MS, attempt);
     });
   attempt();

@@ -2,6 +2,7 @@
 
 import type { BrokerError } from "../../base/errors.ts";
 import type { DeclaredSettings, WorkSettings } from "../../machine/catalog/settings.ts";
+import type { Run } from "../../machine/work/lanes.ts";
 import type { MessageState, WorkCounts } from "../../machine/work/state.ts";
 import type { PartitionInfo } from "../types.ts";
 
@@ -51,8 +52,9 @@ export type Settlement = {
   readonly consumer: number;
 };
 
-/** `messages`: how many of them were the caller's still. */
-export type SettleDone = (error: BrokerError | null, messages: number) => void;
+/** `messages`: how many of them were the caller's still, and are settled; where some were, `lost` are those of which the error tells. */
+export type SettleDone = (error: BrokerError | null, messages: number, lost: readonly Run[]) => void;
+export type Settled = { readonly error: BrokerError | null; readonly messages: number; readonly lost: readonly Run[] };
 
 export type ConsumeCall = WorkTarget & {
   readonly autoAck: boolean;

@@ -4,6 +4,7 @@ import { ByteReader, ByteWriter, DecodeError } from "../../base/bytes.ts";
 import { COMMIT_METADATA_LENGTH_MAX, RELOCATED_RUNS_MAX, WORK_OPERATIONS_MAX } from "../../base/limits.ts";
 import { isName } from "../names.ts";
 import type { Run } from "../work/lanes.ts";
+import { Lost } from "../work/lost.ts";
 import { readOperation, writeOperation, type WorkOperation } from "../work/operations.ts";
 import { readGroupOperation, writeGroupOperation, type GroupOperation } from "./group-operations.ts";
 import type { CursorCommit } from "./cursors.ts";
@@ -78,18 +79,20 @@ export function encodeGroup(operation: GroupOperation): Uint8Array {
   return writer.finish();
 }
 
-/** The results of the operations of one entry, in their order. */
-export function encodeResults(results: readonly number[]): Uint8Array {
-  const writer = new ByteWriter(results.length * 2 + 8);
+/** The results of the operations of one entry, in their order, and what was lost of settlements of which not all was. */
+export function encodeResults(results: readonly number[], lost: Lost): Uint8Array {
+  const writer = new ByteWriter(results.length * 2 + 8).varint(results.length);
   for (const result of results) writer.varint(result + RESULT_BIAS);
+  lost.write(writer);
   return writer.finish();
 }
 
-export function decodeResults(bytes: Uint8Array): number[] {
+export function decodeResults(bytes: Uint8Array): { results: number[]; lost: Lost } {
   const reader = new ByteReader(bytes);
-  const results: number[] = [];
-  while (reader.remaining > 0) results.push(reader.varint() - RESULT_BIAS);
-  return results;
+  const results = Array.from({ length: reader.varint() }, () => reader.varint() - RESULT_BIAS);
+  const lost = Lost.read(reader);
+  reader.done();
+  return { results, lost };
 }
 
 /** Undefined for anything that is not a command of this format: the machine then replies BAD_COMMAND. */

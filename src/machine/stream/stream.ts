@@ -7,6 +7,8 @@ import { ByteReader, ByteWriter, DecodeError } from "../../base/bytes.ts";
 import type { ApplyMeta, Effects, Machine } from "../machine.ts";
 import { FIRST_VERSION, RULES_VERSION } from "../versions.ts";
 import type { Run } from "../work/lanes.ts";
+import { Lost } from "../work/lost.ts";
+import type { WorkOperation } from "../work/operations.ts";
 import { decodeSidecar, type FactRun } from "../work/sidecar.ts";
 import type { WorkEffects } from "../work/work.ts";
 import { Works, type WorksEffects } from "../work/works.ts";
@@ -273,11 +275,9 @@ export class StreamMachine implements Machine {
       case COMMAND_TRIM:
         this.trim(command.offset, meta, effects);
         return;
-      case COMMAND_WORK: {
-        const results = command.operations.map((operation) => this.works.operate(operation, this, meta.timeMs, this.worksEffects));
-        effects.reply(STREAM_OK, 0, encodeResults(results));
+      case COMMAND_WORK:
+        effects.reply(STREAM_OK, 0, this.operate(command.operations, meta));
         return;
-      }
       case COMMAND_RELOCATE:
         this.relocations.add(meta.index, this.bytesTotal, command.runs);
         effects.reply(STREAM_OK, 0, null);
@@ -288,6 +288,17 @@ export class StreamMachine implements Machine {
       default:
         effects.reply(STREAM_BAD_COMMAND, 0, null);
     }
+  }
+
+  private operate(operations: readonly WorkOperation[], { timeMs }: ApplyMeta): Uint8Array {
+    const lost = new Lost();
+    const results = operations.map((operation, place) => {
+      const runs: Run[] = [];
+      const result = this.works.operate(operation, this, timeMs, this.worksEffects, runs);
+      if (result > 0 && runs.length > 0) lost.note(place, runs);
+      return result;
+    });
+    return encodeResults(results, lost);
   }
 
   private trim(offset: number, meta: ApplyMeta, effects: Effects): void {

@@ -161,31 +161,22 @@ export class Work {
     return true;
   }
 
-  /** Returns to how many messages it applied: those that this consumer holds under this token. */
-  settle(id: number, from: number, end: number, token: number, outcome: Outcome, nowMs: number): number {
+  /** Returns to how many messages it applied: those that this consumer holds under this token. The others are added to `lost`. */
+  settle(id: number, from: number, end: number, token: number, outcome: Outcome, nowMs: number, lost: Run[] = []): number {
     const consumer = this.state.consumers.get(id);
     if (consumer === undefined) return 0;
-    let settled = 0;
-    eachOf(this.state.leases, { from, end }, (run, place) => {
-      if (!this.isHeld(place, id, token)) return;
-      settled += run.end - run.from;
-      this.end(consumer, run.from, run.end, outcome, nowMs);
-    });
+    const settled = this.eachHeld(id, from, end, token, lost, (run) => this.end(consumer, run.from, run.end, outcome, nowMs));
     if (consumer.isDone) this.state.consumers.detach(id);
     return settled;
   }
 
-  /** Returns for how many messages: those that this consumer holds under this token. */
-  extend(id: number, from: number, end: number, token: number, leaseMs: number, nowMs: number): number {
-    let extended = 0;
+  /** Returns for how many messages: those that this consumer holds under this token. The others are added to `lost`. */
+  extend(id: number, from: number, end: number, token: number, leaseMs: number, nowMs: number, lost: Run[] = []): number {
     const { leases } = this.state;
-    eachOf(leases, { from, end }, (run, place) => {
-      if (!this.isHeld(place, id, token)) return;
-      extended += run.end - run.from;
+    return this.eachHeld(id, from, end, token, lost, (run) => {
       leases.assign(run.from, run.end, id, token, nowMs + leaseMs);
       this.dues.leases.push(nowMs + leaseMs, run.from, run.end);
     });
-    return extended;
   }
 
   /** Does what is due by now. Of every entry, before what it says. */
@@ -293,6 +284,21 @@ export class Work {
   private canServe(): boolean {
     const { lanes, keys, consumers } = this.state;
     return lanes.size > 0 && keys.size < PARKED_MAX && consumers.next() !== undefined;
+  }
+
+  /** Of the range what the consumer holds under the token; what lies between is added to `lost`. Returns how many messages it holds. */
+  private eachHeld(id: number, from: number, end: number, token: number, lost: Run[], then: (run: Run) => void): number {
+    let held = 0;
+    let at = from;
+    eachOf(this.state.leases, { from, end }, (run, place) => {
+      if (!this.isHeld(place, id, token)) return;
+      if (run.from > at) lost.push({ from: at, end: run.from });
+      at = run.end;
+      held += run.end - run.from;
+      then(run);
+    });
+    if (at < end) lost.push({ from: at, end });
+    return held;
   }
 
   private isHeld(place: Place, id: number, token: number): boolean {

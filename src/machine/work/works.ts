@@ -6,6 +6,7 @@ import type { ByteReader, ByteWriter } from "../../base/bytes.ts";
 import { CONSUMERS_PER_SUBSCRIPTION_MAX, WORKS_PER_STREAM_MAX } from "../../base/limits.ts";
 import { NOTHING } from "../../base/nothing.ts";
 import { feed, Tail, type FedBatch } from "./backlog.ts";
+import type { Run } from "./lanes.ts";
 import type { FactRun } from "./sidecar.ts";
 import { WORK_DEFAULTS } from "./config.ts";
 import type { WorkOperation } from "./operations.ts";
@@ -114,16 +115,16 @@ export class Works {
     this.tidy(endOffset);
   }
 
-  /** Returns the operation's result. */
-  operate(operation: WorkOperation, stored: Stored, nowMs: number, effects: WorksEffects): number {
-    const result = this.carryOut(operation, stored, nowMs, effects);
+  /** Returns the operation's result. Of a settlement or an extension the messages that were not the consumer's are added to `lost`. */
+  operate(operation: WorkOperation, stored: Stored, nowMs: number, effects: WorksEffects, lost: Run[] = []): number {
+    const result = this.carryOut(operation, stored, nowMs, effects, lost);
     const isOfBacklog = operation.op === "create" || operation.op === "seek" || operation.op === "feed";
     if (isOfBacklog && result >= 0) this.tail?.join(this.works.get(operation.name)!, nowMs);
     if (isOfBacklog || operation.op === "purge" || operation.op === "delete") this.tidy(stored.endOffset);
     return result;
   }
 
-  private carryOut(operation: WorkOperation, stored: Stored, nowMs: number, effects: WorksEffects): number {
+  private carryOut(operation: WorkOperation, stored: Stored, nowMs: number, effects: WorksEffects, lost: Run[]): number {
     if (operation.op === "tick") return 0;
     if (operation.op === "create") return this.create(operation, stored);
     const work = this.works.get(operation.name);
@@ -153,9 +154,9 @@ export class Works {
       case "detach":
         return work.detach(operation.consumer, nowMs) ? 0 : WORK_NO_CONSUMER;
       case "settle":
-        return work.settle(operation.consumer, operation.from, operation.end, operation.token, operation.outcome, nowMs);
+        return work.settle(operation.consumer, operation.from, operation.end, operation.token, operation.outcome, nowMs, lost);
       case "extend":
-        return work.extend(operation.consumer, operation.from, operation.end, operation.token, operation.leaseMs, nowMs);
+        return work.extend(operation.consumer, operation.from, operation.end, operation.token, operation.leaseMs, nowMs, lost);
       case "purge":
         return work.purge(stored.endOffset);
       case "recall":

@@ -80,7 +80,7 @@ test("part: once it is attached, room is said at once and does not wait for the 
   const { part, said } = unanswered();
   part.grant(5);
   expect(grants(said)).toEqual([["attach", 10]]);
-  said[0]!.done(null, 0);
+  said[0]!.done(null, 0, []);
   part.grant(3);
   part.grant(2);
   expect(grants(said.slice(1))).toEqual([
@@ -92,10 +92,10 @@ test("part: once it is attached, room is said at once and does not wait for the 
 
 test("part: room that may not have come to the group is said again, all of it at one time", () => {
   const { part, said, timers } = unanswered();
-  said.shift()!.done(null, 0);
+  said.shift()!.done(null, 0, []);
   part.grant(5);
   part.grant(3);
-  for (const { done } of said.splice(0)) done(new BrokerError("NO_LEADER", "nobody leads"), 0);
+  for (const { done } of said.splice(0)) done(new BrokerError("NO_LEADER", "nobody leads"), 0, []);
   expect(timers).toHaveLength(1);
   timers[0]!();
   expect(grants(said)).toEqual([["grant", 18]]);
@@ -104,10 +104,10 @@ test("part: room that may not have come to the group is said again, all of it at
 test("part: a group that has forgotten it is told once of all its room, under another number", () => {
   const { part, said } = unanswered();
   const { consumer } = part;
-  said.shift()!.done(null, 0);
+  said.shift()!.done(null, 0, []);
   part.grant(5);
   part.grant(3);
-  for (const { done } of said.splice(0)) done(null, WORK_NO_CONSUMER);
+  for (const { done } of said.splice(0)) done(null, WORK_NO_CONSUMER, []);
   expect(grants(said)).toEqual([["attach", 18]]);
   expect(part.consumer).not.toBe(consumer);
 });

@@ -5,6 +5,8 @@ import { once } from "node:events";
 import { pathToFileURL } from "node:url";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { Flotilla, type Message, type QueueConsumer, type WorkSettings } from "../../../src/client/index.ts";
+import type { Channels } from "../../../src/client/channels.ts";
+import { decodeSettled, encodeSettle } from "../../../src/client/work-wire.ts";
 import { startCluster, type TestCluster } from "../../support/cluster.ts";
 
 const CLIENT = pathToFileURL("dist/src/client/index.js").href;
@@ -129,6 +131,29 @@ test("queue: a lease that ends gives back that message alone, and who lost it is
   await expect(held!.ack()).rejects.toMatchObject({ code: "LEASE_LOST" });
   for (const message of got) await message.ack();
   await expect(got[0]!.ack()).rejects.toMatchObject({ code: "LEASE_LOST" });
+});
+
+test("queue: of messages that are acknowledged together those that were lost are told so, and the others are settled", async () => {
+  const name = await queue({ deliveryLimit: 0 });
+  await client.publish(name, [{ body: "0" }, { body: "1", ttlMs: 60_000 }, { body: "2" }, { body: "3" }]);
+  await using consumer = await client.queueConsumer(name, { prefetch: 4 });
+  const messages = await take(consumer, 4);
+  // A client that knows the lease has said of one what became of it: it is this consumer's no more.
+  const { token, offset, consumer: id } = messages[2] as Message & { consumer: number };
+  const channels = (client as unknown as { channels: Channels }).channels;
+  const settlement = { partition: 0, firstOffset: offset, count: 1, token, outcome: "ack", consumer: id } as const;
+  const target = { vhost: "", queue: name, subscription: "" };
+  await channels.callRaw("flotilla.v1.Messaging", "Settle", encodeSettle(target, [settlement]));
+  const outcomes = messages.map((message) =>
+    message.ack().then(
+      () => "acked",
+      (error: { code: string }) => error.code,
+    ),
+  );
+  expect(await Promise.all(outcomes)).toEqual(["acked", "acked", "LEASE_LOST", "acked"]);
+  const whole = { ...settlement, firstOffset: 0, count: 4 };
+  const [answer] = decodeSettled(await channels.callRaw("flotilla.v1.Messaging", "Settle", encodeSettle(target, [whole])));
+  expect(answer).toMatchObject({ messages: 0, lost: [], error: { code: "LEASE_LOST" } });
 });
 
 test("queue: what waits in the consumer for its turn stays its own", async () => {

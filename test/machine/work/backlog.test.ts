@@ -38,7 +38,7 @@ class Topic {
 
   say(...operations: WorkOperation[]): number[] {
     this.enter(COMMAND, encodeWork(operations));
-    return decodeResults(this.run.details.at(-1)!);
+    return decodeResults(this.run.details.at(-1)!).results;
   }
 
   trim(offset: number): void {
