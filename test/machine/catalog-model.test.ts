@@ -27,7 +27,7 @@ const named = (node: number, life: number): string => `${node}:${life}`;
 /** What a catalog is, said plainly. */
 class CatalogModel {
   readonly nodes = new Map<number, Node>();
-  readonly forgotten = new Map<number, number>();
+  readonly forgotten = new Map<number, { life: number; incarnation: number }>();
   /** Replicas of each live group, the wanted leader's first. */
   readonly placed = new Map<number, string[]>();
   readonly topics = new Map<string, Topic>();
@@ -43,7 +43,9 @@ class CatalogModel {
 
   join(id: number, storeId: string, incarnation: number, lostLife: number): number {
     const known = this.nodes.get(id);
-    const fresh = known ?? { storeId, incarnation, catalogLife: -1, nextLife: this.forgotten.get(id) ?? 1, drained: false };
+    const before = this.forgotten.get(id) ?? { life: 1, incarnation: -1 };
+    const began = Math.max(incarnation, before.incarnation + 1);
+    const fresh = known ?? { storeId, incarnation: began, catalogLife: -1, nextLife: before.life, drained: false };
     const isOtherDisk = known !== undefined && known.storeId !== storeId;
     if (known === undefined || isOtherDisk || known.catalogLife === lostLife) {
       const life = fresh.nextLife;
@@ -61,7 +63,7 @@ class CatalogModel {
     if (known === undefined) return codes.CATALOG_UNKNOWN_NODE;
     if (known.storeId !== storeId || this.nodes.size === 1) return codes.CATALOG_CONFLICT;
     this.nodes.delete(id);
-    this.forgotten.set(id, known.nextLife);
+    this.forgotten.set(id, { life: known.nextLife, incarnation: known.incarnation });
     return codes.CATALOG_OK;
   }
 

@@ -488,6 +488,17 @@ test("catalog: a node that joins as a new one has no replica of life 0, and its 
   expect(run.machine.node(4 as NodeId)).toMatchObject({ storeId: "other" });
 });
 
+test("catalog: a node that was forgotten and comes back goes on after its last start, also after the catalog was saved in between", () => {
+  const run = cluster();
+  expect(run.command(encodeJoinNode({ node: nodeRow(4, { incarnation: 7 }), lostLife: -1 })).value).toBe(1);
+  expect(run.command(encodeForgetNode(forget(4))).code).toBe(CATALOG_OK);
+  run.machine.restore(run.machine.snapshot());
+  const back = nodeRow(4, { storeId: "other", incarnation: 1 });
+  expect(run.command(encodeJoinNode({ node: back, lostLife: -1 })).value).toBe(2);
+  expect(run.command(encodeRegisterNode(back))).toMatchObject({ code: CATALOG_CONFLICT, value: 8 });
+  expect(run.command(encodeRegisterNode({ ...back, incarnation: 8 })).code).toBe(CATALOG_OK);
+});
+
 test("catalog: partitions that lie alike share one list of replicas, made or restored", () => {
   const run = cluster();
   const name = "wide";

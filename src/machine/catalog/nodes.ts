@@ -8,10 +8,12 @@ import { type DrainNode, type ForgetNode, type JoinNode, type NodeRegistration }
 import { DONE, refuse, type Outcome } from "./outcome.ts";
 import { readNode, readNodeId, writeNode, type NodeRow } from "./rows.ts";
 
+/** Of a node that was forgotten, should its number come back: the life of its next replica, and the incarnation of its next start. */
+type Forgotten = { readonly nextLife: number; readonly nextIncarnation: number };
+
 export class NodeTable {
   private rows = new Map<NodeId, NodeRow>();
-  /** The next life of each node that was forgotten, should its number come back. */
-  private forgotten = new Map<NodeId, number>();
+  private forgotten = new Map<NodeId, Forgotten>();
 
   get size(): number {
     return this.rows.size;
@@ -50,10 +52,12 @@ export class NodeTable {
       this.rows.set(node.id, { ...known, ...node, incarnation: Math.max(known.incarnation, node.incarnation) });
       return { code: CATALOG_OK, detail: "", value: known.catalogLife, replaced };
     }
-    const life = known?.nextLife ?? this.forgotten.get(node.id) ?? 1;
+    const forgotten = this.forgotten.get(node.id);
+    const life = known?.nextLife ?? forgotten?.nextLife ?? 1;
     this.forgotten.delete(node.id);
     // An emptied directory counts its starts anew, and none of them may pass for one that was before.
-    const incarnation = Math.max(node.incarnation, known === undefined ? 0 : known.incarnation + (replaced ? 1 : 0));
+    const next = known === undefined ? (forgotten?.nextIncarnation ?? 0) : known.incarnation + (replaced ? 1 : 0);
+    const incarnation = Math.max(node.incarnation, next);
     this.rows.set(node.id, { drained: false, ...known, ...node, incarnation, catalogLife: life, nextLife: life + 1 });
     return { code: CATALOG_OK, detail: "", value: life, replaced };
   }
@@ -71,7 +75,7 @@ export class NodeTable {
     if (known.storeId !== storeId) return refuse(CATALOG_CONFLICT, `node ${node} is back, with another disk than the one to be forgotten`);
     if (this.rows.size === 1) return refuse(CATALOG_CONFLICT, "the last node of a cluster cannot be forgotten");
     this.rows.delete(node);
-    this.forgotten.set(node, known.nextLife);
+    this.forgotten.set(node, { nextLife: known.nextLife, nextIncarnation: known.incarnation + 1 });
     return DONE;
   }
 
@@ -87,7 +91,7 @@ export class NodeTable {
     for (const row of this.all()) writeNode(writer, row);
     const forgotten = [...this.forgotten].sort(([a], [b]) => a - b);
     writer.varint(forgotten.length);
-    for (const [node, life] of forgotten) writer.varint(node).varint(life);
+    for (const [node, { nextLife, nextIncarnation }] of forgotten) writer.varint(node).varint(nextLife).varint(nextIncarnation);
   }
 
   static read(reader: ByteReader): NodeTable {
@@ -96,7 +100,8 @@ export class NodeTable {
       const row = readNode(reader);
       table.rows.set(row.id, row);
     }
-    for (let count = reader.varint(); count > 0; count--) table.forgotten.set(readNodeId(reader), reader.varint());
+    for (let count = reader.varint(); count > 0; count--)
+      table.forgotten.set(readNodeId(reader), { nextLife: reader.varint(), nextIncarnation: reader.varint() });
     return table;
   }
 }
