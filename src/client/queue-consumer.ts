@@ -113,10 +113,12 @@ export class QueueConsumer implements AsyncIterable<Message> {
   }
 
   /**
-   * All messages that are here, `max` at most; waits for one when there is none. Empty once the consumer is closed. Rejects when it has
-   * failed. With `ackAll` the fast way: what they cost beyond their bytes is shared by all of them.
+   * All messages that are here, `max` at most and at least one; waits for one when there is none. Empty once the consumer is closed.
+   * Rejects when it has failed. With `ackAll` the fast way: what they cost beyond their bytes is shared by all of them.
    */
   async nextBatch(max = CONSUMER_CREDIT_MAX): Promise<Message[]> {
+    if (!Number.isSafeInteger(max) || max < 1)
+      throw new FlotillaError("INVALID_ARGUMENT", `a batch has 1 message or more, not ${String(max)}`);
     if (this.ready.length > 0) return this.ready.splice(0, max).map((message) => this.handOut(message));
     const first = await this.nextToCome();
     return first === null ? [] : [first, ...this.ready.splice(0, max - 1).map((message) => this.handOut(message))];

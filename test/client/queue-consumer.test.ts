@@ -106,6 +106,17 @@ test("consumer: a batch is all that came, and is acknowledged with one answer", 
   expect(consumer.outstanding).toBe(5);
 });
 
+test.each([0, -1, 1.5, Number.NaN])(
+  "consumer: a batch of %s messages is refused, and not answered as if the consumer were closed",
+  async (max) => {
+    const { node, consumer } = await opened({ prefetch: 4 });
+    await expect(consumer.nextBatch(max)).rejects.toMatchObject({ code: "INVALID_ARGUMENT" });
+    node.deliver(0, 2);
+    await expect(consumer.nextBatch(max)).rejects.toMatchObject({ code: "INVALID_ARGUMENT" });
+    expect(await consumer.nextBatch(1)).toHaveLength(1);
+  },
+);
+
 test("consumer: a batch of which a message is lost says so once the others are answered", async () => {
   const { node, consumer } = await opened({ prefetch: 16 });
   node.deliver(0, 2);
