@@ -51,7 +51,8 @@ class Fresh {
     const look = (group: GroupId, { subscription }: { subscription: string }): Promise<object> => {
       const { topic } = catalog.group(group)!;
       const settings = topic.queue ?? topic.works.find(({ name }) => name === subscription)!.settings;
-      return Promise.resolve({ config: workConfigOf(policies.settingsOf(topic, settings)) });
+      const counts = { ready: 0, leased: 0, delayed: 0, parked: 0, dead: 0, consumers: 0 };
+      return Promise.resolve({ config: workConfigOf(policies.settingsOf(topic, settings)), counts, fedTo: 0, endOffset: 0 });
     };
     this.queues = new Queues({
       catalog,
@@ -88,7 +89,7 @@ const settingsOf = (isQueue: boolean): fc.Arbitrary<DeclaredSettings> =>
       maxMessages: small,
       maxBytes: small,
       overflow: fc.constantFrom("drop-head" as const, "reject-publish" as const),
-      deadLetterExchange: fc.option(text),
+      deadLetterExchange: fc.option(fc.oneof(fc.constant(""), name)),
       deadLetterKey: fc.option(text),
       ...(isQueue ? { expiresMs: small } : {}),
     },
