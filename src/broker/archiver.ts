@@ -3,6 +3,7 @@
 import type { ArchiveFile, Archive } from "../log/archive-files.ts";
 import type { Clock } from "../base/clock.ts";
 import type { GroupId } from "../base/ids.ts";
+import { BrokerError } from "../base/errors.ts";
 import { ARCHIVE_READ_BYTES } from "../base/limits.ts";
 import type { Logger } from "../base/logger.ts";
 import type { Pacer } from "../base/pacer.ts";
@@ -28,6 +29,7 @@ export type ArchiverComponents = {
   readonly pacer: Pacer;
   readonly clock: Clock;
   readonly logger: Logger;
+  readonly fatal: (error: Error) => void;
 };
 export type ArchiverCounts = { readonly files: number; readonly bytes: number; readonly waiting: number };
 
@@ -44,8 +46,8 @@ export class Archiver {
   private stopped = false;
   private files = 0;
   private bytes = 0;
-  /** Nothing could be archived when it was tried last. */
-  private isStuck = false;
+  /** Partitions of which nothing could be archived when it was tried last. */
+  private stuck = new Set<GroupId>();
   private warnedMs = Number.NEGATIVE_INFINITY;
 
   constructor(components: ArchiverComponents) {
@@ -55,7 +57,7 @@ export class Archiver {
 
   /** `waiting`: partitions whose trim waits because nothing can be archived. */
   get counts(): ArchiverCounts {
-    return { files: this.files, bytes: this.bytes, waiting: this.isStuck ? this.jobs.size : 0 };
+    return { files: this.files, bytes: this.bytes, waiting: this.stuck.size };
   }
 
   /** Partitions that are not wanted again in this round are none of this node's business any more. */
@@ -72,9 +74,11 @@ export class Archiver {
   /** Does what is wanted, unless it is at it. */
   work(): void {
     for (const group of this.jobs.keys()) if (!this.wanted.has(group)) this.jobs.delete(group);
-    if (this.jobs.size === 0) this.isStuck = false;
+    for (const group of this.stuck) if (!this.wanted.has(group)) this.stuck.delete(group);
     if (this.jobs.size === 0 || this.stopped) return;
-    this.working ??= this.workThrough().finally(() => (this.working = null));
+    this.working ??= this.workThrough()
+      .catch((error: unknown) => this.components.fatal(error as Error))
+      .finally(() => (this.working = null));
   }
 
   /** Resolves when no file is touched any more. */
@@ -84,36 +88,42 @@ export class Archiver {
   }
 
   private async workThrough(): Promise<void> {
-    for (let job = this.next(); job !== undefined && !this.stopped; job = this.next()) {
+    const failed = new Set<GroupId>();
+    for (let job = this.next(failed); job !== undefined && !this.stopped; job = this.next(failed)) {
       try {
         if (!(await this.archive(job))) {
-          this.waits("the disk is nearly full", job);
+          this.waits("the disk is nearly full", job, [...this.jobs.keys()]);
           return;
         }
-        this.isStuck = false;
+        this.stuck.delete(job.group);
       } catch (error) {
+        const isOfPartition = error instanceof BrokerError;
+        // Neither the partition's fault nor the disk's: a bug.
+        if (!isOfPartition && (error as NodeJS.ErrnoException).code === undefined) throw error;
         // The records are in the log as before: the next round begins the file anew.
-        this.waits(isNoSpace(error) ? "the disk is full" : (error as Error).message, job);
-        return;
+        this.waits(
+          isNoSpace(error) ? "the disk is full" : (error as Error).message,
+          job,
+          isOfPartition ? [job.group] : [...this.jobs.keys()],
+        );
+        if (!isOfPartition) return;
+        failed.add(job.group);
       }
     }
   }
 
-  private next(): Job | undefined {
-    const next = this.jobs.values().next();
-    return next.done === true ? undefined : next.value;
+  private next(failed: ReadonlySet<GroupId>): Job | undefined {
+    for (const job of this.jobs.values()) if (!failed.has(job.group)) return job;
+    return undefined;
   }
 
-  private waits(reason: string, { topic, partition }: Job): void {
+  private waits(reason: string, { topic, partition }: Job, stuck: readonly GroupId[]): void {
     const { clock, logger } = this.components;
-    this.isStuck = true;
+    for (const group of stuck) this.stuck.add(group);
     if (clock.monotonicMs() - this.warnedMs < WARN_MS) return;
     this.warnedMs = clock.monotonicMs();
     const where = { vhost: topic.vhost, topic: topic.name, partition };
-    logger.warn(
-      { reason, ...where, partitions: this.jobs.size, advice: WHAT_TO_DO },
-      "records cannot be archived, so they are not trimmed",
-    );
+    logger.warn({ reason, ...where, partitions: stuck.length, advice: WHAT_TO_DO }, "records cannot be archived, so they are not trimmed");
   }
 
   /** One file of the partition, which then goes to the end of the queue if more is to go. False: there is no room. */

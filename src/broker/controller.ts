@@ -13,7 +13,7 @@ import { DURABILITY_FSYNC, type DurabilityMode } from "../replica/types.ts";
 import type { Serve } from "./forwarder.ts";
 import { Renewals } from "./renewals.ts";
 import { Reshaper } from "./reshaper.ts";
-import type { Retention } from "./retention.ts";
+import { isBounded, type Led, type Retention } from "./retention.ts";
 import type { Router } from "./router.ts";
 import type { TopicConfig } from "./types.ts";
 import type { Unfit } from "./unfit.ts";
@@ -315,12 +315,12 @@ export class Controller {
     const mayLead = new Set(catalog.nodes().flatMap(({ id }) => (this.mayLead(id) || unfit.of(id) === "stopping" ? [id] : [])));
     const led: GroupId[] = [];
     for (const { group, isLeader } of host.groups()) if (isLeader && group !== CATALOG_GROUP) led.push(group);
-    retention.look(
-      led.flatMap((group) => {
-        const known = catalog.group(group);
-        return known === undefined ? [] : [{ group, topic: known.topic, partition: known.partition }];
-      }),
-    );
+    const bounded: Led[] = [];
+    for (const group of led) {
+      const known = catalog.group(group);
+      if (known !== undefined && isBounded(known.topic)) bounded.push({ group, ...known });
+    }
+    retention.look(bounded);
     let moves = Math.min(TRANSFERS_MAX, Math.max(MOVES_MIN, Math.floor(led.length * MOVED_PART)));
     for (const group of led) {
       const known = catalog.group(group);

@@ -192,7 +192,7 @@ export class BrokerParts {
       admin: this.admin,
       isAlive: (node) => this.isAlive(node),
     });
-    this.archiver = new Archiver({ host, archive, fileBytesMax: ARCHIVE_FILE_BYTES_MAX, pacer, clock, logger });
+    this.archiver = new Archiver({ host, archive, fileBytesMax: ARCHIVE_FILE_BYTES_MAX, pacer, clock, logger, fatal });
     this.controller = new Controller({
       nodeId: this.nodeId,
       storeId: settings.registration.storeId,

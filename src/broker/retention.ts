@@ -43,7 +43,7 @@ export class Retention {
     this.components = components;
   }
 
-  /** Looks at all partitions that are led here; once a second. */
+  /** Looks at all partitions that are led here, of topics with bounds; once a second. */
   look(led: readonly Led[]): void {
     const before = this.states;
     this.states = new Map();
@@ -56,8 +56,7 @@ export class Retention {
   private lookAt(led: Led, before: State | undefined): void {
     const { host, clock, archiver } = this.components;
     const { group, topic } = led;
-    const { retentionMs, retentionBytes, retentionSchedule, retentionPolicy } = topic.config;
-    if (retentionMs === 0 && retentionBytes === 0) return;
+    const { retentionSchedule, retentionPolicy } = topic.config;
     const replica = host.get(group);
     if (replica === undefined || !replica.isLeader) return;
     const machine = replica.machine as StreamMachine;
@@ -97,6 +96,11 @@ export class Retention {
     state.target = candidateOf(machine, topic, state.dueMs);
     if (state.target < 0) state.doneMs = state.dueMs;
   }
+}
+
+/** There are topics whose records stay for ever: of those there may be thousands, at rest. */
+export function isBounded({ config }: TopicRow): boolean {
+  return config.retentionMs > 0 || config.retentionBytes > 0;
 }
 
 function newState({ configuredMs }: TopicRow, nowMs: number): State {

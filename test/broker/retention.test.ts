@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { crc32 } from "node:zlib";
 import { expect, test } from "vitest";
 import { ArchiveParser } from "../../src/base/archive-format.ts";
+import type { GroupId } from "../../src/base/ids.ts";
 import { Pacer } from "../../src/base/pacer.ts";
 import { Archiver } from "../../src/broker/archiver.ts";
 import { Retention } from "../../src/broker/retention.ts";
@@ -12,10 +13,11 @@ import { ArchiveFiles, type Archive } from "../../src/log/archive-files.ts";
 import { NodeDisk } from "../../src/log/node-disk.ts";
 import type { TopicRow } from "../../src/machine/catalog/catalog.ts";
 import type { ConfigRow } from "../../src/machine/catalog/rows.ts";
-import { ENTRY_COMMAND } from "../../src/raft/types.ts";
+import type { StreamMachine } from "../../src/machine/stream/stream.ts";
+import { ENTRY_COMMAND, ENTRY_RECORDS } from "../../src/raft/types.ts";
 import { systemClock } from "../../src/server/system-clock.ts";
 import { CONFIG } from "../machine/entries.ts";
-import { eventually, GROUP, HostCluster, type TestHost } from "../support/host-cluster.ts";
+import { eventually, GROUP, HostCluster, records, type TestHost } from "../support/host-cluster.ts";
 import { TestClock } from "../support/test-clock.ts";
 
 const DUE_MS = Date.parse("2030-05-02T04:00:00Z");
@@ -49,7 +51,15 @@ class Keeper {
     const pacer = new Pacer({ sliceMs: 8, waitingMax: 10 }, systemClock);
     const warn = (fields: object, event: string): void => void host.logged.push({ event, fields: fields as Record<string, unknown> });
     const logger = { error: warn, warn, info: warn, debug: warn, child: () => logger };
-    this.archiver = new Archiver({ host: host.host, archive, fileBytesMax: FILE_BYTES, pacer, clock: this.clock, logger });
+    this.archiver = new Archiver({
+      host: host.host,
+      archive,
+      fileBytesMax: FILE_BYTES,
+      pacer,
+      clock: this.clock,
+      logger,
+      fatal: (error) => void host.logged.push({ event: "fatal", fields: { error } }),
+    });
     this.retention = new Retention({ host: host.host, clock: this.clock, archiver: this.archiver });
   }
 
@@ -57,13 +67,13 @@ class Keeper {
     return join(this.host.directory, "archive");
   }
 
-  look(row: TopicRow): void {
-    this.retention.look([{ group: GROUP, topic: row, partition: 0 }]);
+  look(row: TopicRow, groups = [GROUP]): void {
+    this.retention.look(groups.map((group, partition) => ({ group, topic: row, partition })));
   }
 
   /** All that one look asks for is done. */
-  async lookThrough(row: TopicRow): Promise<void> {
-    this.look(row);
+  async lookThrough(row: TopicRow, groups = [GROUP]): Promise<void> {
+    this.look(row, groups);
     await eventually(() => this.archiver["working"] === null, "the archiver is through");
     // Proposals of one group are applied in order: what was proposed before this is.
     await this.host.propose(ENTRY_COMMAND, Buffer.from("nothing"));
@@ -185,6 +195,29 @@ test("retention: what is archived at any time waits until it is worth a file", a
   keeper.clock.advance(1_000);
   await keeper.lookThrough(row);
   expect(keeper.host.stream.startOffset).toBe(20);
+});
+
+test("retention: a partition that cannot be read keeps no other one waiting", async () => {
+  await using cluster = await HostCluster.start(1, {}, 2);
+  const host = await cluster.leader();
+  const [unreadable, other] = [GROUP, (GROUP + 1) as GroupId];
+  await eventually(() => host.host.get(other)!.isLeader, "the host leads both");
+  for (const group of [unreadable, other]) expect((await host.propose(ENTRY_RECORDS, records(2, BODY), group)).code).toBe(0);
+  host.replica.cache.clear();
+  const log = host.host.logFor(unreadable);
+  const read = log.read.bind(log);
+  log.read = (group, first, last, bytesMax, done) =>
+    group === unreadable ? done(new Error("not now"), []) : read(group, first, last, bytesMax, done);
+  const keeper = new Keeper(host, DUE_MS + 1);
+  const row = topic({ retentionMs: 1, retentionPolicy: 2, retentionSchedule: "0 4 * * *" });
+  await keeper.lookThrough(row, [unreadable, other]);
+  await host.propose(ENTRY_COMMAND, Buffer.from("nothing"), other);
+  const starts = [unreadable, other].map((group) => (host.host.get(group)!.machine as StreamMachine).startOffset);
+  expect(starts).toEqual([0, 2]);
+  expect(keeper.archiver.counts).toMatchObject({ files: 1, waiting: 1 });
+  log.read = read;
+  await keeper.lookThrough(row, [unreadable, other]);
+  expect([host.stream.startOffset, keeper.archiver.counts.waiting]).toEqual([2, 0]);
 });
 
 test("retention: a leader that comes when a file is made, before the trim, archives the same anew", async () => {
