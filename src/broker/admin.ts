@@ -101,7 +101,6 @@ export class Admin {
       replicas,
       config,
       placement,
-      createdMs: this.components.clock.wallMs(),
       queue,
     });
     const { code, detail } = await this.propose(command, signal);

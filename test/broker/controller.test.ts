@@ -124,15 +124,12 @@ const create = encodeCreateTopic({
   replicas: 1,
   config: CONFIG,
   placement: [[NODE]],
-  createdMs: 0,
 });
 
 test("controller: no leader goes home to a node that is about to stop, nor to another one instead of it", async () => {
   await using scene = await Scene.led();
   for (const node of [1, 2, 3]) await scene.command(encodeRegisterNode(nodeRow(node)));
-  await scene.command(
-    encodeCreateTopic({ vhost: "/", name: "t", replicas: 3, config: CONFIG, placement: [[2, 3, 1] as NodeId[]], createdMs: 0 }),
-  );
+  await scene.command(encodeCreateTopic({ vhost: "/", name: "t", replicas: 3, config: CONFIG, placement: [[2, 3, 1] as NodeId[]] }));
   scene.unfit.set(2 as NodeId, "stopping");
   scene.upkeep(20);
   expect([scene.host.replica.isLeader, scene.host.replica.raft.isTransferring]).toEqual([true, false]);

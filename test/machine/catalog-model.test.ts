@@ -250,7 +250,6 @@ function both(one: Step, model: CatalogModel): { payload: Uint8Array; code: numb
         replicas: one.placement[0]!.length,
         config,
         placement: placed(...one.placement),
-        createdMs: 5,
       };
       return { payload: encodeCreateTopic(command), code: model.create(key, one.placement, one.retentionMs) };
     }

@@ -43,7 +43,6 @@ function create(changes: Partial<CreateTopic> = {}): Uint8Array {
     replicas: 2,
     config: CONFIG,
     placement: placed([1, 2], [2, 3]),
-    createdMs: 77,
     ...changes,
   });
 }
@@ -120,7 +119,7 @@ const cases: readonly { name: string; command: Uint8Array; code: number; detail?
     command: encodeRegisterNode(nodeRow(4, { zone: "z".repeat(NODE_TEXT_LENGTH_MAX + 1) })),
     code: CATALOG_BAD_COMMAND,
   },
-  { name: "create the same topic", command: create({ placement: placed([3, 1], [1, 2]), createdMs: 99 }), code: CATALOG_EXISTS_SAME },
+  { name: "create the same topic", command: create({ placement: placed([3, 1], [1, 2]) }), code: CATALOG_EXISTS_SAME },
   { name: "create it with more partitions", command: create({ placement: many(3) }), code: CATALOG_EXISTS_DIFFERENT, detail: "orders" },
   { name: "create it with more replicas", command: create({ replicas: 3 }), code: CATALOG_EXISTS_DIFFERENT },
   {
@@ -256,7 +255,7 @@ test("catalog: a topic is found by name and by group, with the leader's place fi
     name: "orders",
     replicas: 2,
     config: CONFIG,
-    createdMs: 77,
+    createdMs: 0,
     configuredMs: 0,
     queue: null,
     works: [],
@@ -280,6 +279,14 @@ test("catalog: an expanded topic keeps its partitions, and every group leads to 
   const topic = run.machine.topic("/", "orders")!;
   expect(topic.partitions.map(({ group }) => group)).toEqual([1, 2, 3]);
   for (const group of [1, 2, 3]) expect(run.machine.group(group as GroupId)).toEqual({ topic, partition: group - 1 });
+});
+
+test("catalog: a topic is as old as the entry that made it, whatever the clock of the node that asked says", () => {
+  const run = cluster();
+  run.command(create({ name: "late" }), 42);
+  expect(run.machine.topic("/", "late")).toMatchObject({ createdMs: 42, configuredMs: 42 });
+  run.command(encodeUpdateTopic({ vhost: "/", name: "late", config: CONFIG }), 50);
+  expect(run.machine.topic("/", "late")).toMatchObject({ createdMs: 42, configuredMs: 50 });
 });
 
 test("catalog: an update changes the named fields, so that two updates do not undo each other", () => {

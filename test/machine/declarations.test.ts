@@ -27,9 +27,7 @@ class Bench {
   }
 
   queue(name: string, settings: DeclaredSettings = {}, vhost = "/"): Reply {
-    return this.run.command(
-      encodeCreateTopic({ vhost, name, replicas: 1, config: CONFIG, placement: placed([1]), createdMs: 5, queue: settings }),
-    );
+    return this.run.command(encodeCreateTopic({ vhost, name, replicas: 1, config: CONFIG, placement: placed([1]), queue: settings }));
   }
 
   exchange(name: string, type: "direct" | "topic" | "consistentHash" = "direct", alternate = "", vhost = "/"): number {
@@ -66,7 +64,7 @@ test("declarations: a queue and a topic share one space of names, and declaring 
     detail: "queue q exists with other settings: ttlMs is 5, not 6",
   });
   expect(bench.queue("q", { maxMessages: 1 }).detail).toContain("ttlMs is 5, not unset; maxMessages is unset, not 1");
-  const topic = { vhost: "/", name: "q", replicas: 1, config: CONFIG, placement: placed([1]), createdMs: 5 };
+  const topic = { vhost: "/", name: "q", replicas: 1, config: CONFIG, placement: placed([1]) };
   expect(bench.run.command(encodeCreateTopic(topic))).toMatchObject({ code: CATALOG_EXISTS_DIFFERENT });
   expect(bench.declare({ do: "alterQueue", vhost: "/", name: "q", settings: { ttlMs: 6 } }).code).toBe(CATALOG_OK);
   expect(bench.restarted().queue("q", { ttlMs: 6 }).code).toBe(CATALOG_EXISTS_SAME);
@@ -171,7 +169,7 @@ test("declarations: a vhost goes with all that is in it, and with nothing else",
 
 test("declarations: work subscriptions of a topic are created, changed and deleted", () => {
   const bench = new Bench();
-  bench.run.command(encodeCreateTopic({ vhost: "/", name: "t", replicas: 1, config: CONFIG, placement: placed([1]), createdMs: 5 }));
+  bench.run.command(encodeCreateTopic({ vhost: "/", name: "t", replicas: 1, config: CONFIG, placement: placed([1]) }));
   const row = { name: "w", settings: { ttlMs: 5 }, from: 2 as const, value: 0, createdMs: 1 };
   const create = (settings: DeclaredSettings): number =>
     bench.declare({ do: "createWork", vhost: "/", name: "t", row: { ...row, settings } }).code;

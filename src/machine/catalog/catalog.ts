@@ -205,7 +205,7 @@ export class CatalogMachine implements Machine {
   }
 
   private create(command: CreateTopic, timeMs: number): Outcome {
-    const { vhost, name, replicas, config, placement, createdMs } = command;
+    const { vhost, name, replicas, config, placement } = command;
     if (!isName(name)) return refuse(CATALOG_INVALID_NAME, `${quoted(name)} is not a topic name`);
     if (!isVhost(vhost)) return refuse(CATALOG_INVALID_NAME, `${quoted(vhost)} is not a vhost name`);
     const queue = command.queue ?? null;
@@ -229,7 +229,7 @@ export class CatalogMachine implements Machine {
     const fault = this.faultOf(placement, replicas);
     if (fault !== null) return fault;
     const partitions = this.makePartitions(placement);
-    this.put({ vhost, name, partitions, replicas, config, createdMs, configuredMs: timeMs, queue, works: [] });
+    this.put({ vhost, name, partitions, replicas, config, createdMs: timeMs, configuredMs: timeMs, queue, works: [] });
     return DONE;
   }
 

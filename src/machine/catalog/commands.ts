@@ -46,7 +46,6 @@ export type CreateTopic = {
   readonly replicas: number;
   readonly config: ConfigRow;
   readonly placement: Placement;
-  readonly createdMs: number;
   /** Makes it a queue, of one partition; absent or null: a topic. */
   readonly queue?: DeclaredSettings | null;
 };
@@ -112,7 +111,7 @@ export function encodeRegisterNode(node: NodeRegistration): Uint8Array {
 }
 
 export function encodeCreateTopic(topic: CreateTopic): Uint8Array {
-  const writer = begin(CREATE_TOPIC).string(topic.vhost).string(topic.name).varint(topic.replicas).varint(topic.createdMs);
+  const writer = begin(CREATE_TOPIC).string(topic.vhost).string(topic.name).varint(topic.replicas);
   writeConfig(writer, topic.config);
   writePlacement(writer, topic.placement);
   return writer.string(topic.queue === undefined || topic.queue === null ? "" : JSON.stringify(declared(topic.queue))).finish();
@@ -196,9 +195,9 @@ function decodeFields(kind: number, reader: ByteReader): CatalogCommand | undefi
     case REGISTER_NODE:
       return { kind, node: readRegistration(reader) };
     case CREATE_TOPIC: {
-      const [vhost, name, replicas, createdMs] = [reader.string(), reader.string(), reader.varint(), reader.varint()];
+      const [vhost, name, replicas] = [reader.string(), reader.string(), reader.varint()];
       const [config, placement] = [readConfig(reader), readPlacement(reader)];
-      return { kind, vhost, name, replicas, createdMs, config, placement, queue: readQueue(reader) };
+      return { kind, vhost, name, replicas, config, placement, queue: readQueue(reader) };
     }
     case UPDATE_TOPIC:
       return { kind, vhost: reader.string(), name: reader.string(), fields: readFields(reader), config: readConfig(reader) };

@@ -79,8 +79,8 @@ export type TopicRow = {
   readonly partitions: readonly PartitionRow[];
   readonly replicas: number;
   readonly config: ConfigRow;
+  /** The catalog's time when it was made, and when `config` was set: what was due before then is none of its business. */
   readonly createdMs: number;
-  /** The catalog's time when `config` was set: what was due before then is none of its business. */
   readonly configuredMs: number;
   /** Of a queue, which has one partition: what was declared of it; null = it is a topic. */
   readonly queue: DeclaredSettings | null;
