@@ -135,6 +135,8 @@ export const DELAY_MS_MAX = 366 * 86_400_000;
 export const LEASE_MS_MAX = 43_200_000;
 /** Messages that a consumer may have room for. */
 export const CONSUMER_CREDIT_MAX = 65_536;
+/** Times that a consumer says to one group how much room it has before the group has answered: what it says last replaces the rest. */
+export const GRANTS_INFLIGHT_MAX = 8;
 /** Consumers of one work subscription, and work subscriptions of one stream. */
 export const CONSUMERS_PER_SUBSCRIPTION_MAX = 10_000;
 export const WORKS_PER_STREAM_MAX = 256;

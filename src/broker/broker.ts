@@ -84,6 +84,7 @@ export class NodeBroker implements types.Broker {
     this.parts.registrar.catalogChanged();
     this.parts.controller.reconcile();
     this.parts.work.keeper.catalogChanged();
+    this.parts.work.gateway.catalogChanged();
     this.parts.scheduler.look();
     this.forgetDeleted();
     this.reachNodes();

@@ -1,7 +1,7 @@
 // The parts of the use cases of one node, put together.
 
 import type { Clock } from "../base/clock.ts";
-import { CATALOG_GROUP, type NodeId } from "../base/ids.ts";
+import { CATALOG_GROUP, type GroupId, type NodeId } from "../base/ids.ts";
 import { ARCHIVE_FILE_BYTES_MAX } from "../base/limits.ts";
 import type { Logger } from "../base/logger.ts";
 import type { Pacer } from "../base/pacer.ts";
@@ -102,7 +102,8 @@ export class BrokerParts {
     this.disks = new Disks(this.nodeId);
     host.takesRecords = ({ configuration }) => this.unfit.takesRecords(configuration);
     host.takesLeaders = (node) => this.unfit.takesLeaders(node);
-    this.router = new Router({ nodeId: this.nodeId, host, leaders: this.leaders, clock });
+    const isDeleted = (group: GroupId): boolean => this.catalog.groupState(group) === "deleted";
+    this.router = new Router({ nodeId: this.nodeId, host, leaders: this.leaders, clock, isDeleted });
     this.local = new LocalGroups(host, clock, pacer);
     this.fetcher = new Fetcher(this.nodeId, this.router, this.local, pacer);
     this.news = new News({

@@ -35,6 +35,8 @@ export type RouterComponents = {
   readonly host: ReplicaHost;
   readonly leaders: Leaders;
   readonly clock: Clock;
+  /** Nobody will ever lead the group again. */
+  readonly isDeleted: (group: GroupId) => boolean;
 };
 
 export class Router {
@@ -239,9 +241,10 @@ export class Router {
     const now = this.components.clock.monotonicMs();
     // Those of now: whoever waits again by then is for the next round.
     for (const [group, attempts] of [...this.waiting]) {
-      const expired = attempts.filter((attempt) => attempt.deadlineMs <= now);
+      const untilMs = this.components.isDeleted(group) ? Number.POSITIVE_INFINITY : now;
+      const expired = attempts.filter((attempt) => attempt.deadlineMs <= untilMs);
       for (const attempt of expired) this.left(attempt);
-      const left = attempts.filter((attempt) => attempt.deadlineMs > now);
+      const left = attempts.filter((attempt) => attempt.deadlineMs > untilMs);
       if (left.length === 0) this.waiting.delete(group);
       else this.waiting.set(group, left);
       for (const attempt of expired) attempt.fail(noLeader(group));

@@ -63,7 +63,7 @@ class Scene {
       actOn: async (view) => void this.calls.push(`acts on ${view}`),
     };
     const clock: Clock = systemClock;
-    const router = new Router({ nodeId: NODE, host, leaders: new Leaders(), clock });
+    const router = new Router({ nodeId: NODE, host, leaders: new Leaders(), clock, isDeleted: () => false });
     router.attach(new Forwarder({ send: () => false, operations: new Map(), notices: new Map() }));
     this.controller = new Controller({
       nodeId: NODE,

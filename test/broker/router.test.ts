@@ -18,6 +18,8 @@ class Scene {
   readonly leaders = new Leaders();
   /** The link takes frames. */
   takes = false;
+  /** The group. */
+  isDeleted = false;
   tries = 0;
   /** First payload byte of what was sent, in order. */
   readonly sent: number[] = [];
@@ -27,7 +29,13 @@ class Scene {
 
   constructor() {
     // No group is here, so the host is never asked.
-    this.router = new Router({ nodeId: 1 as NodeId, host: null as unknown as ReplicaHost, leaders: this.leaders, clock: this.loop });
+    this.router = new Router({
+      nodeId: 1 as NodeId,
+      host: null as unknown as ReplicaHost,
+      leaders: this.leaders,
+      clock: this.loop,
+      isDeleted: () => this.isDeleted,
+    });
     this.forwarder = new Forwarder({
       send: (_to, parts) => {
         this.tries += 1;
@@ -49,6 +57,16 @@ class Scene {
     for (const until = this.loop.nowMs + ms; this.loop.nowMs < until; this.loop.turn()) this.loop.nowMs += 20;
   }
 }
+
+test("router: what waits for a leader of a group that is deleted fails at once, and not when its time is up", () => {
+  const scene = new Scene();
+  scene.propose(new Uint8Array([1]));
+  scene.pass(100);
+  expect(scene.outcomes).toEqual([]);
+  scene.isDeleted = true;
+  scene.pass(40);
+  expect(scene.outcomes).toEqual(["NO_LEADER"]);
+});
 
 test("router: while the link to the leader takes nothing, one request is tried in a round, and all keep their order", () => {
   const scene = new Scene();

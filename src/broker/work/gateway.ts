@@ -27,6 +27,8 @@ export interface Attached {
   /** All that was given to it at one time. */
   leased(runs: readonly LeasedRun[]): void;
   revoked(run: RevokedRun): void;
+  /** Whether its queue is there still; whoever takes from one that is not is told. */
+  catalogChanged(): boolean;
   /** Another node leads the group, or may have said something that did not come here. */
   lookAgain(): void;
 }
@@ -100,6 +102,11 @@ export class Gateway {
 
   heard(_from: NodeId, body: Uint8Array): void {
     this.given(decodeNotice(body));
+  }
+
+  /** A queue that is deleted is nobody's: those who take from it hear of it at once. */
+  catalogChanged(): void {
+    for (const parts of [...this.byGroup.values()]) for (const part of [...parts]) part.catalogChanged();
   }
 
   leaderChanged(group: GroupId): void {

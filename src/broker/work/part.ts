@@ -3,7 +3,8 @@
 
 import { BrokerError } from "../../base/errors.ts";
 import type { GroupId } from "../../base/ids.ts";
-import { WORK_NO_CONSUMER, WORK_TOO_MANY, WORK_UNKNOWN } from "../../machine/work/works.ts";
+import { GRANTS_INFLIGHT_MAX } from "../../base/limits.ts";
+import { QUEUE, WORK_NO_CONSUMER, WORK_TOO_MANY, WORK_UNKNOWN } from "../../machine/work/works.ts";
 import type { WorkOperation } from "../../machine/work/operations.ts";
 import type { LeasedRun, RevokedRun } from "./codec.ts";
 import type { Attached, Gateway } from "./gateway.ts";
@@ -54,6 +55,10 @@ class TokensSeen {
   }
 }
 
+export function queueDeleted(): BrokerError {
+  return new BrokerError("UNKNOWN_QUEUE", "the queue was deleted");
+}
+
 export class Part implements Attached {
   readonly terms: PartTerms;
   consumer: number;
@@ -62,11 +67,18 @@ export class Part implements Attached {
   pendingMessages = 0;
   private readonly gateway: Gateway;
   private readonly events: PartEvents;
-  /** In all, under this id: what it may be given, what of that was said to the group, what it has heard of that, and what it was given. */
+  /**
+   * In all, under this id: what it may be given, what of that was said to the group, what it has heard of that, and what it was given.
+   * Invariant: told <= granted, said <= granted.
+   */
   private granted: number;
   private said = -1;
   private told = -1;
   private received = 0;
+  /** How often it has been said and not answered, and who waits for the answers; while somebody drains nothing more is said. */
+  private inFlight = 0;
+  private quiet: (() => void)[] = [];
+  private drains = 0;
   private isTellingLater = false;
   private isLooking = false;
   private failures = 0;
@@ -101,14 +113,39 @@ export class Part implements Attached {
     this.tell();
   }
 
-  /** Takes back what it was not given; resolves with how many messages these were. */
+  /** Takes back what it was not given; resolves with how many messages these were. What was said of its room before comes before it. */
   async drain(): Promise<number> {
     const before = this.outstanding;
-    const given = await this.gateway.components.operator.ask(this.group, { op: "drain", name: this.subscription, consumer: this.consumer });
-    if (given >= 0) this.granted = given;
-    this.told = this.granted;
-    this.said = this.granted;
-    return Math.max(0, before - this.outstanding);
+    this.drains += 1;
+    try {
+      while (this.inFlight > 0 && !this.isClosed) await new Promise<void>((resolve) => this.quiet.push(resolve));
+      if (this.isClosed) return 0;
+      const { consumer } = this;
+      const given = await this.gateway.components.operator.ask(this.group, { op: "drain", name: this.subscription, consumer });
+      if (!this.isClosed && consumer === this.consumer) this.drained(given);
+      return Math.max(0, before - this.outstanding);
+    } finally {
+      this.drains -= 1;
+      this.tell();
+    }
+  }
+
+  private drained(given: number): void {
+    // What was granted meanwhile was not said, and goes by what was known before: who granted it does so again.
+    if (given >= 0) {
+      this.granted = given;
+      this.told = given;
+      this.said = given;
+      return;
+    }
+    // The group knows of no such consumer, or not yet: there is nothing to take back.
+    this.granted = this.received;
+    this.said = Math.min(this.said, this.granted);
+    this.told = Math.min(this.told, this.granted);
+    if (given !== WORK_NO_CONSUMER || this.told < 0) return;
+    this.pending = [];
+    this.pendingMessages = 0;
+    this.begin();
   }
 
   /** Takes out what was given first, up to `messages` of a run. */
@@ -145,6 +182,16 @@ export class Part implements Attached {
     }
   }
 
+  /** True: the queue, or the topic's subscription, is not there any more, and neither is this. */
+  catalogChanged(): boolean {
+    const known = this.gateway.components.catalog.group(this.group);
+    if (known === undefined) this.events.failed(queueDeleted());
+    else if (this.subscription !== QUEUE && !known.topic.works.some(({ name }) => name === this.subscription))
+      this.events.failed(new BrokerError("UNKNOWN_SUBSCRIPTION", "the subscription was deleted"));
+    else return false;
+    return true;
+  }
+
   lookAgain(): void {
     if (this.isLooking || this.isClosed || this.told < 0) return;
     this.isLooking = true;
@@ -162,6 +209,7 @@ export class Part implements Attached {
     if (this.isClosed) return;
     this.isClosed = true;
     this.gateway.remove(this);
+    this.wakeQuiet();
     this.detach(this.consumer, 0);
   }
 
@@ -170,6 +218,7 @@ export class Part implements Attached {
     if (this.isClosed) return;
     this.isClosed = true;
     this.gateway.remove(this);
+    this.wakeQuiet();
     const { operator } = this.gateway.components;
     for (const { from, end, token } of this.pending)
       operator.operate(
@@ -202,10 +251,14 @@ export class Part implements Attached {
     this.pendingMessages += run.end - run.from;
   }
 
-  /** Room is said with whatever else is said in this turn, and does not wait for answers: totals only rise, so their order is nothing. */
+  /**
+   * Room is said with whatever else is said in this turn, and does not wait for answers, but for those before the last few: totals only
+   * rise, so their order is nothing.
+   */
   private tell(): void {
     const isNew = this.told < 0;
-    if (this.isClosed || this.said >= this.granted || (isNew && this.said >= 0)) return;
+    if (this.isClosed || this.drains > 0 || this.said >= this.granted || (isNew && this.said >= 0)) return;
+    if (this.inFlight >= GRANTS_INFLIGHT_MAX) return;
     const { granted, consumer } = this;
     this.said = granted;
     const name = this.subscription;
@@ -213,11 +266,18 @@ export class Part implements Attached {
     const operation: WorkOperation = isNew
       ? { op: "attach", name, consumer, granted, terms: { priority, leaseMs, staysMs, gateway: this.gateway.id } }
       : { op: "grant", name, consumer, granted };
+    this.inFlight += 1;
     this.gateway.components.operator.operate(this.group, operation, (error, result) => {
       if (this.isClosed || consumer !== this.consumer) return;
+      this.inFlight -= 1;
+      if (this.inFlight === 0) this.wakeQuiet();
       if (error !== null) this.refused(error);
       else this.answered(result, granted, isNew);
     });
+  }
+
+  private wakeQuiet(): void {
+    for (const wake of this.quiet.splice(0)) wake();
   }
 
   private answered(result: number, granted: number, isNew: boolean): void {
@@ -252,15 +312,14 @@ export class Part implements Attached {
     this.received = 0;
     this.told = -1;
     this.said = -1;
+    // Answers to what was said under the other id are nothing to this one.
+    this.inFlight = 0;
+    this.wakeQuiet();
     this.tell();
   }
 
   private refused(error: BrokerError): void {
-    const { catalog } = this.gateway.components;
-    if (catalog.group(this.group) === undefined) {
-      this.events.failed(new BrokerError("UNKNOWN_QUEUE", "the queue was deleted"));
-      return;
-    }
+    if (this.catalogChanged()) return;
     if (!error.retryable) {
       this.events.failed(error);
       return;

@@ -11,7 +11,7 @@ import { sliceRecords } from "../record-scan.ts";
 import { callController } from "../wait-until.ts";
 import type { LeasedRun } from "./codec.ts";
 import type { Gateway } from "./gateway.ts";
-import { Part } from "./part.ts";
+import { Part, queueDeleted } from "./part.ts";
 import type { RecordSlice } from "./run-reader.ts";
 import {
   OUTCOME_ACK,
@@ -90,7 +90,10 @@ export class Session implements ConsumeHandle {
         const owed = this.parts.reduce((sum, { pendingMessages }) => sum + pendingMessages, 0);
         const left = Math.max(0, Math.min(messages, this.messages) - owed);
         this.messages -= left;
-        if (!this.isClosed) this.events.drained(left);
+        if (this.isClosed) return;
+        this.events.drained(left);
+        // Credit that came meanwhile.
+        this.spread();
       },
       (error: unknown) => this.fail(asBrokerError(error)),
     );
@@ -240,7 +243,7 @@ export class Session implements ConsumeHandle {
 
 /** Says it until it is known whether it was carried out, for a while. */
 export function settleUntilKnown(gateway: Gateway, group: Part["group"], operation: WorkOperation, count: number, done: SettleDone): void {
-  const { operator, clock } = gateway.components;
+  const { operator, clock, catalog } = gateway.components;
   const deadlineMs = clock.monotonicMs() + SETTLE_RETRY_MS;
   let unknown: BrokerError | null = null;
   const attempt = (): void =>
@@ -253,7 +256,8 @@ export function settleUntilKnown(gateway: Gateway, group: Part["group"], operati
         return;
       }
       if (error.maybeApplied) unknown = error;
-      if (!error.retryable || clock.monotonicMs() >= deadlineMs) done(error, 0, NOTHING);
+      if (catalog.group(group) === undefined) done(queueDeleted(), 0, NOTHING);
+      else if (!error.retryable || clock.monotonicMs() >= deadlineMs) done(error, 0, NOTHING);
       else clock.schedule(RETRY_MS, attempt);
     });
   attempt();

@@ -3,6 +3,7 @@
 import { expect, test } from "vitest";
 import { BrokerError } from "../../../src/base/errors.ts";
 import type { GroupId } from "../../../src/base/ids.ts";
+import { GRANTS_INFLIGHT_MAX } from "../../../src/base/limits.ts";
 import { Gateway, type GatewayComponents } from "../../../src/broker/work/gateway.ts";
 import type { OperateDone } from "../../../src/broker/work/operator.ts";
 import { Part } from "../../../src/broker/work/part.ts";
@@ -12,25 +13,46 @@ import { encodeLeases, type LeasedRun } from "../../../src/broker/work/codec.ts"
 
 const GROUP = 5 as GroupId;
 
+const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
+
 type Said = { readonly operation: WorkOperation; readonly done: OperateDone };
 
 /** A part with room for ten messages whose group answers when the test says so. */
-function unanswered(): { readonly part: Part; readonly said: Said[]; readonly timers: (() => void)[]; readonly given: () => number } {
+function unanswered(
+  subscription = "",
+  group: () => unknown = () => ({}),
+): {
+  readonly gateway: Gateway;
+  readonly part: Part;
+  readonly said: Said[];
+  readonly timers: (() => void)[];
+  readonly failures: string[];
+  readonly given: () => number;
+} {
   const said: Said[] = [];
   const timers: (() => void)[] = [];
+  const failures: string[] = [];
+  const operate = (_group: GroupId, operation: WorkOperation, done: OperateDone): void => void said.push({ operation, done });
+  const ask = (group: GroupId, operation: WorkOperation): Promise<number> =>
+    new Promise((resolve, reject) => operate(group, operation, (error, result) => (error === null ? resolve(result) : reject(error))));
   const components = {
     nodeId: 1,
     incarnation: 1,
-    operator: { operate: (_group: GroupId, operation: WorkOperation, done: OperateDone) => void said.push({ operation, done }) },
-    catalog: { group: () => ({}) },
+    operator: { operate, ask },
+    catalog: { group },
     clock: { schedule: (_ms: number, then: () => void) => timers.push(then), monotonicMs: () => 0 },
   };
   const gateway = new Gateway(components as unknown as GatewayComponents);
   let count = 0;
-  const events = { attached: () => {}, given: () => (count += 1), revoked: () => {}, failed: () => {} };
-  const terms = { group: GROUP, partition: 0, subscription: "", priority: 0, leaseMs: 1_000, staysMs: 0 };
+  const events = {
+    attached: () => {},
+    given: () => (count += 1),
+    revoked: () => {},
+    failed: ({ code }: BrokerError) => void failures.push(code),
+  };
+  const terms = { group: GROUP, partition: 0, subscription, priority: 0, leaseMs: 1_000, staysMs: 0 };
   const part = new Part(gateway, terms, 10, events as ConstructorParameters<typeof Part>[3]);
-  return { part, said, timers, given: () => count };
+  return { gateway, part, said, timers, failures, given: () => count };
 }
 
 const grants = (said: readonly Said[]): unknown[] =>
@@ -110,6 +132,76 @@ test("part: a group that has forgotten it is told once of all its room, under an
   for (const { done } of said.splice(0)) done(null, WORK_NO_CONSUMER, []);
   expect(grants(said)).toEqual([["attach", 18]]);
   expect(part.consumer).not.toBe(consumer);
+});
+
+test("part: only so much of what it says of its room is unanswered; then it says the newest total", async () => {
+  const { part, said } = unanswered();
+  said.shift()!.done(null, 0, []);
+  for (let at = 0; at < 100; at++) part.grant(1);
+  expect(grants(said)).toEqual(Array.from({ length: GRANTS_INFLIGHT_MAX }, (_, at) => ["grant", 11 + at]));
+  said.shift()!.done(null, 0, []);
+  expect(grants(said).at(-1)).toEqual(["grant", 110]);
+  for (const { done } of said.splice(0)) done(null, 0, []);
+  expect(said).toEqual([]);
+});
+
+test("part: it drains once what it said of its room is answered, so that no room is left that it does not know of", async () => {
+  const { part, said, timers } = unanswered();
+  const [attach] = said.splice(0);
+  const drained = part.drain();
+  part.grant(5);
+  expect(said).toEqual([]);
+  attach!.done(null, 0, []);
+  await turn();
+  expect(grants(said)).toEqual([["drain", -1]]);
+  said.shift()!.done(null, 3, []);
+  expect(await drained).toBe(7);
+  expect(part.outstanding).toBe(3);
+  part.grant(4);
+  expect(grants(said)).toEqual([["grant", 7]]);
+  // Had an answer of before raised what the group is said to know, this would not be said again.
+  said.shift()!.done(new BrokerError("NO_LEADER", "nobody leads"), 0, []);
+  timers[0]!();
+  expect(grants(said)).toEqual([["grant", 7]]);
+});
+
+test("part: a group that does not know of it has nothing to take back, and is told of it afterwards", async () => {
+  const { part, said, timers } = unanswered();
+  said.shift()!.done(new BrokerError("NO_LEADER", "nobody leads"), 0, []);
+  const drained = part.drain();
+  await turn();
+  said.shift()!.done(null, WORK_NO_CONSUMER, []);
+  expect([await drained, part.outstanding]).toEqual([10, 0]);
+  timers[0]!();
+  expect(grants(said)).toEqual([["attach", 0]]);
+  said.shift()!.done(null, 0, []);
+  part.grant(2);
+  expect(grants(said)).toEqual([["grant", 2]]);
+});
+
+test("part: a group that has forgotten it while it drains is told of it without room", async () => {
+  const { part, said } = unanswered();
+  said.shift()!.done(null, 0, []);
+  part.leased([run(part.consumer, 0, 2, 7)]);
+  const drained = part.drain();
+  await turn();
+  said.shift()!.done(null, WORK_NO_CONSUMER, []);
+  await drained;
+  expect(grants(said)).toEqual([["attach", 0]]);
+  expect(part.pendingMessages).toBe(0);
+});
+
+test.each([
+  { name: "its queue", subscription: "", works: null, code: "UNKNOWN_QUEUE" },
+  { name: "its topic", subscription: "w", works: null, code: "UNKNOWN_QUEUE" },
+  { name: "its subscription", subscription: "w", works: ["other"], code: "UNKNOWN_SUBSCRIPTION" },
+  { name: "another subscription", subscription: "w", works: ["w"], code: "" },
+])("part: it hears at once that $name is deleted", ({ subscription, works, code }) => {
+  const { gateway, failures } = unanswered(subscription, () =>
+    works === null ? undefined : { topic: { works: works.map((name) => ({ name })) } },
+  );
+  gateway.catalogChanged();
+  expect(failures).toEqual(code === "" ? [] : [code]);
 });
 
 test("part: runs that come together are told of together", () => {

@@ -156,6 +156,28 @@ test("queue: of messages that are acknowledged together those that were lost are
   expect(answer).toMatchObject({ messages: 0, lost: [], error: { code: "LEASE_LOST" } });
 });
 
+test("queue: who takes from a queue or subscription that is deleted hears of it at once", async () => {
+  const name = await queue();
+  await client.publish(name, [{ body: "held" }]);
+  const topic = `deleted${++queues}`;
+  await client.admin.createTopic({ name: topic, partitions: 3 });
+  await client.queues.createWorkSubscription({ topic, name: "w" });
+  const codeOf = (error: { code: string }): string => error.code;
+  const idle = await Promise.all([1, 2, 3].map(() => client.queueConsumer(name, { prefetch: 1 })));
+  const shared = await client.queueConsumer(topic, { subscription: "w" });
+  const waiting = [...idle, shared].map((consumer) => consumer.next());
+  const held = await Promise.race(waiting);
+  expect(text(held!)).toBe("held");
+  const ended = waiting.map((next) => next.then(() => "came", codeOf));
+  const beganMs = Date.now();
+  await client.queues.deleteQueue(name);
+  await client.queues.deleteWorkSubscription(topic, "w");
+  const settled = held!.ack().then(() => "acked", codeOf);
+  expect((await Promise.all(ended)).sort()).toEqual(["UNKNOWN_QUEUE", "UNKNOWN_QUEUE", "UNKNOWN_SUBSCRIPTION", "came"]);
+  expect(await settled).toMatch(/LEASE_LOST|UNKNOWN_QUEUE/);
+  expect(Date.now() - beganMs).toBeLessThan(2_000);
+});
+
 test("queue: what waits in the consumer for its turn stays its own", async () => {
   const name = await queue({ deliveryLimit: 1 });
   await client.publish(name, [{ body: "1" }, { body: "2" }, { body: "3" }]);
