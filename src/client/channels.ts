@@ -1,5 +1,5 @@
-// Connections to the nodes of a cluster: one per address, made when first used. Calls that any node can answer go to one
-// that does.
+// Connections to the nodes of a cluster, made when first used: one per address, and more where it has many calls under way. Calls that any
+// node can answer go to one that does.
 
 import { existsSync } from "node:fs";
 import { dirname, join } from "node:path";
@@ -16,6 +16,7 @@ import {
   type ServiceError,
 } from "@grpc/grpc-js";
 import { loadSync } from "@grpc/proto-loader";
+import { Connections } from "./connections.ts";
 import { FlotillaError, fromGrpc } from "./errors.ts";
 
 export type ChannelSettings = {
@@ -37,7 +38,7 @@ type Methods = Readonly<Record<string, MethodDefinition<object, object>>>;
 
 export class Channels {
   private readonly settings: ChannelSettings;
-  private readonly clients = new Map<string, Client>();
+  private readonly nodes = new Map<string, Connections>();
   private readonly services: Readonly<Record<string, Methods>>;
   /** Where a call to any node is tried first: the last one that answered. */
   private preferred: string;
@@ -69,7 +70,7 @@ export class Channels {
     options: { signal?: AbortSignal | undefined } = {},
   ): Promise<Response> {
     const definition = this.services[service]![method]!;
-    return this.anyNode((client) => unary(client, definition, request, this.callOptions(), options.signal), true) as Promise<Response>;
+    return this.anyNode((node) => unary(node, definition, request, this.callOptions(), options.signal), true) as Promise<Response>;
   }
 
   /** A call with encoded messages to one node, or to any. */
@@ -80,35 +81,35 @@ export class Channels {
     options: { endpoint?: string | undefined; deadlineMs?: number; signal?: AbortSignal | undefined; isRepeatable?: boolean } = {},
   ): Promise<Buffer> {
     const definition = raw(this.services[service]![method]!);
-    const call = (client: Client): Promise<object> =>
-      unary(client, definition, request, this.callOptions(options.deadlineMs), options.signal);
+    const call = (node: Connections): Promise<object> =>
+      unary(node, definition, request, this.callOptions(options.deadlineMs), options.signal);
     return (await (options.endpoint === undefined
       ? this.anyNode(call, options.isRepeatable ?? true)
-      : call(this.client(options.endpoint)))) as Buffer;
+      : call(this.node(options.endpoint)))) as Buffer;
   }
 
   /** A call that any node can answer, whose answer is decoded by the caller. */
   async callEncoded(service: string, method: string, request: object, options: { signal?: AbortSignal | undefined } = {}): Promise<Buffer> {
     const definition = this.services[service]![method]!;
     const encoded = { ...definition, responseDeserialize: identity as (bytes: Buffer) => object };
-    return (await this.anyNode((client) => unary(client, encoded, request, this.callOptions(), options.signal), true)) as Buffer;
+    return (await this.anyNode((node) => unary(node, encoded, request, this.callOptions(), options.signal), true)) as Buffer;
   }
 
   /** A stream of encoded messages to one node. */
   duplex(endpoint: string, service: string, method: string): ClientDuplexStream<Buffer, Buffer> {
     const { path } = this.services[service]![method]!;
-    return this.client(endpoint).makeBidiStreamRequest<Buffer, Buffer>(path, identity, identity, {});
+    return this.stream(endpoint, (client) => client.makeBidiStreamRequest<Buffer, Buffer>(path, identity, identity, {}));
   }
 
   /** A stream of messages from one node. */
   readable(endpoint: string, service: string, method: string, request: object): ClientReadableStream<object> {
     const { path, requestSerialize, responseDeserialize } = this.services[service]![method]!;
-    return this.client(endpoint).makeServerStreamRequest(path, requestSerialize, responseDeserialize, request, {});
+    return this.stream(endpoint, (client) => client.makeServerStreamRequest(path, requestSerialize, responseDeserialize, request, {}));
   }
 
   /** A connection stands. If not, one is begun. */
   isConnected(endpoint: string): boolean {
-    return this.client(endpoint).getChannel().getConnectivityState(true) === connectivityState.READY;
+    return this.node(endpoint).first.getChannel().getConnectivityState(true) === connectivityState.READY;
   }
 
   /** All known addresses, the preferred one first. */
@@ -118,31 +119,41 @@ export class Channels {
 
   close(): void {
     this.isClosed = true;
-    for (const client of this.clients.values()) client.close();
-    this.clients.clear();
+    for (const node of this.nodes.values()) node.close();
+    this.nodes.clear();
   }
 
-  private client(endpoint: string): Client {
+  private stream<Stream extends NodeJS.EventEmitter>(endpoint: string, open: (client: Client) => Stream): Stream {
+    const node = this.node(endpoint);
+    const connection = node.take();
+    const stream = open(connection.client);
+    // The last thing that is heard of a stream, however it ended.
+    stream.once("status", () => node.release(connection));
+    return stream;
+  }
+
+  private node(endpoint: string): Connections {
     if (this.isClosed) throw new FlotillaError("CLOSED", "the client is closed");
-    let client = this.clients.get(endpoint);
-    if (client === undefined) {
-      const { tls } = this.settings;
-      const security = tls === undefined ? credentials.createInsecure() : credentials.createSsl(tls.ca, tls.key ?? null, tls.cert ?? null);
-      client = new Client(endpoint, security, {
-        "grpc.max_receive_message_length": MESSAGE_BYTES_MAX,
-        "grpc.max_send_message_length": MESSAGE_BYTES_MAX,
-        "grpc-node.flow_control_window": FLOW_WINDOW_BYTES,
-        "grpc.primary_user_agent": this.settings.clientName,
-        "grpc.keepalive_time_ms": 30_000,
-        "grpc.keepalive_timeout_ms": 10_000,
-        "grpc.initial_reconnect_backoff_ms": 50,
-        // A new client dials at once, whatever another one in this process last saw of the node.
-        "grpc.use_local_subchannel_pool": 1,
-        "grpc.max_reconnect_backoff_ms": 1_000,
-      });
-      this.clients.set(endpoint, client);
-    }
-    return client;
+    let node = this.nodes.get(endpoint);
+    if (node === undefined) this.nodes.set(endpoint, (node = new Connections(() => this.connect(endpoint))));
+    return node;
+  }
+
+  private connect(endpoint: string): Client {
+    const { tls } = this.settings;
+    const security = tls === undefined ? credentials.createInsecure() : credentials.createSsl(tls.ca, tls.key ?? null, tls.cert ?? null);
+    return new Client(endpoint, security, {
+      "grpc.max_receive_message_length": MESSAGE_BYTES_MAX,
+      "grpc.max_send_message_length": MESSAGE_BYTES_MAX,
+      "grpc-node.flow_control_window": FLOW_WINDOW_BYTES,
+      "grpc.primary_user_agent": this.settings.clientName,
+      "grpc.keepalive_time_ms": 30_000,
+      "grpc.keepalive_timeout_ms": 10_000,
+      "grpc.initial_reconnect_backoff_ms": 50,
+      // A new client dials at once, whatever another one in this process last saw of the node.
+      "grpc.use_local_subchannel_pool": 1,
+      "grpc.max_reconnect_backoff_ms": 1_000,
+    });
   }
 
   private callOptions(deadlineMs: number = this.settings.deadlineMs): CallOptions {
@@ -150,11 +161,11 @@ export class Channels {
   }
 
   /** Goes from node to node until one answers. What may have been done already is not asked for again unless `isRepeatable`. */
-  private async anyNode(call: (client: Client) => Promise<object>, isRepeatable: boolean): Promise<object> {
+  private async anyNode(call: (node: Connections) => Promise<object>, isRepeatable: boolean): Promise<object> {
     let failure: FlotillaError | null = null;
     for (const endpoint of this.endpoints()) {
-      const client = this.client(endpoint);
-      if (!(await isReady(client.getChannel(), CONNECT_MS))) {
+      const node = this.node(endpoint);
+      if (!(await isReady(node.first.getChannel(), CONNECT_MS))) {
         failure ??= new FlotillaError(
           "UNREACHABLE",
           `no node answers at ${this.endpoints().join(", ")}; is one up, and the address right?`,
@@ -162,7 +173,7 @@ export class Channels {
         continue;
       }
       try {
-        const answer = await call(client);
+        const answer = await call(node);
         this.preferred = endpoint;
         return answer;
       } catch (error) {
@@ -193,7 +204,7 @@ function isReady(channel: ReturnType<Client["getChannel"]>, timeoutMs: number): 
 }
 
 function unary(
-  client: Client,
+  node: Connections,
   definition: MethodDefinition<object, object>,
   request: object,
   options: CallOptions,
@@ -204,13 +215,15 @@ function unary(
       reject(new FlotillaError("ABORTED", "the call was aborted", { retryable: false }));
       return;
     }
-    const call = client.makeUnaryRequest(
+    const connection = node.take();
+    const call = connection.client.makeUnaryRequest(
       definition.path,
       definition.requestSerialize,
       definition.responseDeserialize,
       request,
       options,
       (error: ServiceError | null, response) => {
+        node.release(connection);
         signal?.removeEventListener("abort", abort);
         if (error === null && response !== undefined) resolve(response);
         else if (signal?.aborted === true)
