@@ -45,6 +45,9 @@ export function adminService(broker: Broker, settings: UnarySettings, records: R
       );
       return { subscriptions: subscriptions.map(subscriptionMessage), nextPageToken: next === null ? "" : tokenOf(next) };
     }),
+    DescribeGroup: unary(settings, (request: { vhost: string; topic: string; name: string }, signal) =>
+      broker.groups.describe(request, signal),
+    ),
     DeleteSubscription: unary(settings, async ({ vhost, topic, name }: { vhost: string; topic: string; name: string }, signal) => {
       await broker.deleteSubscription(vhost, topic, name, signal);
       return {};

@@ -2,12 +2,14 @@
 
 import { BrokerError } from "../base/errors.ts";
 import type { GroupId } from "../base/ids.ts";
-import { COMMIT_METADATA_LENGTH_MAX, REQUEST_PARTITIONS_MAX } from "../base/limits.ts";
+import { COMMIT_METADATA_LENGTH_MAX, CURSORS_PER_STREAM_MAX, REQUEST_PARTITIONS_MAX } from "../base/limits.ts";
 import type { Pacer } from "../base/pacer.ts";
 import type { TopicRow } from "../machine/catalog/catalog.ts";
-import { encodeCommitOffset, encodeDeleteCursor } from "../machine/stream/commands.ts";
+import { encodeCommitOffset, encodeDeleteCursor, encodeGroup } from "../machine/stream/commands.ts";
 import {
   STREAM_FENCED,
+  STREAM_GROUP_IN_USE,
+  STREAM_GROUP_UNKNOWN,
   STREAM_OFFSET_OUT_OF_RANGE,
   STREAM_OK,
   STREAM_TOO_MANY_CURSORS,
@@ -92,7 +94,11 @@ export class Cursors {
     const failed = offsets.find(({ error }) => error !== null);
     if (failed !== undefined) throw failed.error!;
     const known = groups.filter((_, partition) => offsets[partition]!.committedOffset >= 0);
-    if (known.length === 0) throw new BrokerError("UNKNOWN_SUBSCRIPTION", `no offset was ever committed under ${JSON.stringify(name)}`);
+    // A group of that name goes too: there are only so many, and nobody else would ever take it away.
+    const code = await this.command(groups[0]!, encodeGroup({ op: "delete", group: name }), false, signal);
+    if (code === STREAM_GROUP_IN_USE) throw new BrokerError("CONFLICT", `group ${name} has members; they are to leave first`);
+    if (known.length === 0 && code === STREAM_GROUP_UNKNOWN)
+      throw new BrokerError("UNKNOWN_SUBSCRIPTION", `no offset was ever committed under ${JSON.stringify(name)}`);
     await Promise.all(known.map((group) => this.command(group, encodeDeleteCursor(name), false, signal)));
   }
 
@@ -127,7 +133,10 @@ export class Cursors {
         case STREAM_FENCED:
           return new BrokerError("FENCED_MEMBER", "a member of a later generation of the group reads the partition");
         case STREAM_TOO_MANY_CURSORS:
-          return new BrokerError("TOO_MANY", "the partition holds as many subscriptions as it can; delete unused ones");
+          return new BrokerError(
+            "TOO_MANY",
+            `the partition holds ${CURSORS_PER_STREAM_MAX} subscriptions, and no more; delete unused ones`,
+          );
         default:
           return new BrokerError("INTERNAL", `unknown reply ${code} of the stream`);
       }

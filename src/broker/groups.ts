@@ -10,7 +10,8 @@ import type { CatalogMachine, TopicRow } from "../machine/catalog/catalog.ts";
 import { STREAM_OK, STREAM_TOO_MANY_CURSORS } from "../machine/stream/codes.ts";
 import { encodeGroup } from "../machine/stream/commands.ts";
 import type { GroupOperation } from "../machine/stream/group-operations.ts";
-import type { Assignment } from "../machine/stream/groups.ts";
+import type { Assignment, GroupDescription } from "../machine/stream/groups.ts";
+import { quoted } from "../machine/names.ts";
 import type { StreamMachine } from "../machine/stream/stream.ts";
 import { ENTRY_COMMAND } from "../raft/types.ts";
 import type { ReplicaHost } from "../replica/host.ts";
@@ -22,6 +23,7 @@ import type { Router } from "./router.ts";
 import type { GroupAssignment, GroupSync } from "./work/types.ts";
 
 export const OP_SYNC = 12;
+export const OP_GROUP = 13;
 /** A member that is not heard of for so long is gone. */
 export const SESSION_MS = 10_000;
 const TRIES_MAX = 20;
@@ -54,6 +56,20 @@ export class Groups {
 
   async leave(call: GroupSync, signal: AbortSignal): Promise<void> {
     await this.ask(call, { ...call, released: [], leaves: true }, signal);
+  }
+
+  /** Rejects with UNKNOWN_SUBSCRIPTION when there is no such group. */
+  async describe({ vhost, topic, name }: { vhost: string; topic: string; name: string }, signal: AbortSignal): Promise<GroupDescription> {
+    checkName("group", name);
+    const group = groupOf(this.components.existing(vhost, topic), 0);
+    const found = await this.led(
+      group,
+      () => this.lookHere(group, name),
+      async (leader) => decodeDescription(await this.components.router.ask(leader, OP_GROUP, [encodeLook(group, name)], signal)),
+      signal,
+    );
+    if (found === undefined) throw new BrokerError("UNKNOWN_SUBSCRIPTION", `topic ${topic} has no consumer group ${quoted(name)}`);
+    return found;
   }
 
   /** Members of the groups led here that are not heard of any more leave; once a second. */
@@ -90,18 +106,46 @@ export class Groups {
     );
   };
 
+  readonly serveLook: Serve = (_from, body, reply) => {
+    const reader = new ByteReader(body);
+    this.lookHere(toGroupId(reader.u32()), reader.string()).then(
+      (found) => reply(null, [encodeDescription(found)]),
+      (error: unknown) => reply(asBrokerError(error), []),
+    );
+  };
+
+  private async lookHere(group: GroupId, name: string): Promise<GroupDescription | undefined> {
+    this.machineOf(group);
+    await this.barrier(group);
+    return this.machineOf(group).groups.describe(name);
+  }
+
   private async ask({ vhost, topic }: GroupSync, sync: Sync, signal: AbortSignal): Promise<Assignment> {
-    const { nodeId, router, existing } = this.components;
+    const { router, existing } = this.components;
     checkName("group", sync.group);
     checkName("member", sync.member);
     const group = groupOf(existing(vhost, topic), 0);
+    return this.led(
+      group,
+      () => this.here(group, sync),
+      async (leader) => decodeAssignment(await router.ask(leader, OP_SYNC, [encodeSync(group, sync)], signal)),
+      signal,
+    );
+  }
+
+  /** Asks whoever leads the group; saying anything twice is as good as once. */
+  private async led<Answer>(
+    group: GroupId,
+    here: () => Promise<Answer>,
+    there: (leader: NodeId) => Promise<Answer>,
+    signal: AbortSignal,
+  ): Promise<Answer> {
+    const { nodeId, router } = this.components;
     for (let tries = 0; ; tries++) {
       const leader = await router.leader(group);
       try {
-        if (leader === nodeId) return await this.here(group, sync);
-        return decodeAssignment(await router.ask(leader, OP_SYNC, [encodeSync(group, sync)], signal));
+        return await (leader === nodeId ? here() : there(leader));
       } catch (error) {
-        // Saying it twice is as good as once.
         if (!asBrokerError(error).retryable || tries === TRIES_MAX || signal.aborted) throw error;
       }
       await router.pause(RETRY_MS * (tries + 1));
@@ -172,18 +216,50 @@ function decodeSync(body: Uint8Array): { group: GroupId; sync: Sync } {
   return { group, sync: { group: name, member, released, leaves } };
 }
 
+function encodeLook(group: GroupId, name: string): Uint8Array {
+  return new ByteWriter(64).u32(group).string(name).finish();
+}
+
+function encodeDescription(found: GroupDescription | undefined): Uint8Array {
+  const writer = new ByteWriter(256).u8(found === undefined ? 0 : 1);
+  if (found === undefined) return writer.finish();
+  writer.varint(found.generation).varint(found.members.length);
+  for (const { name, partitions, revoked } of found.members) {
+    writer.string(name);
+    for (const list of [partitions, revoked]) writeList(writer, list);
+  }
+  return writer.finish();
+}
+
+function decodeDescription(body: Uint8Array): GroupDescription | undefined {
+  const reader = new ByteReader(body);
+  if (reader.u8() === 0) return undefined;
+  const generation = reader.varint();
+  const members = Array.from({ length: reader.varint() }, () => ({
+    name: reader.string(),
+    partitions: readList(reader),
+    revoked: readList(reader),
+  }));
+  return { generation, members };
+}
+
+function writeList(writer: ByteWriter, list: readonly number[]): void {
+  writer.varint(list.length);
+  for (const partition of list) writer.varint(partition);
+}
+
+function readList(reader: ByteReader): number[] {
+  return Array.from({ length: reader.varint() }, () => reader.varint());
+}
+
 function encodeAssignment({ generation, partitions, revoked }: Assignment): Uint8Array {
   const writer = new ByteWriter(64).varint(generation);
-  for (const list of [partitions, revoked]) {
-    writer.varint(list.length);
-    for (const partition of list) writer.varint(partition);
-  }
+  for (const list of [partitions, revoked]) writeList(writer, list);
   return writer.finish();
 }
 
 function decodeAssignment(body: Uint8Array): Assignment {
   const reader = new ByteReader(body);
   const generation = reader.varint();
-  const list = (): number[] => Array.from({ length: reader.varint() }, () => reader.varint());
-  return { generation, partitions: list(), revoked: list() };
+  return { generation, partitions: readList(reader), revoked: readList(reader) };
 }

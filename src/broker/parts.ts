@@ -14,7 +14,7 @@ import type { ReplicaHost } from "../replica/host.ts";
 import { Declaring } from "./declaring.ts";
 import { Definitions } from "./definitions.ts";
 import { ExchangePublisher } from "./exchange-publisher.ts";
-import { Groups, OP_SYNC } from "./groups.ts";
+import { Groups, OP_GROUP, OP_SYNC } from "./groups.ts";
 import { Scheduler } from "./scheduler.ts";
 import { OP_LEASES } from "./work/gateway.ts";
 import { OP_LOOK } from "./work/inspector.ts";
@@ -142,6 +142,7 @@ export class BrokerParts {
         [OP_LEASES, (from, body, reply, signal) => this.work.inspector.serveLeases(from, body, reply, signal)],
         [OP_LOOK, (from, body, reply, signal) => this.work.inspector.serveLook(from, body, reply, signal)],
         [OP_SYNC, (from, body, reply, signal) => this.groups.serveSync(from, body, reply, signal)],
+        [OP_GROUP, (from, body, reply, signal) => this.groups.serveLook(from, body, reply, signal)],
       ]),
       notices: this.news.heard,
     });

@@ -45,6 +45,20 @@ export function subscriptionCommand(): Command {
         await (works.some((work) => work.name === name) ? describeWork : describeCursor)(client, topic, name, options);
       }),
     );
+  withOutput(subscription.command("members <topic> <group>").description("who reads what in a consumer group")).action(
+    (topic: string, group: string, options: SessionOptions) =>
+      session(options, async (client) => {
+        const { generation, members } = await client.admin.describeGroup(topic, group, options.vhost);
+        const list = (partitions: readonly number[]): unknown => (options.output === "json" ? partitions : partitions.join(","));
+        const rows = members.map(({ name, partitions, revoked }) => ({
+          member: name,
+          generation,
+          partitions: list(partitions),
+          revoked: list(revoked),
+        }));
+        print(rows, ["member", "generation", "partitions", "revoked"], options);
+      }),
+  );
   withConnection(subscription.command("reset <topic> <name>").description("set the position of a subscription, forwards or back"))
     .requiredOption("--to <position>", "earliest, latest or an offset", parseTarget)
     .option("--partition <n>", "one partition only", whole(0, 999))

@@ -34,6 +34,11 @@ export type PartitionDescription = {
   readonly bytes: number;
   readonly error: PartError | null;
 };
+/** `revoked`: what of it the member is to let go of. */
+export type GroupDescription = {
+  readonly generation: number;
+  readonly members: readonly { readonly name: string; readonly partitions: readonly number[]; readonly revoked: readonly number[] }[];
+};
 export type SubscriptionInfo = {
   readonly name: string;
   readonly partitions: readonly {
@@ -181,6 +186,12 @@ export class AdminClient {
     return subscriptions;
   }
 
+  /** Who reads what in a consumer group. Rejects with UNKNOWN_SUBSCRIPTION when there is none. */
+  describeGroup(topic: string, name: string, vhost = "", options: CallOptions = {}): Promise<GroupDescription> {
+    return this.call("DescribeGroup", { topic, name, vhost }, options);
+  }
+
+  /** With the consumer group of that name; rejects with CONFLICT while that has members. */
   async deleteSubscription(topic: string, name: string, vhost = "", options: CallOptions = {}): Promise<void> {
     await this.call("DeleteSubscription", { topic, name, vhost }, options);
   }

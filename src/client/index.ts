@@ -43,6 +43,7 @@ export type {
   NodeDisk,
   DamagedReplica,
   Durability,
+  GroupDescription,
   PartitionDescription,
   PartitionOffsets,
   ReplicaMove,

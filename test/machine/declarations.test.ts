@@ -8,7 +8,13 @@ import {
   CATALOG_OK,
   CATALOG_UNKNOWN_OBJECT,
 } from "../../src/machine/catalog/codes.ts";
-import { encodeCreateTopic, encodeDeclare, encodeDeleteTopic, encodeRegisterNode } from "../../src/machine/catalog/commands.ts";
+import {
+  encodeCreateTopic,
+  encodeDeclare,
+  encodeDeleteTopic,
+  encodeExpandTopic,
+  encodeRegisterNode,
+} from "../../src/machine/catalog/commands.ts";
 import type { BindingRow } from "../../src/machine/catalog/declaration-rows.ts";
 import type { Declare } from "../../src/machine/catalog/declare.ts";
 import { effective, type DeclaredSettings } from "../../src/machine/catalog/settings.ts";
@@ -170,7 +176,7 @@ test("declarations: a vhost goes with all that is in it, and with nothing else",
 test("declarations: work subscriptions of a topic are created, changed and deleted", () => {
   const bench = new Bench();
   bench.run.command(encodeCreateTopic({ vhost: "/", name: "t", replicas: 1, config: CONFIG, placement: placed([1]) }));
-  const row = { name: "w", settings: { ttlMs: 5 }, from: 2 as const, value: 0, createdMs: 1 };
+  const row = { name: "w", settings: { ttlMs: 5 }, from: 3 as const, value: 0, createdMs: 1, partitions: 77 };
   const create = (settings: DeclaredSettings): number =>
     bench.declare({ do: "createWork", vhost: "/", name: "t", row: { ...row, settings } }).code;
   expect([create({ ttlMs: 5 }), create({ ttlMs: 5 }), create({ ttlMs: 6 })]).toEqual([
@@ -179,7 +185,11 @@ test("declarations: work subscriptions of a topic are created, changed and delet
     CATALOG_EXISTS_DIFFERENT,
   ]);
   bench.declare({ do: "alterWork", vhost: "/", name: "t", work: "w", settings: { ttlMs: 7 } });
-  expect(bench.restarted().run.machine.topic("/", "t")!.works).toMatchObject([{ name: "w", settings: { ttlMs: 7 } }]);
+  // So many there were: a partition that comes later is read from its first record on, wherever the subscription was to begin.
+  bench.run.command(encodeExpandTopic({ vhost: "/", name: "t", expected: 1, placement: placed([1]) }));
+  expect(bench.restarted().run.machine.topic("/", "t")!.works).toMatchObject([
+    { name: "w", settings: { ttlMs: 7 }, from: 3, partitions: 1 },
+  ]);
   expect(bench.declare({ do: "deleteWork", vhost: "/", name: "t", work: "w" }).code).toBe(CATALOG_OK);
   expect(bench.declare({ do: "deleteWork", vhost: "/", name: "t", work: "w" }).code).toBe(CATALOG_UNKNOWN_OBJECT);
 });

@@ -1,6 +1,7 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
 import { ByteReader, ByteWriter } from "../../src/base/bytes.ts";
+import { STREAM_GROUP_IN_USE, STREAM_GROUP_UNKNOWN, STREAM_OK } from "../../src/machine/stream/codes.ts";
 import { Groups } from "../../src/machine/stream/groups.ts";
 
 const join = (groups: Groups, member: string, partitions: number): number => groups.operate({ op: "join", group: "g", member, partitions });
@@ -30,6 +31,16 @@ test("groups: who stays keeps what it has, when members come and go and when the
   for (const [member, partitions] of before) expect(of(groups, member)).toEqual(expect.arrayContaining([...partitions]));
   join(groups, "a", 8);
   expect([...of(groups, "a"), ...of(groups, "b")].sort((one, other) => one - other)).toEqual([0, 1, 2, 3, 4, 5, 6, 7]);
+});
+
+test("groups: one goes when it is deleted, not while it has members, and makes room for another one", () => {
+  const groups = new Groups();
+  join(groups, "a", 2);
+  const remove = (): number => groups.operate({ op: "delete", group: "g" });
+  expect(remove()).toBe(STREAM_GROUP_IN_USE);
+  expect(of(groups, "a")).toEqual([0, 1]);
+  groups.operate({ op: "leave", group: "g", member: "a" });
+  expect([groups.size, remove(), groups.size, remove()]).toEqual([1, STREAM_OK, 0, STREAM_GROUP_UNKNOWN]);
 });
 
 test("groups: no partition is ever read by two, none is left out once all have let go, and a state that was read goes on alike", () => {

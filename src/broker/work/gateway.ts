@@ -5,7 +5,8 @@ import type { Clock } from "../../base/clock.ts";
 import { gatewayOf, type GroupId, type NodeId } from "../../base/ids.ts";
 import { SESSIONS_PER_NODE_MAX } from "../../base/limits.ts";
 import type { Logger } from "../../base/logger.ts";
-import type { CatalogMachine } from "../../machine/catalog/catalog.ts";
+import type { CatalogMachine, TopicRow } from "../../machine/catalog/catalog.ts";
+import { QUEUE } from "../../machine/work/works.ts";
 import type { Router } from "../router.ts";
 import { endAfter } from "../wait-until.ts";
 import { decodeLeases, decodeNotice, encodeLeasesQuestion, type LeasedRun, type RevokedRun, type WorkNotice } from "./codec.ts";
@@ -27,8 +28,10 @@ export interface Attached {
   /** All that was given to it at one time. */
   leased(runs: readonly LeasedRun[]): void;
   revoked(run: RevokedRun): void;
-  /** Whether its queue is there still; whoever takes from one that is not is told. */
-  catalogChanged(): boolean;
+  /** The topic has so many partitions now. */
+  grown(topic: TopicRow): void;
+  /** The queue or subscription was deleted: nothing will come any more. */
+  gone(error: BrokerError): void;
   /** Another node leads the group, or may have said something that did not come here. */
   lookAgain(): void;
 }
@@ -43,6 +46,17 @@ export type GatewayComponents = {
   readonly clock: Clock;
   readonly logger: Logger;
 };
+
+function subscriptionGone({ queue, works }: TopicRow, subscription: string): BrokerError | null {
+  if (queue !== null || works.some(({ name }) => name === subscription)) return null;
+  return new BrokerError("UNKNOWN_SUBSCRIPTION", `work subscription ${subscription} was deleted`);
+}
+
+function deleted(subscription: string): BrokerError {
+  return subscription === QUEUE
+    ? new BrokerError("UNKNOWN_QUEUE", "the queue was deleted")
+    : new BrokerError("UNKNOWN_TOPIC", "the topic was deleted");
+}
 
 export class Gateway {
   readonly components: GatewayComponents;
@@ -104,9 +118,27 @@ export class Gateway {
     this.given(decodeNotice(body));
   }
 
-  /** A queue that is deleted is nobody's: those who take from it hear of it at once. */
+  /** Who only waits says nothing to its group, and would never hear that it is not there any more. */
   catalogChanged(): void {
-    for (const parts of [...this.byGroup.values()]) for (const part of [...parts]) part.catalogChanged();
+    for (const [group, parts] of this.byGroup) {
+      if (this.components.catalog.groupState(group) !== "deleted") continue;
+      for (const part of [...parts]) part.gone(deleted(part.subscription));
+    }
+  }
+
+  /** Something about the topic may have changed. Consumers of all its partitions are consumers of the first one. */
+  topicChanged(topic: TopicRow): void {
+    for (const part of [...(this.byGroup.get(topic.partitions[0]!.group) ?? [])]) {
+      const gone = subscriptionGone(topic, part.subscription);
+      if (gone === null) part.grown(topic);
+      else part.gone(gone);
+    }
+  }
+
+  /** What to tell those who take from it, if the queue, or the topic's subscription, is not there any more. */
+  goneFrom(group: GroupId, subscription: string): BrokerError | null {
+    const known = this.components.catalog.group(group);
+    return known === undefined ? deleted(subscription) : subscriptionGone(known.topic, subscription);
   }
 
   leaderChanged(group: GroupId): void {

@@ -17,6 +17,7 @@ import type { ReplicaHost } from "../../replica/host.ts";
 import type { Replica } from "../../replica/replica.ts";
 import type { WorkNews } from "../../replica/types.ts";
 import type { Router } from "../router.ts";
+import { FROM_EARLIEST } from "../types.ts";
 import type { LeasedRun, RevokedRun, WorkNotice } from "./codec.ts";
 import type { DeadLetters } from "./dead-letters.ts";
 import type { Feeder } from "./feeder.ts";
@@ -220,7 +221,7 @@ export class Keeper {
     const known = catalog.group(group);
     const machine = this.machineOf(group);
     if (known === undefined || machine === null || this.stopped) return;
-    const wanted = this.wantedOf(known.topic);
+    const wanted = this.wantedOf(known.topic, known.partition);
     if (wanted.size === 0 && machine.works.size === 0) return;
     const watched = this.watch(group);
     if (watched.isAligning) return;
@@ -250,11 +251,17 @@ export class Keeper {
     );
   }
 
-  private wantedOf(topic: TopicRow): Map<string, { config: WorkConfig; from: 0 | 1 | 2 | 3; value: number }> {
+  private wantedOf(topic: TopicRow, partition: number): Map<string, { config: WorkConfig; from: 0 | 1 | 2 | 3; value: number }> {
     const { settingsOf } = this.components;
-    if (topic.queue !== null) return new Map([[QUEUE, { config: workConfigOf(settingsOf(topic, topic.queue)), from: 2, value: 0 }]]);
+    if (topic.queue !== null)
+      return new Map([[QUEUE, { config: workConfigOf(settingsOf(topic, topic.queue)), from: FROM_EARLIEST, value: 0 }]]);
     return new Map(
-      topic.works.map(({ name, settings, from, value }) => [name, { config: workConfigOf(settingsOf(topic, settings)), from, value }]),
+      topic.works.map(({ name, settings, from, value, partitions }) => {
+        // What came with the topic's growth holds nothing from before the subscription: all of it is new to it.
+        const isOld = partition < partitions;
+        const config = workConfigOf(settingsOf(topic, settings));
+        return [name, { config, from: isOld ? from : FROM_EARLIEST, value: isOld ? value : 0 }];
+      }),
     );
   }
 

@@ -4,7 +4,8 @@
 import { BrokerError } from "../../base/errors.ts";
 import type { GroupId } from "../../base/ids.ts";
 import { GRANTS_INFLIGHT_MAX } from "../../base/limits.ts";
-import { QUEUE, WORK_NO_CONSUMER, WORK_TOO_MANY, WORK_UNKNOWN } from "../../machine/work/works.ts";
+import type { TopicRow } from "../../machine/catalog/catalog.ts";
+import { WORK_NO_CONSUMER, WORK_TOO_MANY, WORK_UNKNOWN } from "../../machine/work/works.ts";
 import type { WorkOperation } from "../../machine/work/operations.ts";
 import type { LeasedRun, RevokedRun } from "./codec.ts";
 import type { Attached, Gateway } from "./gateway.ts";
@@ -25,6 +26,8 @@ export type PartEvents = {
   /** There is something to send on. */
   given(): void;
   revoked(part: Part, from: number, count: number): void;
+  /** The topic may have more partitions. */
+  grown?(topic: TopicRow): void;
   /** Nothing will come of it. */
   failed(error: BrokerError): void;
 };
@@ -53,10 +56,6 @@ class TokensSeen {
   isMissing(token: number): boolean {
     return token > this.floor && !this.known.has(token);
   }
-}
-
-export function queueDeleted(): BrokerError {
-  return new BrokerError("UNKNOWN_QUEUE", "the queue was deleted");
 }
 
 export class Part implements Attached {
@@ -182,14 +181,12 @@ export class Part implements Attached {
     }
   }
 
-  /** True: the queue, or the topic's subscription, is not there any more, and neither is this. */
-  catalogChanged(): boolean {
-    const known = this.gateway.components.catalog.group(this.group);
-    if (known === undefined) this.events.failed(queueDeleted());
-    else if (this.subscription !== QUEUE && !known.topic.works.some(({ name }) => name === this.subscription))
-      this.events.failed(new BrokerError("UNKNOWN_SUBSCRIPTION", "the subscription was deleted"));
-    else return false;
-    return true;
+  grown(topic: TopicRow): void {
+    if (!this.isClosed) this.events.grown?.(topic);
+  }
+
+  gone(error: BrokerError): void {
+    if (!this.isClosed) this.events.failed(error);
   }
 
   lookAgain(): void {
@@ -205,11 +202,10 @@ export class Part implements Attached {
     );
   }
 
+  /** What was given and not sent on goes back as if it had never come; the rest as delivered once more. */
   close(): void {
     if (this.isClosed) return;
-    this.isClosed = true;
-    this.gateway.remove(this);
-    this.wakeQuiet();
+    this.leave();
     this.detach(this.consumer, 0);
   }
 
@@ -319,7 +315,11 @@ export class Part implements Attached {
   }
 
   private refused(error: BrokerError): void {
-    if (this.catalogChanged()) return;
+    const gone = this.gateway.goneFrom(this.group, this.subscription);
+    if (gone !== null) {
+      this.events.failed(gone);
+      return;
+    }
     if (!error.retryable) {
       this.events.failed(error);
       return;

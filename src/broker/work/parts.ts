@@ -86,6 +86,7 @@ export class WorkParts {
 
   topicChanged(topic: TopicRow): void {
     this.keeper.topicChanged(topic);
+    this.gateway.topicChanged(topic);
   }
 }
 

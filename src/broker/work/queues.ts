@@ -176,7 +176,7 @@ export class Queues {
     const topic = this.topicOf(call.vhost, call.topic);
     checkName("subscription", call.name);
     checkSettings(call.settings, false);
-    const row: WorkRow = { name: call.name, settings: declared(call.settings), ...call.start, createdMs: clock.wallMs() };
+    const row: WorkRow = { name: call.name, settings: declared(call.settings), ...call.start, createdMs: clock.wallMs(), partitions: 0 };
     const created = await admin.declare(encodeDeclare({ do: "createWork", vhost: topic.vhost, name: topic.name, row }), signal);
     await admin.seen(() => this.workOf(topic.vhost, topic.name, call.name) !== undefined, signal);
     const made = this.workOf(topic.vhost, topic.name, call.name)!;

@@ -5,13 +5,14 @@ import { BrokerError } from "../../base/errors.ts";
 import { DELIVERY_BYTES_MAX } from "../../base/limits.ts";
 import { NOTHING } from "../../base/nothing.ts";
 import type { WorkOperation } from "../../machine/work/operations.ts";
+import { QUEUE } from "../../machine/work/works.ts";
 import type { Outcome } from "../../machine/work/work.ts";
 import { asBrokerError } from "../fetcher.ts";
 import { sliceRecords } from "../record-scan.ts";
 import { callController } from "../wait-until.ts";
 import type { LeasedRun } from "./codec.ts";
 import type { Gateway } from "./gateway.ts";
-import { Part, queueDeleted } from "./part.ts";
+import { Part } from "./part.ts";
 import type { RecordSlice } from "./run-reader.ts";
 import {
   OUTCOME_ACK,
@@ -49,6 +50,7 @@ export class Session implements ConsumeHandle {
   private bytes = Number.POSITIVE_INFINITY;
   private attachedCount = 0;
   private nextPart = 0;
+  private isOpened = false;
   private isReading = false;
   private isBlocked = false;
   private isClosed = false;
@@ -59,19 +61,7 @@ export class Session implements ConsumeHandle {
     this.gateway = gateway;
     this.terms = terms;
     this.events = events;
-    const { subscription, priority, leaseMs } = terms;
-    this.parts = terms.partitions.map(({ group, partition }) => {
-      const part = new Part(gateway, { group, partition, subscription, priority, leaseMs, staysMs: 0 }, 0, {
-        attached: () => this.partAttached(),
-        given: () => this.pump(),
-        revoked: (_part, from, count) => {
-          if (!this.isClosed) this.events.revoked(partition, from, count);
-        },
-        failed: (error) => this.fail(error),
-      });
-      this.byPartition.set(partition, part);
-      return part;
-    });
+    this.parts = terms.partitions.map((place) => this.attach(place));
   }
 
   credit(messages: number, bytes: number): void {
@@ -121,9 +111,38 @@ export class Session implements ConsumeHandle {
     for (const part of this.parts) part.close();
   }
 
+  private attach({ group, partition }: SessionTerms["partitions"][number]): Part {
+    const { subscription, priority, leaseMs } = this.terms;
+    const part = new Part(this.gateway, { group, partition, subscription, priority, leaseMs, staysMs: 0 }, 0, {
+      attached: () => this.partAttached(),
+      given: () => this.pump(),
+      revoked: (_part, from, count) => {
+        if (!this.isClosed) this.events.revoked(partition, from, count);
+      },
+      grown: ({ partitions }) => this.grow(partitions.map((row, at) => ({ group: row.group, partition: at }))),
+      failed: (error) => this.fail(error),
+    });
+    this.byPartition.set(partition, part);
+    return part;
+  }
+
+  /** The client has said once what it takes: that goes for partitions that come later, too. */
+  private grow(partitions: SessionTerms["partitions"]): void {
+    if (this.isClosed || partitions.length <= this.parts.length) return;
+    try {
+      for (const place of partitions.slice(this.parts.length)) this.parts.push(this.attach(place));
+    } catch (error) {
+      this.fail(asBrokerError(error));
+      return;
+    }
+    this.spread();
+  }
+
   private partAttached(): void {
     this.attachedCount += 1;
-    if (this.attachedCount === this.parts.length && !this.isClosed) this.events.opened();
+    if (this.isOpened || this.attachedCount < this.parts.length || this.isClosed) return;
+    this.isOpened = true;
+    this.events.opened();
   }
 
   private fail(error: BrokerError): void {
@@ -243,7 +262,7 @@ export class Session implements ConsumeHandle {
 
 /** Says it until it is known whether it was carried out, for a while. */
 export function settleUntilKnown(gateway: Gateway, group: Part["group"], operation: WorkOperation, count: number, done: SettleDone): void {
-  const { operator, clock, catalog } = gateway.components;
+  const { operator, clock } = gateway.components;
   const deadlineMs = clock.monotonicMs() + SETTLE_RETRY_MS;
   let unknown: BrokerError | null = null;
   const attempt = (): void =>
@@ -256,7 +275,8 @@ export function settleUntilKnown(gateway: Gateway, group: Part["group"], operati
         return;
       }
       if (error.maybeApplied) unknown = error;
-      if (catalog.group(group) === undefined) done(queueDeleted(), 0, NOTHING);
+      const gone = gateway.goneFrom(group, "name" in operation ? operation.name : QUEUE);
+      if (gone !== null) done(gone, 0, NOTHING);
       else if (!error.retryable || clock.monotonicMs() >= deadlineMs) done(error, 0, NOTHING);
       else clock.schedule(RETRY_MS, attempt);
     });

@@ -61,6 +61,8 @@ export type WorkRow = {
   readonly from: 0 | 1 | 2 | 3;
   readonly value: number;
   readonly createdMs: number;
+  /** So many the topic had then: those that came later begin with their first record. The catalog counts them. */
+  readonly partitions: number;
 };
 
 export function bindingKey({ vhost, source, destinationKind, destination, key, match, headers }: BindingRow): string {
@@ -87,6 +89,6 @@ export function scheduleRow(row: ScheduleRow): ScheduleRow {
   return { vhost, name, cron, timeZone, exchange, routingKey, records, isPaused, id };
 }
 
-export function workRow({ name, settings, from, value, createdMs }: WorkRow): WorkRow {
-  return { name, settings: declared(settings), from, value, createdMs };
+export function workRow({ name, settings, from, value, createdMs, partitions }: WorkRow): WorkRow {
+  return { name, settings: declared(settings), from, value, createdMs, partitions };
 }

@@ -68,7 +68,7 @@ export function changedTopic(
   if (topic.queue !== null) return refuse(CATALOG_CONFLICT, `${topic.name} is a queue: it is its own subscription`);
   const name = declare.do === "createWork" ? declare.row.name : declare.work;
   const known = topic.works.find((work) => work.name === name);
-  if (declare.do === "createWork") return createdWork(topic, workRow(declare.row), known);
+  if (declare.do === "createWork") return createdWork(topic, workRow({ ...declare.row, partitions: topic.partitions.length }), known);
   if (known === undefined) return refuse(CATALOG_UNKNOWN_OBJECT, `there is no work subscription ${quoted(name)} of topic ${topic.name}`);
   if (declare.do === "deleteWork") return { ...topic, works: topic.works.filter((work) => work !== known) };
   const altered = workRow({ ...known, settings: declare.settings });

@@ -12,3 +12,5 @@ export const STREAM_BAD_COMMAND = 8;
 /** A bound of a queue or subscription is reached, and it is to refuse what comes then. */
 export const STREAM_FULL = 9;
 export const STREAM_GROUP_UNKNOWN = 10;
+/** A group that is to be deleted has members. */
+export const STREAM_GROUP_IN_USE = 11;

@@ -3,13 +3,18 @@
 
 import { DecodeError, type ByteReader, type ByteWriter } from "../../base/bytes.ts";
 import { GROUPS_PER_TOPIC_MAX, MEMBERS_PER_GROUP_MAX } from "../../base/limits.ts";
-import { STREAM_GROUP_UNKNOWN, STREAM_OK, STREAM_TOO_MANY_CURSORS } from "./codes.ts";
+import { STREAM_GROUP_IN_USE, STREAM_GROUP_UNKNOWN, STREAM_OK, STREAM_TOO_MANY_CURSORS } from "./codes.ts";
 import type { GroupOperation } from "./group-operations.ts";
 
 const NOBODY = "";
 
 /** What a member is to read, and what it is to let go of. */
 export type Assignment = { readonly generation: number; readonly partitions: readonly number[]; readonly revoked: readonly number[] };
+
+export type GroupDescription = {
+  readonly generation: number;
+  readonly members: readonly { readonly name: string; readonly partitions: readonly number[]; readonly revoked: readonly number[] }[];
+};
 
 class Group {
   generation = 0;
@@ -101,6 +106,14 @@ export class Groups {
     });
   }
 
+  /** Each member with what it reads; undefined of a group that is not there. */
+  describe(group: string): GroupDescription | undefined {
+    const known = this.groups.get(group);
+    if (known === undefined) return undefined;
+    const { generation, members } = known;
+    return { generation, members: members.map((name) => ({ name, ...known.of(name) })) };
+  }
+
   /** Undefined when it is no member. */
   assignment(group: string, member: string): Assignment | undefined {
     const known = this.groups.get(group);
@@ -123,6 +136,7 @@ export class Groups {
     if (known === undefined) return STREAM_GROUP_UNKNOWN;
     if (operation.op === "leave") known.leave(operation.member);
     else if (operation.op === "release") known.release(operation.member, operation.released);
+    else if (known.members.length > 0) return STREAM_GROUP_IN_USE;
     else this.groups.delete(operation.group);
     return STREAM_OK;
   }

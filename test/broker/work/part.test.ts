@@ -7,6 +7,7 @@ import { GRANTS_INFLIGHT_MAX } from "../../../src/base/limits.ts";
 import { Gateway, type GatewayComponents } from "../../../src/broker/work/gateway.ts";
 import type { OperateDone } from "../../../src/broker/work/operator.ts";
 import { Part } from "../../../src/broker/work/part.ts";
+import type { TopicRow } from "../../../src/machine/catalog/catalog.ts";
 import type { WorkOperation } from "../../../src/machine/work/operations.ts";
 import { WORK_NO_CONSUMER } from "../../../src/machine/work/works.ts";
 import { encodeLeases, type LeasedRun } from "../../../src/broker/work/codec.ts";
@@ -18,9 +19,14 @@ const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve)
 type Said = { readonly operation: WorkOperation; readonly done: OperateDone };
 
 /** A part with room for ten messages whose group answers when the test says so. */
+function topicOf(subscription: string, works: readonly string[]): TopicRow {
+  const queue = subscription === "" ? {} : null;
+  return { queue, works: works.map((name) => ({ name })), partitions: [{ group: GROUP }] } as unknown as TopicRow;
+}
+
 function unanswered(
   subscription = "",
-  group: () => unknown = () => ({}),
+  works: readonly string[] | null = [],
 ): {
   readonly gateway: Gateway;
   readonly part: Part;
@@ -39,7 +45,10 @@ function unanswered(
     nodeId: 1,
     incarnation: 1,
     operator: { operate, ask },
-    catalog: { group },
+    catalog: {
+      group: () => (works === null ? undefined : { topic: topicOf(subscription, works) }),
+      groupState: () => (works === null ? "deleted" : "present"),
+    },
     clock: { schedule: (_ms: number, then: () => void) => timers.push(then), monotonicMs: () => 0 },
   };
   const gateway = new Gateway(components as unknown as GatewayComponents);
@@ -193,14 +202,13 @@ test("part: a group that has forgotten it while it drains is told of it without 
 
 test.each([
   { name: "its queue", subscription: "", works: null, code: "UNKNOWN_QUEUE" },
-  { name: "its topic", subscription: "w", works: null, code: "UNKNOWN_QUEUE" },
+  { name: "its topic", subscription: "w", works: null, code: "UNKNOWN_TOPIC" },
   { name: "its subscription", subscription: "w", works: ["other"], code: "UNKNOWN_SUBSCRIPTION" },
   { name: "another subscription", subscription: "w", works: ["w"], code: "" },
 ])("part: it hears at once that $name is deleted", ({ subscription, works, code }) => {
-  const { gateway, failures } = unanswered(subscription, () =>
-    works === null ? undefined : { topic: { works: works.map((name) => ({ name })) } },
-  );
+  const { gateway, failures } = unanswered(subscription, works);
   gateway.catalogChanged();
+  if (works !== null) gateway.topicChanged(topicOf(subscription, works));
   expect(failures).toEqual(code === "" ? [] : [code]);
 });
 

@@ -114,12 +114,12 @@ test("bad input: a queue in use is not deleted when that was the condition", asy
 test("bad input: a queue is deleted under its consumers: they are told so", async () => {
   const name = await queue();
   const consumer = await client.queueConsumer(name);
-  const told = refused(consumer.next(), "UNKNOWN_QUEUE");
+  const told = refused(consumer.next(), "UNKNOWN_QUEUE", "deleted");
   await client.queues.deleteQueue(name);
   await client.queues.createQueue({ name });
-  await client.queues.deleteQueue(name);
   await told;
-  await consumer.close();
+  await refused(consumer.next(), "UNKNOWN_QUEUE");
+  await client.queues.deleteQueue(name);
 });
 
 test("bad input: exchanges bound in a circle ask each other once", async () => {
