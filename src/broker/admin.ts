@@ -225,10 +225,7 @@ export class Admin {
 
   /** Throws UNKNOWN_VHOST. */
   checkVhost(vhost: string): void {
-    if (!this.components.catalog.declarations.hasVhost(vhost))
-      throw new BrokerError("UNKNOWN_VHOST", `there is no vhost ${quoted(vhost)}; create it with "flotilla vhost create"`, {
-        vhost: vhost.slice(0, NAME_LENGTH_MAX),
-      });
+    if (!this.components.catalog.declarations.hasVhost(vhost)) throw unknownVhost(vhost);
   }
 
   /**
@@ -267,6 +264,12 @@ export class Admin {
 
 export function vhostOf(vhost: string): string {
   return vhost === "" ? "/" : vhost;
+}
+
+export function unknownVhost(vhost: string): BrokerError {
+  return new BrokerError("UNKNOWN_VHOST", `there is no vhost ${quoted(vhost)}; create it with "flotilla vhost create"`, {
+    vhost: vhost.slice(0, NAME_LENGTH_MAX),
+  });
 }
 
 export function checkName(what: string, name: string): void {

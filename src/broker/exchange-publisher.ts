@@ -11,7 +11,7 @@ import type { RoutingTable } from "../machine/routing/routing-table.ts";
 import { STREAM_DUPLICATE, STREAM_OK } from "../machine/stream/codes.ts";
 import { encodeSidecar } from "../machine/work/sidecar.ts";
 import { ENTRY_RECORDS } from "../raft/types.ts";
-import { vhostOf } from "./admin.ts";
+import { unknownVhost, vhostOf } from "./admin.ts";
 import { streamError } from "./publisher.ts";
 import { factRuns, scanRecords, type ScannedRecord } from "./record-scan.ts";
 import { recordsPayload } from "./records-payload.ts";
@@ -41,6 +41,8 @@ export class ExchangePublisher {
   tryPublish(call: PublishCall, exchange: string, count: number, done: PublishDone): BrokerError | null {
     const { catalog, clock } = this.components;
     const vhost = vhostOf(call.vhost);
+    // Every vhost has a table of its own, made when it is asked for: nobody is to make one by a name alone.
+    if (!catalog.declarations.hasVhost(vhost)) return unknownVhost(vhost);
     const table = catalog.declarations.routingOf(vhost);
     if (!table.hasExchange(exchange))
       return new BrokerError("UNKNOWN_EXCHANGE", `there is no exchange ${quoted(exchange)}; create it with "flotilla exchange create"`, {
@@ -129,7 +131,7 @@ export class ExchangePublisher {
     router.propose(topic.partitions[partition]!.group, ENTRY_RECORDS, payload, false, (error, code) => {
       if (error !== null) done(error, false);
       else if (code === STREAM_OK || code === STREAM_DUPLICATE) done(null, code === STREAM_DUPLICATE);
-      else done(streamError(code), false);
+      else done(streamError(code, topic.name), false);
     });
   }
 }

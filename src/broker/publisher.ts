@@ -120,7 +120,8 @@ export class Publisher {
     const payload = recordsPayload(memory, { count, producerId, producerEpoch, sequence }, false, sidecar, [call.records]);
     router.propose(topic.partitions[partition]!.group, ENTRY_RECORDS, payload, call.direct, (error, code, value) => {
       if (error !== null) done(error, partition, -1, 0, false);
-      else finish(code, value, partition, count, done);
+      else if (code === STREAM_OK || code === STREAM_DUPLICATE) done(null, partition, value, count, code === STREAM_DUPLICATE);
+      else done(streamError(code, topic.name), partition, -1, 0, false);
     });
     return null;
   }
@@ -165,13 +166,8 @@ function checkBatch(call: PublishCall): number | BrokerError {
   return count;
 }
 
-function finish(code: number, value: number, partition: number, count: number, done: PublishDone): void {
-  if (code === STREAM_OK || code === STREAM_DUPLICATE) done(null, partition, value, count, code === STREAM_DUPLICATE);
-  else done(streamError(code), partition, -1, 0, false);
-}
-
 /** Why a stream refused records. */
-export function streamError(code: number): BrokerError {
+export function streamError(code: number, name: string): BrokerError {
   switch (code) {
     case STREAM_OUT_OF_SEQUENCE:
       return new BrokerError("OUT_OF_SEQUENCE", "an earlier batch of this producer is missing in the partition");
@@ -183,7 +179,7 @@ export function streamError(code: number): BrokerError {
         "the partition does not know this producer; start at sequence 0, with the next epoch if it had one",
       );
     case STREAM_FULL:
-      return new BrokerError("QUEUE_FULL", "the queue has as many messages or bytes as it may, and refuses more");
+      return new BrokerError("QUEUE_FULL", `queue ${name} has as many messages or bytes as it may, and refuses more`, { queue: name });
     default:
       return new BrokerError("INTERNAL", `unknown reply ${code} of the stream`);
   }
