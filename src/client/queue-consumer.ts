@@ -164,16 +164,19 @@ export class QueueConsumer implements AsyncIterable<Message> {
     await Promise.all(Array.from({ length: concurrency }, worker));
   }
 
-  /** `ack` of each, with one answer for all: rejects with LEASE_LOST when some were the caller's no more; the others are acknowledged. */
+  /**
+   * `ack` of each, with one answer for all: rejects with LEASE_LOST when some were the caller's no more, and says how many; the others are
+   * acknowledged. Whoever is to know which they are calls `ack` of each.
+   */
   ackAll(messages: readonly Message[]): Promise<void> {
     return new Promise((resolve, reject) => {
       let left = messages.length;
-      let failure: FlotillaError | null = null;
+      const failures: FlotillaError[] = [];
       const done: Done = (error) => {
-        failure ??= error;
+        if (error !== null) failures.push(error);
         if (--left > 0) return;
-        if (failure === null) resolve();
-        else reject(failure);
+        if (failures.length === 0) resolve();
+        else reject(notAll(failures, messages.length));
       };
       for (const message of messages) this.say(message as LeasedMessage, "ack", {}, done);
       if (messages.length === 0) resolve();
@@ -384,6 +387,14 @@ function asResult(message: Message | null): IteratorResult<Message> {
 function asUnknownQueue(error: unknown, queue: string, subscription: string): unknown {
   if (!(error instanceof FlotillaError) || error.code !== "UNKNOWN_TOPIC" || subscription !== "") return error;
   return new FlotillaError("UNKNOWN_QUEUE", `there is no queue ${JSON.stringify(queue)}; create it with "flotilla queue create"`);
+}
+
+/** That of which the outcome is not known says more than what was lost. */
+function notAll(failures: readonly FlotillaError[], messages: number): FlotillaError {
+  const first = failures.find(({ maybeApplied }) => maybeApplied) ?? failures[0]!;
+  const { code, details, retryable, maybeApplied } = first;
+  const text = `${failures.length} of ${messages} messages are not acknowledged: ${first.message}`;
+  return new FlotillaError(code, text, { details, retryable, maybeApplied, cause: first });
 }
 
 function ignoreLost(error: unknown): void {

@@ -77,6 +77,18 @@ export class Inspector {
     }
   }
 
+  /** Waits until some of a backlog has been fed, or nobody waits for it any more: who then asks for what is there at once gets something. */
+  async begun(group: GroupId, subscription: string, signal: AbortSignal): Promise<void> {
+    const question = { subscription, withConsumers: false, browseFrom: 0, browseMax: 0 };
+    let first = -1;
+    while (!signal.aborted) {
+      const { fedTo, endOffset, counts } = await this.look(group, question, signal);
+      if (first < 0) first = fedTo;
+      if (fedTo >= endOffset || fedTo > first || counts.ready > endOffset - fedTo) return;
+      await this.components.router.pause(RETRY_MS);
+    }
+  }
+
   async browse(group: GroupId, subscription: string, from: number, max: number, signal: AbortSignal): Promise<BrowsePage> {
     const question = { subscription, withConsumers: false, browseFrom: from, browseMax: max };
     const { messages, endOffset } = await this.look(group, question, signal);

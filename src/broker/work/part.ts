@@ -74,6 +74,8 @@ export class Part implements Attached {
   private said = -1;
   private told = -1;
   private received = 0;
+  /** The group may know of this id. */
+  private mayBeKnown = false;
   /** How often it has been said and not answered, and who waits for the answers; while somebody drains nothing more is said. */
   private inFlight = 0;
   private quiet: (() => void)[] = [];
@@ -119,6 +121,10 @@ export class Part implements Attached {
     try {
       while (this.inFlight > 0 && !this.isClosed) await new Promise<void>((resolve) => this.quiet.push(resolve));
       if (this.isClosed) return 0;
+      if (!this.mayBeKnown) {
+        this.drained(WORK_NO_CONSUMER);
+        return Math.max(0, before - this.outstanding);
+      }
       const { consumer } = this;
       const given = await this.gateway.components.operator.ask(this.group, { op: "drain", name: this.subscription, consumer });
       if (!this.isClosed && consumer === this.consumer) this.drained(given);
@@ -266,6 +272,7 @@ export class Part implements Attached {
     this.gateway.components.operator.operate(this.group, operation, (error, result) => {
       if (this.isClosed || consumer !== this.consumer) return;
       this.inFlight -= 1;
+      this.mayBeKnown ||= error === null || error.maybeApplied;
       if (this.inFlight === 0) this.wakeQuiet();
       if (error !== null) this.refused(error);
       else this.answered(result, granted, isNew);
@@ -308,6 +315,7 @@ export class Part implements Attached {
     this.received = 0;
     this.told = -1;
     this.said = -1;
+    this.mayBeKnown = false;
     // Answers to what was said under the other id are nothing to this one.
     this.inFlight = 0;
     this.wakeQuiet();

@@ -171,7 +171,7 @@ export class Queues {
     call: { vhost: string; topic: string; name: string; settings: DeclaredSettings; start: types.StartAt },
     signal: AbortSignal,
   ): Promise<{ subscription: types.WorkInfo; created: boolean }> {
-    const { admin, clock, sure } = this.components;
+    const { admin, clock, inspector, sure } = this.components;
     await sure(call.vhost, call.topic);
     const topic = this.topicOf(call.vhost, call.topic);
     checkName("subscription", call.name);
@@ -181,7 +181,7 @@ export class Queues {
     await admin.seen(() => this.workOf(topic.vhost, topic.name, call.name) !== undefined, signal);
     const made = this.workOf(topic.vhost, topic.name, call.name)!;
     await this.groupsSettled(topic, call.name, made.settings, signal);
-    await Promise.all(topic.partitions.map(({ group }) => this.begun(group, call.name, signal)));
+    await Promise.all(topic.partitions.map(({ group }) => inspector.begun(group, call.name, signal)));
     return { subscription: this.workInfo(topic.name, made, topic, null), created };
   }
 
@@ -243,7 +243,7 @@ export class Queues {
   }
 
   async seekWork(call: { vhost: string; topic: string; name: string; to: types.StartAt }, signal: AbortSignal): Promise<void> {
-    const { operator, viewIsCurrent } = this.components;
+    const { inspector, operator, viewIsCurrent } = this.components;
     await viewIsCurrent();
     const topic = this.topicOf(call.vhost, call.topic);
     this.existingWork(topic, call.name);
@@ -251,21 +251,9 @@ export class Queues {
       topic.partitions.map(async ({ group }) => {
         const offset = await this.offsetOf(group, call.to.from, call.to.value, signal);
         await operator.ask(group, { op: "seek", name: call.name, offset }, signal);
-        await this.begun(group, call.name, signal);
+        await inspector.begun(group, call.name, signal);
       }),
     );
-  }
-
-  /** Waits until some of the backlog has been fed, or nobody waits for it any more: who then asks for what is there at once gets something. */
-  private async begun(group: Parameters<Inspector["look"]>[0], name: string, signal: AbortSignal): Promise<void> {
-    const { inspector, clock } = this.components;
-    let first = -1;
-    while (!signal.aborted) {
-      const { fedTo, endOffset, counts } = await inspector.look(group, { ...COUNTS, subscription: name }, signal);
-      if (first < 0) first = fedTo;
-      if (fedTo >= endOffset || fedTo > first || counts.ready > endOffset - fedTo) return;
-      await new Promise<void>((resolve) => clock.schedule(SETTLED_RETRY_MS, resolve));
-    }
   }
 
   /** The offset that the words mean in the group now. */

@@ -270,3 +270,10 @@ function alikeUntil(map: RunMap, offset: number): number {
   if (place === NOWHERE) return Number.MAX_SAFE_INTEGER;
   return map.from(place) > offset ? map.from(place) : map.end(place);
 }
+
+/** What of the run has facts, and the priority of each part. */
+export function partsOf(facts: RunMap, run: Run): (Run & { readonly priority: number })[] {
+  const parts: (Run & { readonly priority: number })[] = [];
+  eachOf(facts, run, (part, place) => parts.push({ ...part, priority: facts.value(place, PRIORITY) }));
+  return parts;
+}

@@ -9,7 +9,7 @@ import type { Consumer, ConsumerTerms } from "./consumers.ts";
 import { Dues } from "./dues.ts";
 import { KeyOrder } from "./key-order.ts";
 import type { Run } from "./lanes.ts";
-import { NOWHERE, type Place, type RunMap } from "./run-map.ts";
+import { NOWHERE, type Place } from "./run-map.ts";
 import {
   CONSUMER,
   DEAD_EXPIRED,
@@ -19,6 +19,7 @@ import {
   DEADLINE,
   eachOf,
   EXPIRY,
+  partsOf,
   PRIORITY,
   TOKEN,
   WorkState,
@@ -488,11 +489,4 @@ export class Work {
     const run = this.state.lanes.takeLeast(messages)!;
     this.kill(run.from, run.end, DEAD_OVERFLOW);
   }
-}
-
-/** What of the run has facts, and the priority of each part. */
-function partsOf(facts: RunMap, run: Run): (Run & { readonly priority: number })[] {
-  const parts: (Run & { readonly priority: number })[] = [];
-  eachOf(facts, run, (part, place) => parts.push({ ...part, priority: facts.value(place, PRIORITY) }));
-  return parts;
 }

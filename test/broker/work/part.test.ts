@@ -176,7 +176,7 @@ test("part: it drains once what it said of its room is answered, so that no room
 
 test("part: a group that does not know of it has nothing to take back, and is told of it afterwards", async () => {
   const { part, said, timers } = unanswered();
-  said.shift()!.done(new BrokerError("NO_LEADER", "nobody leads"), 0, []);
+  said.shift()!.done(new BrokerError("LEADER_CHANGED", "nobody knows"), 0, []);
   const drained = part.drain();
   await turn();
   said.shift()!.done(null, WORK_NO_CONSUMER, []);
@@ -186,6 +186,12 @@ test("part: a group that does not know of it has nothing to take back, and is to
   said.shift()!.done(null, 0, []);
   part.grant(2);
   expect(grants(said)).toEqual([["grant", 2]]);
+});
+
+test("part: a group that has certainly not heard of it is not asked to take anything back", async () => {
+  const { part, said } = unanswered();
+  said.shift()!.done(new BrokerError("NO_LEADER", "nobody leads"), 0, []);
+  expect([await part.drain(), part.outstanding, said]).toEqual([10, 0, []]);
 });
 
 test("part: a group that has forgotten it while it drains is told of it without room", async () => {
