@@ -22,6 +22,7 @@ import { decodeFetch, decodePublish, decodePublishFrame, encodeAcks, encodeFetch
 import { decodeConsumeFrame, decodeSettle, encodeBrowsed, encodeConsumeAnswer, encodeReceived, encodeSettled } from "./work-codec.ts";
 import { recordCodec } from "./record-codec.ts";
 import { Traffic } from "./traffic.ts";
+import { decodeTransact } from "./transaction-codec.ts";
 
 export type ApiSettings = {
   readonly host: string;
@@ -93,6 +94,7 @@ export class GrpcApi {
       Consume: { decode: decodeConsumeFrame, encode: encodeConsumeAnswer, bytesMax: COMMIT_BYTES_MAX },
       Settle: { decode: decodeSettle, encode: encodeSettled, bytesMax: COMMIT_BYTES_MAX },
       Browse: { encode: encodeBrowsed },
+      Transact: { decode: decodeTransact },
     };
     const admin = { ImportDefinitions: { bytesMax: DEFINITIONS_BYTES_MAX }, SetSchedule: { bytesMax: COMMIT_BYTES_MAX } };
     this.server.addService(serviceOf(protos, "flotilla.v1.Messaging", messaging, worked), messagingService(broker, unary, this.traffic));

@@ -8,6 +8,7 @@ import { PublishStream, type PublishCall } from "./publish-stream.ts";
 import type { SettleCall } from "./work-codec.ts";
 import type { PublishedAnswer } from "./raw-codec.ts";
 import type { Traffic } from "./traffic.ts";
+import { transactionMethods } from "./transaction-methods.ts";
 import { unary, type UnarySettings } from "./unary.ts";
 import { callController } from "../broker/wait-until.ts";
 
@@ -32,6 +33,7 @@ type ReceiveRequest = {
 };
 type BrowseRequest = { vhost: string; queue: string; subscription: string; partition: number; fromOffset: string; maxMessages: number };
 type RecallRequest = { vhost: string; queue: string; subscription: string; partition: number; offset: string };
+type ExpediteRequest = RecallRequest & { delayMs: string; priority?: number };
 type SyncRequest = { vhost: string; topic: string; group: string; member: string; released: number[] };
 type OffsetsRequest = { vhost: string; topic: string; subscription: string; partitions: number[]; timeMs?: string; routing: number };
 
@@ -64,6 +66,12 @@ export function messagingService(broker: Broker, settings: UnarySettings, traffi
     Recall: unary(settings, async (request: RecallRequest, signal) => ({
       recalled: await broker.queues.recall(request, request.partition, count(request.offset, "offset"), signal),
     })),
+    Expedite: unary(settings, async ({ priority, ...request }: ExpediteRequest, signal) => {
+      const [offset, delayMs] = [count(request.offset, "offset"), count(request.delayMs, "delay_ms")];
+      const message = { partition: request.partition, offset, delayMs, priority: priority ?? -1 };
+      return { expedited: await broker.queues.expedite(request, message, signal) };
+    }),
+    ...transactionMethods(broker.transactions, settings),
     SyncGroup: unary(settings, (request: SyncRequest, signal) => broker.groups.sync(request, signal)),
     LeaveGroup: unary(settings, async (request: SyncRequest, signal) => {
       await broker.groups.leave(request, signal);

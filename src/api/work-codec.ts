@@ -79,7 +79,7 @@ function decodeCredit(reader: ProtoReader): Credit {
   return credit;
 }
 
-function decodeSettlement(reader: ProtoReader): Settlement {
+export function decodeSettlement(reader: ProtoReader): Settlement {
   const settlement = {
     partition: 0,
     firstOffset: 0,

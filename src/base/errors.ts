@@ -47,6 +47,12 @@ export const ERRORS = {
   UNKNOWN_VHOST: row(GRPC.NOT_FOUND, "no", "There is no such vhost; create it first."),
   UNKNOWN_EXCHANGE: row(GRPC.NOT_FOUND, "no", "There is no such exchange; create it first."),
   UNKNOWN_OBJECT: row(GRPC.NOT_FOUND, "no", "There is no such binding, policy, schedule or consumer group."),
+  UNKNOWN_TRANSACTION: row(GRPC.NOT_FOUND, "no", "There is no such transaction: it is over, or there never was one."),
+  TRANSACTION_ENDED: row(
+    GRPC.FAILED_PRECONDITION,
+    "no",
+    "The transaction was committed or rolled back already, and that stands; or its time was up.",
+  ),
   UNROUTABLE: row(GRPC.FAILED_PRECONDITION, "same", "No queue is bound to the exchange for this message."),
   EXISTS_DIFFERENT: row(GRPC.ALREADY_EXISTS, "no", "It exists with other settings; the message says which."),
   QUEUE_FULL: row(

@@ -54,6 +54,21 @@ export function gatewayOf(node: NodeId, incarnation: number): number {
   return gateway;
 }
 
+/** Transactions whose records may hold messages: beyond it there is no id for a holder. */
+export const HOLDER_OFFSET_MAX = 2 ** 43 - 2;
+const CONSUMER_COUNTERS = 2 ** 23;
+const NODES_BY_COUNTER = (NODE_ID_MAX + 1) * CONSUMER_COUNTERS;
+
+/**
+ * Who holds messages for a transaction, as a consumer's id. Ids of consumers name their node, and no node has the number 0, so this is never
+ * one of theirs.
+ */
+export function holderOf(offset: number): number {
+  assert(isCount(offset) && offset <= HOLDER_OFFSET_MAX, `transaction ${offset} has no holder`);
+  const number = offset + 1;
+  return Math.floor(number / CONSUMER_COUNTERS) * NODES_BY_COUNTER + (number % CONSUMER_COUNTERS);
+}
+
 export function nodeOfGateway(gateway: number): NodeId {
   return (gateway % (NODE_ID_MAX + 1)) as NodeId;
 }

@@ -156,6 +156,26 @@ export const LOST_RUNS_MAX = 4_096;
 /** Producers of exchanges that one stream remembers, and batches of each that it can tell a retry of. */
 export const SPARSE_PRODUCERS_PER_STREAM_MAX = 4_096;
 export const SPARSE_SEQUENCES_MAX = 256;
+/** Transactions that hold messages of one work subscription. */
+export const HOLDERS_PER_SUBSCRIPTION_MAX = 10_000;
+/** Runs of transactions of which one place knows that they are over: from so many on it asks which are not, and with so many it takes no more. */
+export const TRANSACTION_MARKS_KEPT = 1_024;
+export const TRANSACTION_MARKS_MAX = 65_536;
+/** Transactions of one vhost that are not over, and bytes of their records. */
+export const TRANSACTIONS_PER_VHOST_MAX = 10_000;
+export const TRANSACTIONS_BYTES_MAX = 1024 * 1024 * 1024;
+/** Publishes and settlements of one transaction, and queues and partitions that its publishes may go to. */
+export const TRANSACTION_PARTS_MAX = 1_024;
+export const TRANSACTION_TARGETS_MAX = 1_024;
+/** Characters of the name that a caller gives a transaction. */
+export const TRANSACTION_NAME_LENGTH_MAX = 128;
+/** Milliseconds that a prepared transaction may wait for its verdict: a day. */
+export const TRANSACTION_TIMEOUT_MS_MAX = 86_400_000;
+/** Transactions that one node has under way, and that it finishes for others at one time. */
+export const TRANSACTIONS_PER_NODE_MAX = 4_096;
+export const TRANSACTION_JOBS_MAX = 64;
+/** Transactions of one page of ListTransactions. */
+export const TRANSACTIONS_PER_PAGE_MAX = 1_000;
 /** Runs of records, and their bytes, that one entry stores anew. */
 export const RELOCATED_RUNS_MAX = 512;
 export const RELOCATED_BYTES_MAX = 1024 * 1024;

@@ -16,6 +16,8 @@ import type { Definitions } from "./definitions.ts";
 import type { Groups } from "./groups.ts";
 import { BrokerParts, type BrokerComponents, type BrokerSettings } from "./parts.ts";
 import type * as types from "./types.ts";
+import { checkNotReserved } from "./reserved.ts";
+import type { Transactions } from "./transactions/transactions.ts";
 import type { Queues } from "./work/queues.ts";
 
 export class NodeBroker implements types.Broker {
@@ -28,6 +30,7 @@ export class NodeBroker implements types.Broker {
   readonly declaring: Declaring;
   readonly groups: Groups;
   readonly definitions: Definitions;
+  readonly transactions: Transactions;
   private stopped = false;
 
   constructor(settings: BrokerSettings, components: BrokerComponents) {
@@ -41,6 +44,7 @@ export class NodeBroker implements types.Broker {
     this.declaring = declaring;
     this.groups = groups;
     this.definitions = definitions;
+    this.transactions = this.parts.transactions.transactions;
   }
 
   /** Opens the groups that the local catalog knows, and announces this node to the cluster. */
@@ -74,6 +78,7 @@ export class NodeBroker implements types.Broker {
 
   advanced(group: GroupId): void {
     this.parts.local.advanced(group);
+    this.parts.transactions.sweeper.look(group);
   }
 
   worked(group: GroupId, news: WorkNews): void {
@@ -145,6 +150,7 @@ export class NodeBroker implements types.Broker {
   }
 
   async fetch(call: types.FetchCall, signal: AbortSignal): Promise<readonly types.FetchedPartition[]> {
+    checkNotReserved(call.topic);
     await this.parts.view.sure(call.vhost, call.topic, partitionsOf(call.positions));
     const topic = this.parts.admin.existing(call.vhost, call.topic);
     if (call.positions.length === 0 || call.positions.length > REQUEST_PARTITIONS_MAX) {
@@ -209,6 +215,7 @@ export class NodeBroker implements types.Broker {
   // Admin.
 
   async createTopic(call: types.CreateTopicCall, signal: AbortSignal): Promise<{ topic: types.TopicInfo; created: boolean }> {
+    checkNotReserved(call.name);
     await this.parts.view.sureOfVhost(call.vhost);
     return this.parts.admin.create(call, signal);
   }

@@ -22,6 +22,7 @@ import { quoted } from "../machine/names.ts";
 import { scanRecordBatch } from "../machine/stream/records-codec.ts";
 import type { HeaderValue } from "../machine/routing/headers-match.ts";
 import { checkName, vhostOf, type Admin } from "./admin.ts";
+import { checkNotReserved, isReserved } from "./reserved.ts";
 import type { Router } from "./router.ts";
 import { nextRun } from "./schedule-times.ts";
 import type { Route } from "./types.ts";
@@ -74,6 +75,7 @@ export class Declaring {
   async createExchange(given: Omit<ExchangeRow, "createdMs">, signal: AbortSignal): Promise<{ exchange: ExchangeRow; created: boolean }> {
     const vhost = await this.vhost(given.vhost);
     checkName("exchange", given.name);
+    checkNotReserved(given.name);
     if (given.alternate !== "") checkName("alternate exchange", given.alternate);
     const row = { ...given, vhost, createdMs: this.components.clock.wallMs() };
     const created = await this.declare({ do: "createExchange", row }, signal);
@@ -144,19 +146,21 @@ export class Declaring {
     const { catalog, router } = this.components;
     const ways = this.declarations.routingOf(vhost).ways(call.exchange, { key: call.routingKey, headers: new Map(call.headers) });
     if (ways === undefined) throw unknownExchange(call.exchange);
-    return ways.map(({ queue, exchanges }) => {
-      const topic = catalog.topic(vhost, queue)!;
-      const { partitions, config } = topic;
-      const leader = partitions.length === 1 ? router.leaderOf(partitions[0]!.group) : 0;
-      return {
-        target: queue,
-        exchanges,
-        isQueue: topic.queue !== null,
-        partitions: partitions.length,
-        leader,
-        durability: config.durability,
-      };
-    });
+    return ways
+      .filter(({ queue }) => !isReserved(queue))
+      .map(({ queue, exchanges }) => {
+        const topic = catalog.topic(vhost, queue)!;
+        const { partitions, config } = topic;
+        const leader = partitions.length === 1 ? router.leaderOf(partitions[0]!.group) : 0;
+        return {
+          target: queue,
+          exchanges,
+          isQueue: topic.queue !== null,
+          partitions: partitions.length,
+          leader,
+          durability: config.durability,
+        };
+      });
   }
 
   async setPolicy(given: PolicyRow, signal: AbortSignal): Promise<void> {
@@ -235,6 +239,7 @@ export class Declaring {
     if (given.headers.some(([name]) => name === "x-match"))
       throw fault("x-match is no header to ask for: in AMQP it says how the others count, as `match` does here", "headers");
     checkName(given.destinationKind, given.destination);
+    checkNotReserved(given.destination);
     if (given.source !== "") checkName("exchange", given.source);
     return bindingRow({ ...given, vhost });
   }

@@ -11,6 +11,7 @@ import type { DeclaredSettings, WorkSettings } from "../machine/catalog/settings
 import type { HeaderValue } from "../machine/routing/headers-match.ts";
 import { vhostOf, type Admin } from "./admin.ts";
 import type { Declaring } from "./declaring.ts";
+import { isReserved } from "./reserved.ts";
 import type { Queues } from "./work/queues.ts";
 import type { StartAt } from "./work/types.ts";
 
@@ -80,7 +81,7 @@ export class Definitions {
       {
         product_name: "Flotilla",
         vhosts: names.map((name) => ({ name })),
-        queues: topics.filter(({ queue }) => queue !== null).map(queueJson),
+        queues: topics.filter(({ name, queue }) => queue !== null && !isReserved(name)).map(queueJson),
         exchanges: names.flatMap((name) => [...declarations.exchanges.of(keyOf(name, ""))].map(exchangeJson)),
         bindings: names.flatMap((name) => [...declarations.bindings.of(keyOf(name, ""))].map(bindingJson)),
         policies: names.flatMap((name) =>

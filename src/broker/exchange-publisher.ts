@@ -15,6 +15,7 @@ import { unknownVhost, vhostOf } from "./admin.ts";
 import { streamError } from "./publisher.ts";
 import { factRuns, scanRecords, type ScannedRecord } from "./record-scan.ts";
 import { recordsPayload } from "./records-payload.ts";
+import { isReserved } from "./reserved.ts";
 import type { Router } from "./router.ts";
 import type { PublishCall, PublishDone } from "./types.ts";
 
@@ -26,7 +27,7 @@ export type ExchangePublisherComponents = {
 };
 
 /** What one partition is to get of a batch. */
-type Share = { readonly topic: TopicRow; readonly partition: number; readonly records: ScannedRecord[] };
+export type Share = { readonly topic: TopicRow; readonly partition: number; readonly records: ScannedRecord[] };
 
 export class ExchangePublisher {
   private readonly components: ExchangePublisherComponents;
@@ -39,28 +40,36 @@ export class ExchangePublisher {
 
   /** What is not known here, if anything is; else `done` is called. `count` is how many records the batch has. */
   tryPublish(call: PublishCall, exchange: string, count: number, done: PublishDone): BrokerError | null {
-    const { catalog, clock } = this.components;
+    const { catalog } = this.components;
     const vhost = vhostOf(call.vhost);
     // Every vhost has a table of its own, made when it is asked for: nobody is to make one by a name alone.
     if (!catalog.declarations.hasVhost(vhost)) return unknownVhost(vhost);
-    const table = catalog.declarations.routingOf(vhost);
-    if (!table.hasExchange(exchange))
-      return new BrokerError("UNKNOWN_EXCHANGE", `there is no exchange ${quoted(exchange)}; create it with "flotilla exchange create"`, {
-        exchange: exchange.slice(0, NAME_LENGTH_MAX),
-      });
-    const records = scanRecords(call.records, table.looksAtHeaders, clock.wallMs());
-    const fault = records instanceof BrokerError ? records : keyFault(call.routingKey);
-    const routed = fault ?? this.route(table, vhost, exchange, call, records as ScannedRecord[]);
+    if (!catalog.declarations.routingOf(vhost).hasExchange(exchange)) return unknownExchange(exchange);
+    const routed = this.shares(call, exchange);
     if (routed instanceof BrokerError) done(routed, 0, -1, 0, false);
     else this.store(call, routed.shares, routed.unroutable, count, done);
     return null;
+  }
+
+  /** Which partitions would get what of it by this node's view, and the places of records that would go nowhere. */
+  shares(
+    call: Pick<PublishCall, "vhost" | "records" | "routingKey" | "producerId" | "sequence">,
+    exchange: string,
+  ): { shares: Share[]; unroutable: number[] } | BrokerError {
+    const { catalog, clock } = this.components;
+    const vhost = vhostOf(call.vhost);
+    const table = catalog.declarations.routingOf(vhost);
+    if (!table.hasExchange(exchange)) return unknownExchange(exchange);
+    const records = scanRecords(call.records, table.looksAtHeaders, clock.wallMs());
+    const fault = records instanceof BrokerError ? records : keyFault(call.routingKey);
+    return fault ?? this.route(table, vhost, exchange, call, records as ScannedRecord[]);
   }
 
   private route(
     table: RoutingTable,
     vhost: string,
     exchange: string,
-    call: PublishCall,
+    call: Pick<PublishCall, "routingKey" | "producerId" | "sequence">,
     records: readonly ScannedRecord[],
   ): { shares: Share[]; unroutable: number[] } | BrokerError {
     const shares = new Map<string, Share>();
@@ -72,7 +81,8 @@ export class ExchangePublisher {
       const key = record.routingKey ?? call.routingKey;
       let targets = record.headers.size === 0 ? byKey.get(key) : undefined;
       if (targets === undefined) {
-        targets = table.route(exchange, { key, headers: record.headers })!;
+        // By the default exchange every name can be reached, also those that are nobody's.
+        targets = table.route(exchange, { key, headers: record.headers })!.filter((name) => !isReserved(name));
         if (record.headers.size === 0) byKey.set(key, targets);
       }
       if (targets.length === 0) unroutable.push(at);
@@ -127,7 +137,7 @@ export class ExchangePublisher {
     const isSeen = topic.queue !== null || topic.works.length > 0;
     const sidecar = isSeen ? encodeSidecar(factRuns(records)) : null;
     const origin = { count: records.length, producerId, producerEpoch, sequence };
-    const payload = recordsPayload(memory, origin, true, sidecar, partsOf(call.records, records));
+    const payload = recordsPayload(memory, origin, "sparse", sidecar, partsOf(call.records, records));
     router.propose(topic.partitions[partition]!.group, ENTRY_RECORDS, payload, false, (error, code) => {
       if (error !== null) done(error, false);
       else if (code === STREAM_OK || code === STREAM_DUPLICATE) done(null, code === STREAM_DUPLICATE);
@@ -137,7 +147,7 @@ export class ExchangePublisher {
 }
 
 /** The records' bytes, neighbours as one part. */
-function partsOf(bytes: Uint8Array, records: readonly ScannedRecord[]): Uint8Array[] {
+export function partsOf(bytes: Uint8Array, records: readonly ScannedRecord[]): Uint8Array[] {
   const parts: Uint8Array[] = [];
   let { start, end } = records[0]!;
   for (let at = 1; at < records.length; at++) {
@@ -150,6 +160,12 @@ function partsOf(bytes: Uint8Array, records: readonly ScannedRecord[]): Uint8Arr
   }
   parts.push(bytes.subarray(start, end));
   return parts;
+}
+
+function unknownExchange(exchange: string): BrokerError {
+  return new BrokerError("UNKNOWN_EXCHANGE", `there is no exchange ${quoted(exchange)}; create it with "flotilla exchange create"`, {
+    exchange: exchange.slice(0, NAME_LENGTH_MAX),
+  });
 }
 
 function keyFault(key: string): BrokerError | null {

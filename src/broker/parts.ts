@@ -1,5 +1,6 @@
 // The parts of the use cases of one node, put together.
 
+import { assert } from "../base/assert.ts";
 import type { Clock } from "../base/clock.ts";
 import { CATALOG_GROUP, type GroupId, type NodeId } from "../base/ids.ts";
 import { ARCHIVE_FILE_BYTES_MAX } from "../base/limits.ts";
@@ -18,6 +19,8 @@ import { Groups, OP_GROUP, OP_SYNC } from "./groups.ts";
 import { Scheduler } from "./scheduler.ts";
 import { OP_LEASES } from "./work/gateway.ts";
 import { OP_LOOK } from "./work/inspector.ts";
+import { OP_BOOK } from "./transactions/book.ts";
+import { TransactionParts } from "./transactions/parts.ts";
 import { WorkParts } from "./work/parts.ts";
 import { Admin } from "./admin.ts";
 import { Archiver } from "./archiver.ts";
@@ -78,6 +81,7 @@ export class BrokerParts {
   readonly scheduler: Scheduler;
   readonly declaring: Declaring;
   readonly groups: Groups;
+  readonly transactions: TransactionParts;
   readonly definitions: Definitions;
   readonly fetcher: Fetcher;
   readonly admin: Admin;
@@ -129,21 +133,7 @@ export class BrokerParts {
     });
     this.forwarder = new Forwarder({
       send: (to, parts) => transport.send(to, LANE_FORWARD, parts),
-      operations: new Map<number, Serve>([
-        [OP_PROPOSE, this.router.servePropose],
-        [OP_FETCH, this.fetcher.serveFetch],
-        [OP_OFFSETS, this.fetcher.serveOffsets],
-        [OP_TRANSFER, (from, body, reply, signal) => this.cluster.serveTransfer(from, body, reply, signal)],
-        [OP_JOIN, this.registrar.serveJoin],
-        [OP_MEMBERS, (from, body, reply, signal) => this.cluster.serveMembers(from, body, reply, signal)],
-        [OP_MOVES, (from, body, reply, signal) => this.moves.serve(from, body, reply, signal)],
-        [OP_MEMBER, (from, body, reply, signal) => this.controller.serveMember(from, body, reply, signal)],
-        [OP_VIEW, (from, body, reply, signal) => this.view.serveView(from, body, reply, signal)],
-        [OP_LEASES, (from, body, reply, signal) => this.work.inspector.serveLeases(from, body, reply, signal)],
-        [OP_LOOK, (from, body, reply, signal) => this.work.inspector.serveLook(from, body, reply, signal)],
-        [OP_SYNC, (from, body, reply, signal) => this.groups.serveSync(from, body, reply, signal)],
-        [OP_GROUP, (from, body, reply, signal) => this.groups.serveLook(from, body, reply, signal)],
-      ]),
+      operations: this.operations(),
       notices: this.news.heard,
     });
     this.router.attach(this.forwarder);
@@ -235,6 +225,25 @@ export class BrokerParts {
       notify: (to, notice, body) => this.forwarder.notify(to, notice, body),
       sure: (vhost, name) => this.view.sure(vhost, name),
       viewIsCurrent: () => this.view.current(),
+      lookAtTransactions: (group, topic) => this.transactions.look(group, topic),
+    });
+    this.transactions = new TransactionParts({
+      nodeId: this.nodeId,
+      incarnation: settings.registration.incarnation,
+      host,
+      catalog: this.catalog,
+      router: this.router,
+      memory,
+      clock,
+      logger,
+      work: this.work,
+      exchanges: this.exchanges,
+      topicOf: (vhost, name) => this.admin.topicOf(vhost, name),
+      viewIsCurrent: () => this.view.current(),
+      checkVhost: async (vhost) => {
+        await this.view.sureOfVhost(vhost);
+        this.admin.checkVhost(vhost);
+      },
     });
     this.declaring = new Declaring({
       catalog: this.catalog,
@@ -279,5 +288,28 @@ export class BrokerParts {
 
   isAlive(node: NodeId): boolean {
     return node === this.nodeId || this.isUp(node);
+  }
+
+  /** What other nodes ask of this one, by its number. */
+  private operations(): ReadonlyMap<number, Serve> {
+    const rows: [number, Serve][] = [
+      [OP_PROPOSE, this.router.servePropose],
+      [OP_FETCH, this.fetcher.serveFetch],
+      [OP_OFFSETS, this.fetcher.serveOffsets],
+      [OP_TRANSFER, (from, body, reply, signal) => this.cluster.serveTransfer(from, body, reply, signal)],
+      [OP_JOIN, this.registrar.serveJoin],
+      [OP_MEMBERS, (from, body, reply, signal) => this.cluster.serveMembers(from, body, reply, signal)],
+      [OP_MOVES, (from, body, reply, signal) => this.moves.serve(from, body, reply, signal)],
+      [OP_MEMBER, (from, body, reply, signal) => this.controller.serveMember(from, body, reply, signal)],
+      [OP_VIEW, (from, body, reply, signal) => this.view.serveView(from, body, reply, signal)],
+      [OP_LEASES, (from, body, reply, signal) => this.work.inspector.serveLeases(from, body, reply, signal)],
+      [OP_LOOK, (from, body, reply, signal) => this.work.inspector.serveLook(from, body, reply, signal)],
+      [OP_BOOK, (from, body, reply, signal) => this.transactions.book.serve(from, body, reply, signal)],
+      [OP_SYNC, (from, body, reply, signal) => this.groups.serveSync(from, body, reply, signal)],
+      [OP_GROUP, (from, body, reply, signal) => this.groups.serveLook(from, body, reply, signal)],
+    ];
+    const operations = new Map(rows);
+    assert(operations.size === rows.length, "every operation has a number of its own");
+    return operations;
   }
 }

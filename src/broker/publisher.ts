@@ -8,6 +8,7 @@ import type { PayloadMemory } from "../base/payload-memory.ts";
 import type { TopicRow } from "../machine/catalog/catalog.ts";
 import { BATCH_TOO_MANY, scanRecordBatch } from "../machine/stream/records-codec.ts";
 import {
+  STREAM_BUSY,
   STREAM_DUPLICATE,
   STREAM_FENCED,
   STREAM_FULL,
@@ -21,6 +22,7 @@ import { vhostOf } from "./admin.ts";
 import type { ExchangePublisher } from "./exchange-publisher.ts";
 import { factRuns, scanRecords } from "./record-scan.ts";
 import { recordsPayload } from "./records-payload.ts";
+import { isReserved, reservedName } from "./reserved.ts";
 import type { Router } from "./router.ts";
 import type { PublishCall, PublishDone } from "./types.ts";
 
@@ -101,6 +103,10 @@ export class Publisher {
       }
       return this.components.exchanges().tryPublish(call, call.exchange, count, done);
     }
+    if (isReserved(call.topic)) {
+      fail(call, done, reservedName(call.topic));
+      return null;
+    }
     const topic = this.components.topicOf(call.vhost, call.topic);
     if (topic instanceof BrokerError) return topic;
     const partition = call.partition >= 0 ? call.partition : this.choosePartition(call.partitionKey, topic.partitions.length);
@@ -117,7 +123,7 @@ export class Publisher {
     const sidecar = sidecarOf(topic, call.records, clock.wallMs());
     if (sidecar instanceof BrokerError) return sidecar;
     const { producerId, producerEpoch, sequence } = call;
-    const payload = recordsPayload(memory, { count, producerId, producerEpoch, sequence }, false, sidecar, [call.records]);
+    const payload = recordsPayload(memory, { count, producerId, producerEpoch, sequence }, "gapless", sidecar, [call.records]);
     router.propose(topic.partitions[partition]!.group, ENTRY_RECORDS, payload, call.direct, (error, code, value) => {
       if (error !== null) done(error, partition, -1, 0, false);
       else if (code === STREAM_OK || code === STREAM_DUPLICATE) done(null, partition, value, count, code === STREAM_DUPLICATE);
@@ -149,7 +155,7 @@ function fail({ partition }: PublishCall, done: PublishDone, error: BrokerError)
 }
 
 /** The number of records, or why the batch cannot be taken. */
-function checkBatch(call: PublishCall): number | BrokerError {
+export function checkBatch(call: Pick<PublishCall, "records" | "count">): number | BrokerError {
   if (call.records.length > BATCH_BYTES_MAX) {
     return new BrokerError(
       "BATCH_TOO_LARGE",
@@ -180,6 +186,8 @@ export function streamError(code: number, name: string): BrokerError {
       );
     case STREAM_FULL:
       return new BrokerError("QUEUE_FULL", `queue ${name} has as many messages or bytes as it may, and refuses more`, { queue: name });
+    case STREAM_BUSY:
+      return new BrokerError("OVERLOADED", "too much is to be known of transactions in this partition; it is asked which are over");
     default:
       return new BrokerError("INTERNAL", `unknown reply ${code} of the stream`);
   }

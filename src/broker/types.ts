@@ -3,6 +3,7 @@
 import type { Declaring } from "./declaring.ts";
 import type { Definitions } from "./definitions.ts";
 import type { Groups } from "./groups.ts";
+import type { Transactions } from "./transactions/transactions.ts";
 import type { Queues } from "./work/queues.ts";
 import type { BrokerError } from "../base/errors.ts";
 import type { GroupId, NodeId } from "../base/ids.ts";
@@ -277,11 +278,12 @@ export interface Broker {
   listSubscriptions(call: ListSubscriptionsCall, signal: AbortSignal): Promise<SubscriptionPage>;
   deleteSubscription(vhost: string, topic: string, name: string, signal: AbortSignal): Promise<void>;
 
-  /** Queues and work subscriptions; vhosts, exchanges and what else is declared; consumer groups. */
+  /** Queues and work subscriptions; vhosts, exchanges and what else is declared; consumer groups; transactions. */
   readonly queues: Queues;
   readonly declaring: Declaring;
   readonly groups: Groups;
   readonly definitions: Definitions;
+  readonly transactions: Transactions;
 
   /** Group 0 is applied and led: calls can be served. */
   readonly ready: boolean;

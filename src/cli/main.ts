@@ -14,6 +14,7 @@ import { bindingCommand, exchangeCommand, explainCommand, vhostCommand } from ".
 import { serveCommand } from "./serve.ts";
 import { subscriptionCommand } from "./subscription.ts";
 import { topicCommand } from "./topic.ts";
+import { transactionCommand } from "./transaction.ts";
 
 letHeapGrow();
 const program = new Command("flotilla")
@@ -53,6 +54,7 @@ for (const command of [
   vhostCommand(),
   policyCommand(),
   scheduleCommand(),
+  transactionCommand(),
   definitionsCommand(),
   explainCommand(),
   archiveCommand(),

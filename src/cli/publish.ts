@@ -1,9 +1,11 @@
 import { createReadStream, statSync } from "node:fs";
 import { Command, InvalidArgumentError } from "commander";
+import { BATCH_BYTES_MAX, BATCH_RECORDS_MAX } from "../base/limits.ts";
 import { FlotillaError, type Flotilla, type OutgoingRecord } from "../client/index.ts";
 import { linesOf } from "./lines.ts";
 import { Progress } from "./progress.ts";
 import { header } from "./routing.ts";
+import { prepare } from "./transaction.ts";
 import { duration, instant, regex, session, whole, withConnection, type SessionOptions } from "./session.ts";
 
 type PublishOptions = SessionOptions & {
@@ -25,6 +27,9 @@ type PublishOptions = SessionOptions & {
   correlationId?: string;
   replyTo?: string;
   mandatory?: boolean;
+  prepare?: boolean;
+  transaction?: string;
+  timeout?: number;
 };
 
 /** `flotilla publish`: every line of the input is a record. */
@@ -52,16 +57,21 @@ export function publishCommand(): Command {
     .option("--content-type <type>", "what the records are, as application/json")
     .option("--correlation-id <text>", "what they belong to")
     .option("--reply-to <queue>", "where an answer is expected")
+    .option("--prepare", "publish all of it in one transaction, to be decided later, and print its id (flotilla transaction commit ID)")
+    .option("--transaction <name>", "with --prepare: a name of your own for it")
+    .option("--timeout <duration>", "with --prepare: when it is rolled back by itself (1m unless given, at most 1d)", duration)
     .option("--quiet", "no progress and no summary")
     .addHelpText(
       "after",
-      "\nExamples:\n  flotilla publish logs --file access.log\n  tail -F app.log | flotilla publish logs --key-regex 'user=(\\w+)'\n  echo hello | flotilla publish mails --delay 10s --priority 5\n  echo paid | flotilla publish --exchange orders --routing-key order.42.paid",
+      "\nExamples:\n  flotilla publish logs --file access.log\n  tail -F app.log | flotilla publish logs --key-regex 'user=(\\w+)'\n  echo hello | flotilla publish mails --delay 10s --priority 5\n  echo paid | flotilla publish --exchange orders --routing-key order.42.paid\n  echo paid | flotilla publish orders --prepare --transaction order-42 --timeout 10m",
     )
     .action((name: string | undefined, options: PublishOptions) =>
       session(options, (client) => {
         if ((name === undefined) === (options.exchange === undefined))
           throw new InvalidArgumentError("name a topic or queue, or an exchange with --exchange: one of the two");
-        return publish(client, name, options);
+        if (options.prepare !== true && (options.transaction !== undefined || options.timeout !== undefined))
+          throw new InvalidArgumentError("--transaction and --timeout are for --prepare");
+        return options.prepare === true ? prepareAll(client, name, options) : publish(client, name, options);
       }),
     );
 }
@@ -116,10 +126,35 @@ function commonOf(options: PublishOptions): Partial<OutgoingRecord> {
   };
 }
 
+/** All lines as one transaction: they are kept until the last one is there. */
+async function prepareAll(client: Flotilla, name: string | undefined, options: PublishOptions): Promise<void> {
+  const common = commonOf(options);
+  const records: OutgoingRecord[] = [];
+  let bytes = 0;
+  try {
+    for await (const lines of linesOf(inputOf(options)))
+      for (const line of lines) {
+        const key = keyOf(line, options);
+        bytes += line.length;
+        if (bytes > BATCH_BYTES_MAX || records.length >= BATCH_RECORDS_MAX)
+          throw new FlotillaError("BATCH_TOO_LARGE", `a transaction may have ${BATCH_RECORDS_MAX} records and ${BATCH_BYTES_MAX} bytes`);
+        records.push(key === undefined ? { ...common, body: line } : { ...common, body: line, key });
+      }
+  } catch (error) {
+    throw fileProblem(error, options.file);
+  }
+  const { exchange, routingKey, partition, mandatory = false, vhost, transaction = "", timeout: timeoutMs = 0 } = options;
+  await prepare(client, records, { name, exchange, routingKey, partition, mandatory }, { vhost, transaction, timeoutMs });
+}
+
+function inputOf({ file }: PublishOptions): NodeJS.ReadableStream & AsyncIterable<Buffer> & { destroy(): unknown } {
+  return file === undefined ? process.stdin : createReadStream(file, { highWaterMark: 1024 * 1024 });
+}
+
 async function publish(client: Flotilla, name: string | undefined, options: PublishOptions): Promise<void> {
   const target = await targetOf(client, name, options);
   const common = commonOf(options);
-  const input = options.file === undefined ? process.stdin : createReadStream(options.file, { highWaterMark: 1024 * 1024 });
+  const input = inputOf(options);
   const totalBytes = options.file === undefined ? 0 : sizeOf(options.file);
   const progress = new Progress("published", totalBytes, { quiet: options.quiet === true });
   const state = { failure: null as FlotillaError | null, isInterrupted: false };

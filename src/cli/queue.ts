@@ -1,8 +1,8 @@
 import { Command, Option } from "commander";
-import type { Flotilla, QueueInfo } from "../client/index.ts";
+import { FlotillaError, type Flotilla, type QueueInfo } from "../client/index.ts";
 import { jsonOf, write } from "./output.ts";
 import { StepProgress } from "./progress.ts";
-import { print, regex, session, whole, withConnection, withOutput, type SessionOptions } from "./session.ts";
+import { duration, print, regex, session, whole, withConnection, withOutput, type SessionOptions } from "./session.ts";
 import { changesFrom, settingRows, settingsFrom, withSettings, type SettingsOptions } from "./settings.ts";
 
 const COLUMNS = ["vhost", "name", "ready", "leased", "delayed", "dead", "consumers", "replicas", "policy"];
@@ -52,7 +52,8 @@ export function queueCommand(): Command {
         client.queues.deleteQueue(name, { vhost: options.vhost, ifUnused: options.ifUnused === true, ifEmpty: options.ifEmpty === true }),
       ),
     );
-  for (const command of [peekCommand(), purgeCommand(), redriveCommand(), reviveCommand()]) queue.addCommand(command);
+  for (const command of [peekCommand(), purgeCommand(), redriveCommand(), reviveCommand(), recallCommand(), expediteCommand()])
+    queue.addCommand(command);
   return queue;
 }
 
@@ -119,6 +120,48 @@ export function redriveCommand(): Command {
     .action((name: string, options: SessionOptions & { filter?: RegExp; reason?: string; rate?: number; count?: number }) =>
       session(options, (client) => sendBack(client, name, options)),
     );
+}
+
+type DelayedOptions = SessionOptions & { subscription?: string; partition: number };
+
+/** A command about one message that is delayed. */
+function delayedCommand(name: string): Command {
+  return withConnection(new Command(name).argument("<queue>").argument("<offset>", "as peek prints it", whole(0, Number.MAX_SAFE_INTEGER)))
+    .option("--subscription <name>", "of a topic: this work subscription")
+    .option("--partition <n>", "of a topic: this partition", whole(0, 999), 0);
+}
+
+function recallCommand(): Command {
+  return delayedCommand("recall")
+    .description("take back a message that is delayed")
+    .addHelpText("after", "\nExamples:\n  flotilla queue recall reminders 17")
+    .action((name: string, offset: number, { vhost, subscription = "", partition, ...options }: DelayedOptions) =>
+      session({ vhost, ...options }, async (client) => {
+        if (!(await client.recall(name, offset, { vhost, subscription, partition }))) throw notDelayed(name, offset);
+      }),
+    );
+}
+
+function expediteCommand(): Command {
+  return delayedCommand("expedite")
+    .description("deliver a message that is delayed at once, or after another while")
+    .option("--delay <duration>", "after so long from now on", duration, 0)
+    .option("--priority <n>", "and with this priority", whole(0, 31))
+    .addHelpText(
+      "after",
+      "\nExamples:\n  flotilla queue expedite reminders 17\n  flotilla queue expedite reminders 17 --delay 10m --priority 9",
+    )
+    .action((name: string, offset: number, options: DelayedOptions & { delay: number; priority?: number }) =>
+      session(options, async (client) => {
+        const { vhost, subscription = "", partition, delay: delayMs, priority } = options;
+        const how = { vhost, subscription, partition, delayMs, ...(priority === undefined ? {} : { priority }) };
+        if (!(await client.expedite(name, offset, how))) throw notDelayed(name, offset);
+      }),
+    );
+}
+
+function notDelayed(queue: string, offset: number): FlotillaError {
+  return new FlotillaError("UNKNOWN_OBJECT", `message ${offset} of ${queue} is not delayed, or not any more`);
 }
 
 function reviveCommand(): Command {

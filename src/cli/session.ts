@@ -46,6 +46,7 @@ function exitCodeOf(error: FlotillaError): number {
     case "UNKNOWN_EXCHANGE":
     case "UNKNOWN_VHOST":
     case "UNKNOWN_OBJECT":
+    case "UNKNOWN_TRANSACTION":
       return 3;
     case "UNREACHABLE":
     case "NO_LEADER":
@@ -80,6 +81,8 @@ function hintOf(error: FlotillaError): string {
       return "\n  see what there is with: flotilla vhost list; make it with: flotilla vhost create NAME";
     case "QUEUE_FULL":
       return "\n  see what is in it with: flotilla queue describe NAME; raise the bound with: flotilla queue update NAME --max-messages N";
+    case "UNKNOWN_TRANSACTION":
+      return "\n  see those that are not over with: flotilla transaction list";
     case "UNKNOWN_PARTITION":
       return "\n  see the partitions with: flotilla topic describe NAME";
     case "UNREACHABLE":

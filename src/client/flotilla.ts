@@ -9,12 +9,21 @@ import { Producer, type Placed, type ProducerOptions } from "./producer.ts";
 import { ExchangeProducer, type ExchangeProducerOptions } from "./exchange-producer.ts";
 import { FlotillaError } from "./errors.ts";
 import { GroupConsumer, type GroupConsumerOptions } from "./group-consumer.ts";
-import { LeasedMessage, type Message, type Settle } from "./message.ts";
+import { LeasedMessage, type Message, type MessageOwner, type Settle } from "./message.ts";
 import { QueueAdminClient } from "./queue-admin.ts";
 import { QueueConsumer, type QueueConsumerOptions } from "./queue-consumer.ts";
 import { redrive, type Redriven, type RedriveOptions } from "./redrive.ts";
 import { BatchEncoder, bytesOf, decodeBatch, HEAD_ROOM_BYTES, type OutgoingRecord, type ReceivedRecord } from "./records.ts";
-import { decodeBrowsed, decodeReceived, decodeSettled, encodeSettle, type MessageState, type Outcome } from "./work-wire.ts";
+import { Transaction, TransactionsClient, type TransactionOptions } from "./transaction.ts";
+import {
+  decodeBrowsed,
+  decodeReceived,
+  decodeSettled,
+  encodeSettle,
+  type MessageState,
+  type Outcome,
+  type WorkTarget,
+} from "./work-wire.ts";
 import { decodeFetched, encodeFetch, toBuffer, type FetchedPartition, type FetchPosition } from "./wire.ts";
 
 export type ConnectOptions = {
@@ -57,6 +66,8 @@ export class Flotilla {
   readonly cluster: ClusterClient;
   /** Queues, exchanges and what else is declared. */
   readonly queues: QueueAdminClient;
+  /** Those that are not over: what is prepared, and what is decided and not everywhere yet. */
+  readonly transactions: TransactionsClient;
   private readonly channels: Channels;
   private readonly open = new Set<Part>();
 
@@ -80,6 +91,7 @@ export class Flotilla {
     this.admin = new AdminClient(channels);
     this.cluster = new ClusterClient(channels);
     this.queues = new QueueAdminClient(channels);
+    this.transactions = new TransactionsClient(channels);
   }
 
   /** A producer for one topic. Rejects with UNKNOWN_TOPIC if there is none. */
@@ -112,9 +124,8 @@ export class Flotilla {
     const { vhost = "", subscription = "", maxMessages = 1, maxWaitMs = 0, leaseMs = 0, autoAck = false, signal } = options;
     const request = { vhost, queue, subscription, maxMessages, maxWaitMs, leaseMs, autoAck };
     const bytes = await this.channels.callEncoded("flotilla.v1.Messaging", "Receive", request, { signal });
-    const settle: Settle = (message, outcome, detail = {}) =>
-      this.settleOne({ vhost, queue, subscription }, message as LeasedMessage, outcome, detail);
-    return decodeReceived(bytes).flatMap((delivery) => LeasedMessage.allOf(delivery, 0, 0, settle));
+    const owner = this.ownerOf({ vhost, queue, subscription });
+    return decodeReceived(bytes).flatMap((delivery) => LeasedMessage.allOf(delivery, 0, 0, owner));
   }
 
   /** Looks at what is in a queue and not settled, from `fromOffset` on; changes nothing. `next`: where to go on; undefined at the end. */
@@ -136,6 +147,22 @@ export class Flotilla {
       })),
     );
     return { messages, next: page.next };
+  }
+
+  /** Delivers a message that is delayed at once, or after another while; resolves with false when it is not delayed, or no more. */
+  async expedite(
+    queue: string,
+    offset: number,
+    options: CallOptions & { vhost?: string; subscription?: string; partition?: number; delayMs?: number; priority?: number } = {},
+  ): Promise<boolean> {
+    const { vhost = "", subscription = "", partition = 0, delayMs = 0, priority, signal } = options;
+    const request = { vhost, queue, subscription, partition, offset, delayMs, ...(priority === undefined ? {} : { priority }) };
+    return (await this.channels.call<object, { expedited: boolean }>("flotilla.v1.Messaging", "Expedite", request, { signal })).expedited;
+  }
+
+  /** Publishes and settlements that take effect all or not at all. */
+  transaction(options: TransactionOptions = {}): Transaction {
+    return new Transaction(this.transactions, options);
   }
 
   /** Takes back a message that waits, for its time, its turn or a consumer; resolves with false when it does not, or no more. */
@@ -170,6 +197,20 @@ export class Flotilla {
     } finally {
       await this.queues.deleteQueue(replyTo, { vhost }).catch(() => {});
     }
+  }
+
+  private ownerOf(target: WorkTarget): MessageOwner {
+    const settle: Settle = (message, outcome, detail = {}) => this.settleOne(target, message as LeasedMessage, outcome, detail);
+    return {
+      target,
+      settle,
+      claim: (message) => {
+        if ((message as LeasedMessage).isSettled) throw new FlotillaError("LEASE_LOST", "the message was settled already");
+        (message as LeasedMessage).isSettled = true;
+      },
+      // What somebody else has by now cannot be given back, and need not.
+      concluded: (message, isSettled) => void (isSettled || settle(message, "release").catch(() => {})),
+    };
   }
 
   private async settleOne(

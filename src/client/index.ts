@@ -8,6 +8,15 @@ export { GroupConsumer, type GroupConsumerOptions } from "./group-consumer.ts";
 export type { RedriveOptions, Redriven } from "./redrive.ts";
 export { QueueConsumer, type QueueConsumerOptions } from "./queue-consumer.ts";
 export type { Message } from "./message.ts";
+export {
+  Transaction,
+  TransactionsClient,
+  type Transacted,
+  type TransactionInfo,
+  type TransactionKey,
+  type TransactionOptions,
+  type TransactionState,
+} from "./transaction.ts";
 export type { MessageState } from "./work-wire.ts";
 export type {
   BackOff,

@@ -1,10 +1,20 @@
 // A message that a consumer of a queue holds, and what it can say of it.
 
 import { DecodedRecord, decodeRecords, type ReceivedRecord } from "./records.ts";
-import type { Delivery, Outcome } from "./work-wire.ts";
+import type { Delivery, Outcome, WorkTarget } from "./work-wire.ts";
 
 /** Says what became of messages; resolves once the queue has it, rejects with LEASE_LOST when they are the caller's no more. */
 export type Settle = (message: Message, outcome: Outcome, detail?: { delayMs?: number | undefined; leaseMs?: number }) => Promise<void>;
+
+/** Who a message came by. */
+export type MessageOwner = {
+  readonly target: WorkTarget;
+  readonly settle: Settle;
+  /** A transaction settles it: from here on nothing else is said of it. Throws LEASE_LOST when that cannot be any more. */
+  claim(message: Message): void;
+  /** The transaction has settled it; or did not, and holds it no more: then it goes back. */
+  concluded(message: Message, isSettled: boolean): void;
+};
 
 export interface Message extends ReceivedRecord {
   /** Fencing token: rises with every lease of a partition. */
@@ -35,7 +45,7 @@ type Lease = {
   readonly consumer: number;
   /** The stream that it came by: of another one it is not this consumer's any more. */
   readonly life: number;
-  readonly settle: Settle;
+  readonly owner: MessageOwner;
 };
 
 export class LeasedMessage extends DecodedRecord implements Message {
@@ -54,9 +64,9 @@ export class LeasedMessage extends DecodedRecord implements Message {
   }
 
   /** The messages of one delivery. Throws MALFORMED_BATCH if a producer sent nonsense. */
-  static allOf(delivery: Delivery, life: number, sinceMs: number, settle: Settle): LeasedMessage[] {
+  static allOf(delivery: Delivery, life: number, sinceMs: number, owner: MessageOwner): LeasedMessage[] {
     const { partition, firstOffset, timeMs, records, token, attempt, deadlineMs, consumer } = delivery;
-    const lease: Lease = { token, attempt, deadlineMs, consumer, life, settle };
+    const lease: Lease = { token, attempt, deadlineMs, consumer, life, owner };
     return decodeRecords(records, partition, firstOffset, (offset) => new LeasedMessage(partition, offset, timeMs, lease, sinceMs));
   }
 
@@ -84,27 +94,31 @@ export class LeasedMessage extends DecodedRecord implements Message {
     this.extendedToMs = timeMs;
   }
 
+  get owner(): MessageOwner {
+    return this.lease.owner;
+  }
+
   get redelivered(): boolean {
     return this.attempt > 1;
   }
 
   ack(): Promise<void> {
-    return this.lease.settle(this, "ack");
+    return this.lease.owner.settle(this, "ack");
   }
 
   nack({ delayMs }: { delayMs?: number } = {}): Promise<void> {
-    return this.lease.settle(this, "nack", { delayMs });
+    return this.lease.owner.settle(this, "nack", { delayMs });
   }
 
   release(): Promise<void> {
-    return this.lease.settle(this, "release");
+    return this.lease.owner.settle(this, "release");
   }
 
   reject(): Promise<void> {
-    return this.lease.settle(this, "reject");
+    return this.lease.owner.settle(this, "reject");
   }
 
   extend(leaseMs: number): Promise<void> {
-    return this.lease.settle(this, "extend", { leaseMs });
+    return this.lease.owner.settle(this, "extend", { leaseMs });
   }
 }

@@ -5,7 +5,7 @@ import { CONSUMER_CREDIT_MAX } from "../base/limits.ts";
 import type { Channels } from "./channels.ts";
 import { ConsumeLink, leaseLost, type Detail, type Done } from "./consume-link.ts";
 import { FlotillaError } from "./errors.ts";
-import { LeasedMessage, type Message, type Settle } from "./message.ts";
+import { LeasedMessage, type Message, type MessageOwner } from "./message.ts";
 import { TopologyWatch } from "./topology.ts";
 import type { ConsumeOpen, Delivery, Outcome } from "./work-wire.ts";
 
@@ -55,7 +55,7 @@ export class QueueConsumer implements AsyncIterable<Message> {
   private timer: NodeJS.Timeout | null = null;
   private retryTimer: NodeJS.Timeout | null = null;
   private openTimer: NodeJS.Timeout | null = null;
-  private readonly settleOf: Settle = (message, outcome, detail = {}) => this.settle(message as LeasedMessage, outcome, detail);
+  private readonly owner: MessageOwner;
   private onOpened: () => void = () => {};
   private onDrained: () => void = () => {};
 
@@ -86,6 +86,12 @@ export class QueueConsumer implements AsyncIterable<Message> {
     this.queue = queue;
     this.options = given;
     this.closed = closed;
+    this.owner = {
+      target: { vhost: given.vhost, queue, subscription: given.subscription },
+      settle: (message, outcome, detail = {}) => this.settle(message as LeasedMessage, outcome, detail),
+      claim: (message) => this.claim(message as LeasedMessage),
+      concluded: (message, isSettled) => this.concluded(message as LeasedMessage, isSettled),
+    };
     if (!given.autoAck && given.extendMsMax > 0) {
       this.timer = setInterval(() => this.extend(), Math.max(100, given.leaseMs / 4));
       this.timer.unref();
@@ -247,6 +253,25 @@ export class QueueConsumer implements AsyncIterable<Message> {
     }
   }
 
+  private claim(message: LeasedMessage): void {
+    const { link } = this;
+    if (message.isSettled || this.options.autoAck) throw new FlotillaError("LEASE_LOST", "the message was settled already");
+    if (link === null || link.life !== message.life || link.isClosed) {
+      this.forget(message);
+      throw leaseLost();
+    }
+    message.isSettled = true;
+  }
+
+  /** Either way it is this consumer's no more, and there is room for another one. What no transaction took is given back. */
+  private concluded(message: LeasedMessage, isSettled: boolean): void {
+    const { link } = this;
+    const isHere = this.held.has(message);
+    this.forget(message);
+    if (isHere) this.giveBack(1);
+    if (!isSettled && link !== null && link.life === message.life && !link.isClosed) link.settle(message, "release", {}, () => {});
+  }
+
   private answered(message: LeasedMessage, outcome: Outcome, { leaseMs = 0 }: Detail, error: FlotillaError | null): void {
     if (outcome !== "extend") this.forget(message);
     else if (error === null) message.deadlineMs = Date.now() + leaseMs;
@@ -346,7 +371,7 @@ export class QueueConsumer implements AsyncIterable<Message> {
   }
 
   private delivered(delivery: Delivery, life: number): void {
-    for (const message of LeasedMessage.allOf(delivery, life, this.nowMs(), this.settleOf)) {
+    for (const message of LeasedMessage.allOf(delivery, life, this.nowMs(), this.owner)) {
       const take = this.takers.shift();
       if (take === undefined) this.ready.push(message);
       else take(message);

@@ -70,7 +70,7 @@ export function encodeSettle(target: WorkTarget, settlements: readonly Settlemen
   return toBuffer(writer);
 }
 
-function writeSettlements(writer: ProtoWriter, field: number, settlements: readonly Settlement[]): void {
+export function writeSettlements(writer: ProtoWriter, field: number, settlements: readonly Settlement[]): void {
   for (const { partition, firstOffset, count, token, outcome, delayMs, leaseMs = 0, consumer = 0 } of settlements) {
     const mark = writer.open(field);
     writer

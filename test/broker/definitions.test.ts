@@ -51,15 +51,14 @@ class Fresh {
     const look = (group: GroupId, { subscription }: { subscription: string }): Promise<object> => {
       const { topic } = catalog.group(group)!;
       const settings = topic.queue ?? topic.works.find(({ name }) => name === subscription)!.settings;
-      const counts = { ready: 0, leased: 0, delayed: 0, parked: 0, dead: 0, consumers: 0 };
-      return Promise.resolve({ config: workConfigOf(policies.settingsOf(topic, settings)), counts, fedTo: 0, endOffset: 0 });
+      return Promise.resolve({ config: workConfigOf(policies.settingsOf(topic, settings)) });
     };
     this.queues = new Queues({
       catalog,
       admin: this.admin,
       policies,
       clock,
-      inspector: { look },
+      inspector: { look, begun: () => Promise.resolve() },
       sure: viewIsCurrent,
       viewIsCurrent,
     } as unknown as QueuesComponents);

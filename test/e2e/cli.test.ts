@@ -130,8 +130,41 @@ test("cli: mistakes are named, with what to do about them, and an exit code", as
   expect(await done(`publish here --file ${folder}/empty.txt`)).toBe("");
 });
 
+test("cli: a transaction is prepared, listed, described, committed and rolled back, and what is delayed comes when it is told to", async () => {
+  await done("queue create later");
+  const id = (await done("publish later --prepare --transaction t1 --timeout 1h", "a\nb\n")).trim();
+  const other = (await done("publish --exchange= --routing-key later --prepare", "c\n")).trim();
+  expect(await json("transaction list")).toMatchObject([
+    { id, name: "t1", state: "prepared", targets: [{ name: "later", partition: 0, records: 2 }] },
+    { id: other, name: "", state: "prepared" },
+  ]);
+  expect(await done("transaction describe t1 --name")).toMatch(/later +0 +2/);
+  expect(await done("peek later --output json")).toBe("[]\n");
+  await done("transaction commit t1 --name");
+  await done(`transaction rollback ${other}`);
+  await expect.poll(() => json("transaction list"), { timeout: 10_000 }).toEqual([]);
+  expect(await done("consume --queue later")).toBe("a\nb\n");
+  expect((await run("transaction commit t1 --name")).code).toBe(3);
+  expect((await run("publish later --transaction t1", "x\n")).code).toBe(2);
+  await done("publish later --delay 1h --quiet", "x\ny\n");
+  await done("queue recall later 3");
+  await done("queue expedite later 2");
+  expect(await done("consume --queue later --count 1")).toBe("x\n");
+  expect((await run("queue expedite later 3")).code).toBe(3);
+});
+
 test("cli: every command explains itself with an example", async () => {
-  for (const command of ["serve", "dev", "publish", "consume", "offsets", "topic create", "cluster transfer"]) {
+  for (const command of [
+    "serve",
+    "dev",
+    "publish",
+    "consume",
+    "offsets",
+    "topic create",
+    "cluster transfer",
+    "transaction commit",
+    "queue expedite",
+  ]) {
     expect(await done(`${command} --help`), command).toMatch(/Examples:\n {2}flotilla /);
   }
 });

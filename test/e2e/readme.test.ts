@@ -8,8 +8,9 @@ import { runProgram } from "../support/run.ts";
 
 const root = fileURLToPath(new URL("../..", import.meta.url));
 const readme = await readFile(`${root}/README.md`, "utf8");
-const section = /^## Six jobs\n([\s\S]*?)^## /m.exec(readme)![1]!;
-const jobs = [...section.matchAll(/^\*\*(.+?)\.\*\*[\s\S]*?^```sh\n([\s\S]*?)^```\n\n^```text\n([\s\S]*?)^```/gm)].map(
+const sectionOf = (title: string): string => new RegExp(`^## ${title}\\n([\\s\\S]*?)^## `, "m").exec(readme)![1]!;
+const transactions = /^```sh\n([\s\S]*?)^```\n\n^```text\n([\s\S]*?)^```/m.exec(sectionOf("Transactions"))!;
+const jobs = [...sectionOf("Six jobs").matchAll(/^\*\*(.+?)\.\*\*[\s\S]*?^```sh\n([\s\S]*?)^```\n\n^```text\n([\s\S]*?)^```/gm)].map(
   ([, name, script, output]) => ({
     name: name!,
     script: script!,
@@ -27,15 +28,18 @@ test("README: there are six jobs", () => {
   expect(jobs.map(({ name }) => name)).toHaveLength(6);
 });
 
-test.each(jobs)("README: $name", async ({ script, output }) => {
-  const prelude = `set -euo pipefail\nflotilla() { node ${root}/dist/src/cli/main.js "$@"; }\n`;
-  const { code, stdout, stderr } = await runProgram("bash", ["-c", prelude + script], {
-    env: { FLOTILLA_ENDPOINTS: cluster.endpoints[2]! },
-  });
-  expect(code, stderr).toBe(0);
-  // What declares prints what it made; a job's own output is what comes after.
-  const lines = stdout.toString().split("\n");
-  const expected = output.split("\n");
-  const printed = lines.filter((line) => expected.includes(line));
-  expect(printed.join("\n"), stderr).toBe(output);
-});
+test.each([...jobs, { name: "Transactions", script: transactions[1]!, output: transactions[2]! }])(
+  "README: $name",
+  async ({ script, output }) => {
+    const prelude = `set -euo pipefail\nflotilla() { node ${root}/dist/src/cli/main.js "$@"; }\n`;
+    const { code, stdout, stderr } = await runProgram("bash", ["-c", prelude + script], {
+      env: { FLOTILLA_ENDPOINTS: cluster.endpoints[2]! },
+    });
+    expect(code, stderr).toBe(0);
+    // What declares prints what it made; a job's own output is what comes after.
+    const lines = stdout.toString().split("\n");
+    const expected = output.split("\n");
+    const printed = lines.filter((line) => expected.includes(line));
+    expect(printed.join("\n"), stderr).toBe(output);
+  },
+);

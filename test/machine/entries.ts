@@ -17,6 +17,7 @@ export type RecordsOptions = {
   /** Of the record batch behind the header; its content is nothing to the machine. */
   readonly bytes?: number;
   readonly isSparse?: boolean;
+  readonly isTransaction?: boolean;
   readonly facts?: readonly Partial<FactRun>[];
   /** False: nobody looked what is to be known of them. */
   readonly isScanned?: boolean;
@@ -25,12 +26,22 @@ export type RecordsOptions = {
 /** The payload of a records entry. */
 export function records(
   count: number,
-  { id = 0, epoch = 0, sequence = 0, bytes = 10, isSparse = false, facts = [], isScanned = true }: RecordsOptions = {},
+  {
+    id = 0,
+    epoch = 0,
+    sequence = 0,
+    bytes = 10,
+    isSparse = false,
+    isTransaction = false,
+    facts = [],
+    isScanned = true,
+  }: RecordsOptions = {},
 ): Uint8Array {
   const sidecar = encodeSidecar(facts.map((run) => ({ count: 1, priority: 0, dueMs: 0, delayMs: 0, ttlMs: 0, keyHash: 0, ...run })));
   const sidecarBytes = isScanned ? sidecar.length : -1;
+  const numbering = isTransaction ? "transaction" : isSparse ? "sparse" : "gapless";
   const payload = new Uint8Array(recordsHeadBytes(sidecarBytes) + bytes);
-  writeRecordsHeader(payload, 0, { count, producerId: id, producerEpoch: epoch, sequence }, isSparse, sidecarBytes);
+  writeRecordsHeader(payload, 0, { count, producerId: id, producerEpoch: epoch, sequence }, numbering, sidecarBytes);
   if (sidecarBytes > 0) payload.set(sidecar, recordsHeadBytes(sidecarBytes) - sidecarBytes);
   return payload;
 }

@@ -2,8 +2,8 @@
 
 import fc from "fast-check";
 import { expect, test } from "vitest";
-import { STREAM_DUPLICATE, STREAM_FULL, STREAM_OK, STREAM_OUT_OF_SEQUENCE } from "../../src/machine/stream/codes.ts";
-import { decodeResults, encodeRelocate, encodeTrim, encodeWork } from "../../src/machine/stream/commands.ts";
+import { STREAM_DUPLICATE, STREAM_FENCED, STREAM_FULL, STREAM_OK, STREAM_OUT_OF_SEQUENCE } from "../../src/machine/stream/codes.ts";
+import { decodeResults, encodeRelocate, encodeTransactions, encodeTrim, encodeWork } from "../../src/machine/stream/commands.ts";
 import { StreamMachine } from "../../src/machine/stream/stream.ts";
 import { OVERFLOW_REJECT, WORK_DEFAULTS } from "../../src/machine/work/config.ts";
 import type { WorkOperation } from "../../src/machine/work/operations.ts";
@@ -277,4 +277,44 @@ test("queue: a snapshot at any entry and the rest of the log give the same bytes
 
 test("queue: a topic's state is none of a queue", () => {
   expect(() => new StreamMachine().restore(queue().machine.snapshot())).toThrow("none of a topic");
+});
+
+test("queue: operations of transactions go through the log and back, and a batch of a transaction is stored once", () => {
+  const run = queue();
+  run.records(records(3, { facts: [{ delayMs: 500 }] }), 1_000);
+  run.command(say(attach(1, 10)), 1_000);
+  const { token } = run.deliveries[0]!;
+  const transaction = { group: 9, offset: 70 };
+  const range = { from: 1, end: 3 };
+  run.command(
+    say(
+      { op: "expedite", name: QUEUE, offset: 0, delayMs: 900, priority: 2, whilePriority: 0 },
+      { op: "expedite", name: QUEUE, offset: 0, delayMs: 0, priority: 1, whilePriority: 0 },
+      { op: "hold", name: QUEUE, consumer: 1, token, transaction, ...range },
+      { op: "conclude", name: QUEUE, token, transaction, from: 1, end: 2, outcome: { kind: "ack" } },
+      { op: "letGo", name: QUEUE, transaction },
+      { op: "recall", name: QUEUE, offset: 0 },
+    ),
+    1_000,
+  );
+  expect(results(run)).toEqual([1, WORK_DIFFERENT, 2, 1, 1, 1]);
+  const batch = (offset: number, group = 9): Uint8Array => records(2, { id: group, sequence: offset, isTransaction: true });
+  expect([batch(70), batch(71), batch(70), batch(5)].map((payload) => run.records(payload, 1_000).code)).toEqual([
+    STREAM_OK,
+    STREAM_OK,
+    STREAM_DUPLICATE,
+    STREAM_OK,
+  ]);
+  const copy = new StreamMachine({ isQueue: true });
+  copy.restore(run.machine.snapshot());
+  expect(copy.snapshot()).toEqual(run.machine.snapshot());
+  run.command(encodeTransactions({ group: 9, below: 72, unfinished: [6, 71] }), 1_000);
+  expect([6, 7, 71, 72].map((offset) => run.records(batch(offset), 1_000).code)).toEqual([
+    STREAM_OK,
+    STREAM_DUPLICATE,
+    STREAM_DUPLICATE,
+    STREAM_OK,
+  ]);
+  expect(run.records(batch(0, 10), 1_000).code).toBe(STREAM_OK);
+  expect(run.records(batch(90, 9), 1_000).code).toBe(STREAM_FENCED);
 });

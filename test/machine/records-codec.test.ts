@@ -29,7 +29,7 @@ test("records: a header comes back as it was written, wherever the payload lies 
       writeRecordsHeader(buffer, at, header);
       buffer.set(body, at + RECORDS_HEADER_BYTES);
       const payload = buffer.subarray(at);
-      expect(readRecordsHeader(payload)).toEqual({ ...header, isSparse: false, isScanned: false, sidecarBytes: 0 });
+      expect(readRecordsHeader(payload)).toEqual({ ...header, isSparse: false, isTransaction: false, isScanned: false, sidecarBytes: 0 });
       expect(readRecordsCount(payload)).toBe(header.count);
       expect(recordsBody(payload)).toEqual(body);
       expect(recordsBody(payload).buffer).toBe(buffer.buffer);
@@ -41,8 +41,10 @@ const damage: readonly { name: string; change: (payload: Uint8Array, view: DataV
   { name: "shorter than a header", change: (payload) => payload.subarray(0, RECORDS_HEADER_BYTES - 1) },
   { name: "of no bytes", change: (payload) => payload.subarray(0, 0) },
   { name: "of another format", change: (_, view) => view.setUint8(0, 2) },
-  { name: "with a flag that is not known", change: (_, view) => view.setUint8(1, 8) },
+  { name: "with a flag that is not known", change: (_, view) => view.setUint8(1, 16) },
   { name: "with a sidecar of no facts", change: (payload) => withSidecarOfNoFacts(payload) },
+  { name: "of a transaction of no group", change: (_, view) => (view.setUint8(1, 8), view.setUint32(8, 0, true)) },
+  { name: "of a transaction with gaps", change: (_, view) => view.setUint8(1, 10) },
   { name: "with a sidecar that it does not have", change: (_, view) => view.setUint8(1, 1) },
   { name: "with something in its reserve", change: (_, view) => view.setUint16(2, 256, true) },
   { name: "without records", change: (_, view) => view.setUint32(4, 0, true) },

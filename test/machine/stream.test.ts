@@ -259,7 +259,7 @@ test("stream: a damaged or newer snapshot is refused and changes nothing", () =>
   expect(() => run.machine.restore(Uint8Array.of(...good, 0))).toThrow(DecodeError);
   expect(() => run.machine.restore(Uint8Array.of(2, ...good.subarray(1)))).toThrow("format 2");
   const backwards = new ByteWriter().u8(1).u8(0).varint(9).varint(8).varint(1).varint(0).varint(0).varint(0).varint(0).varint(STRIDE);
-  for (let part = 0; part < 8; part++) backwards.varint(0);
+  for (let part = 0; part < 9; part++) backwards.varint(0);
   expect(() => run.machine.restore(backwards.finish())).toThrow("stream from 9 to 8");
   expect(run.machine.snapshot()).toEqual(good);
 });

@@ -43,6 +43,7 @@ export type KeeperComponents = {
   readonly deadLetters: DeadLetters;
   readonly relocator: Relocator;
   readonly feeder: Feeder;
+  readonly lookAtTransactions: (group: GroupId, topic: TopicRow) => void;
   /** To consumers on this node, and to another node. */
   readonly given: (notice: WorkNotice) => void;
   readonly tell: (node: NodeId, notice: WorkNotice) => void;
@@ -86,7 +87,9 @@ export class Keeper {
     this.dueAt(group, news.dueMs);
     this.components.feeder.look(group);
     const known = this.components.catalog.group(group);
-    if (known !== undefined) this.components.deadLetters.look(group, known.topic);
+    if (known === undefined) return;
+    this.components.deadLetters.look(group, known.topic);
+    this.components.lookAtTransactions(group, known.topic);
   }
 
   /** This node leads the group: what is due is its business now. */
@@ -115,7 +118,7 @@ export class Keeper {
 
   /** Once a second. */
   upkeep(): void {
-    const { host, catalog, gateways, relocator, feeder, deadLetters } = this.components;
+    const { host, catalog, gateways, relocator, feeder, deadLetters, lookAtTransactions } = this.components;
     const nowMs = this.components.clock.monotonicMs();
     gateways.begin(nowMs);
     for (const [group, watched] of this.watched) {
@@ -130,6 +133,7 @@ export class Keeper {
       this.dismiss(group, replica, nowMs);
       deadLetters.look(group, known.topic);
       feeder.look(group);
+      lookAtTransactions(group, known.topic);
       relocator.look(group, replica);
       if (known.topic.queue !== null) this.lookAtQueue(known.topic, group, replica, watched, nowMs);
     }
@@ -177,7 +181,9 @@ export class Keeper {
     for (const run of deliveries) of(run.gateway).deliveries.push(run);
     for (const run of revokes) of(run.gateway).revokes.push(run);
     for (const [node, notice] of byNode)
-      if (node === nodeId) given({ group, ...notice });
+      // What a transaction held is told to nobody.
+      if (node === 0) continue;
+      else if (node === nodeId) given({ group, ...notice });
       else tell(node, { group, ...notice });
   }
 

@@ -43,6 +43,8 @@ export type WorkPartsComponents = {
   readonly notify: (to: NodeId, notice: number, body: Uint8Array) => void;
   readonly sure: (vhost: string, name: string) => Promise<void>;
   readonly viewIsCurrent: () => Promise<void>;
+  /** Something was applied in a group led here that has work subscriptions. */
+  readonly lookAtTransactions: (group: GroupId, topic: TopicRow) => void;
 };
 
 export class WorkParts {
@@ -51,11 +53,15 @@ export class WorkParts {
   readonly inspector: Inspector;
   readonly keeper: Keeper;
   readonly queues: Queues;
+  readonly operator: WorkOperator;
+  readonly reader: RunReader;
 
   constructor(components: WorkPartsComponents) {
     const { nodeId, incarnation, host, catalog, router, fetcher, publisher, clock, logger, incarnationOf, notify } = components;
     const operator = new WorkOperator(router, clock);
     const reader = new RunReader(fetcher);
+    this.operator = operator;
+    this.reader = reader;
     this.policies = new Policies(catalog);
     const settingsOf = this.policies.settingsOf.bind(this.policies);
     this.gateway = new Gateway({ nodeId, incarnation, catalog, router, operator, reader, clock, logger });
@@ -77,6 +83,7 @@ export class WorkParts {
       settingsOf,
       startOf: (group: GroupId, from, value) => this.queues.offsetOf(group, from, value, endAfter(clock, START_MS_MAX)),
       deadLetters: new DeadLetters({ host, reader, operator, clock, logger, settingsOf, publish: publishDead(publisher) }),
+      lookAtTransactions: components.lookAtTransactions,
       relocator: new Relocator({ host, reader, clock, logger }),
       feeder: new Feeder({ host, reader, clock, logger }),
       given: (notice) => this.gateway.given(notice),

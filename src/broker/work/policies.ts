@@ -6,6 +6,7 @@ import { POLICY_PATTERN_LENGTH_MAX } from "../../base/limits.ts";
 import type { CatalogMachine, TopicRow } from "../../machine/catalog/catalog.ts";
 import type { PolicyRow } from "../../machine/catalog/declaration-rows.ts";
 import { keyOf } from "../../machine/catalog/declarations.ts";
+import { isReserved } from "../reserved.ts";
 import { effective, type DeclaredSettings, type WorkSettings } from "../../machine/catalog/settings.ts";
 
 export class Policies {
@@ -26,7 +27,7 @@ export class Policies {
 
   /** The policy of a queue. */
   of(topic: TopicRow): PolicyRow | null {
-    if (this.catalog.declarations.policies.size === 0) return null;
+    if (this.catalog.declarations.policies.size === 0 || isReserved(topic.name)) return null;
     for (const { row, pattern } of this.ofVhost(topic.vhost)) if (pattern.matcher(topic.name).find()) return row;
     return null;
   }

@@ -2,7 +2,7 @@
 
 import { BrokerError } from "../../base/errors.ts";
 import type { Clock } from "../../base/clock.ts";
-import { NAME_LENGTH_MAX, RECEIVE_MESSAGES_MAX, FETCH_WAIT_MS_MAX } from "../../base/limits.ts";
+import { NAME_LENGTH_MAX, RECEIVE_MESSAGES_MAX, DELAY_MS_MAX, FETCH_WAIT_MS_MAX, PRIORITY_MAX } from "../../base/limits.ts";
 import type { CatalogMachine, TopicRow } from "../../machine/catalog/catalog.ts";
 import { encodeDeclare } from "../../machine/catalog/commands.ts";
 import type { WorkRow } from "../../machine/catalog/declaration-rows.ts";
@@ -11,10 +11,11 @@ import { quoted } from "../../machine/names.ts";
 import { sameWorkConfig } from "../../machine/work/config.ts";
 import { QUEUE } from "../../machine/work/works.ts";
 import { checkName, vhostOf, type Admin } from "../admin.ts";
+import { checkNotReserved } from "../reserved.ts";
+import { checkSettings, faultOf, leaseOf } from "./checks.ts";
 import { groupOf, type ClusterAdmin } from "../cluster-admin.ts";
 import type { Fetcher } from "../fetcher.ts";
 import { POSITIONS } from "../cursors.ts";
-import { checkSettings, faultOf, leaseOf } from "./checks.ts";
 import type { Look } from "./codec.ts";
 import type { Gateway } from "./gateway.ts";
 import type { Inspector } from "./inspector.ts";
@@ -56,6 +57,7 @@ export class Queues {
     signal: AbortSignal,
   ): Promise<{ queue: types.QueueInfo; created: boolean }> {
     const { admin, catalog, viewIsCurrent } = this.components;
+    checkNotReserved(call.name);
     checkSettings(call.settings, true);
     if (!catalog.declarations.hasVhost(vhostOf(call.vhost))) await viewIsCurrent();
     const config = call.durability === 0 ? {} : { durability: call.durability };
@@ -67,6 +69,17 @@ export class Queues {
     const topic = this.queueOf(call.vhost, call.name);
     await this.settled(topic, signal);
     return { queue: this.infoOf(topic, null), created };
+  }
+
+  /** A queue of the broker's own: made as it is needed, and never changed. It may be made by several nodes at one time. */
+  async declareOwn(vhost: string, name: string, settings: DeclaredSettings, signal: AbortSignal): Promise<void> {
+    const { admin } = this.components;
+    const made = admin.create({ vhost, name, partitions: 1, replicas: 0, config: {} }, signal, declared(settings));
+    await made.catch((error: unknown) => {
+      // By another node, which counted on other nodes to be there.
+      if (!(error instanceof BrokerError) || error.code !== "TOPIC_EXISTS") throw error;
+    });
+    await this.settled(this.queueOf(vhost, name), signal);
   }
 
   async list(
@@ -114,6 +127,7 @@ export class Queues {
     signal: AbortSignal,
   ): Promise<types.QueueInfo> {
     const { admin, sure } = this.components;
+    checkNotReserved(call.name);
     await sure(call.vhost, call.name);
     const topic = this.queueOf(call.vhost, call.name);
     checkSettings(call.settings, true);
@@ -127,6 +141,7 @@ export class Queues {
 
   async delete(call: { vhost: string; name: string; ifUnused: boolean; ifEmpty: boolean }, signal: AbortSignal): Promise<void> {
     const { admin, inspector, sure } = this.components;
+    checkNotReserved(call.name);
     await sure(call.vhost, call.name);
     const topic = this.queueOf(call.vhost, call.name);
     if (call.ifUnused || call.ifEmpty) {
@@ -144,6 +159,7 @@ export class Queues {
   async purge(target: types.WorkTarget, dead: boolean, signal: AbortSignal): Promise<number> {
     const { operator } = this.components;
     const name = target.subscription;
+    checkNotReserved(target.queue);
     await this.sure(target);
     const results = await Promise.all(
       this.groupsOf(target).map(({ group }) =>
@@ -156,6 +172,7 @@ export class Queues {
   /** Returns how many dead messages wait again. */
   async revive(target: types.WorkTarget, signal: AbortSignal): Promise<number> {
     const { operator } = this.components;
+    checkNotReserved(target.queue);
     await this.sure(target);
     const results = await Promise.all(
       this.groupsOf(target).map(({ group }) =>
@@ -276,6 +293,7 @@ export class Queues {
   }
 
   consume(call: types.ConsumeCall, events: types.ConsumeEvents): types.ConsumeHandle {
+    checkNotReserved(call.queue);
     const partitions = this.groupsOf(call);
     if (!Number.isInteger(call.priority) || call.priority < -128 || call.priority > 127)
       throw new BrokerError("INVALID_ARGUMENT", `priority must be -128..127, not ${call.priority}`, { field: "priority" });
@@ -284,6 +302,7 @@ export class Queues {
   }
 
   async receive(call: types.ReceiveCall, signal: AbortSignal): Promise<readonly types.Delivered[]> {
+    checkNotReserved(call.queue);
     await this.sure(call);
     const partitions = this.groupsOf(call);
     const maxMessages = call.maxMessages === 0 ? 1 : call.maxMessages;
@@ -301,6 +320,7 @@ export class Queues {
   }
 
   async settle(target: types.WorkTarget, settlements: readonly types.Settlement[]): Promise<types.Settled[]> {
+    checkNotReserved(target.queue);
     await this.sure(target);
     const groups = new Map(this.groupsOf(target).map(({ group, partition }) => [partition, group]));
     return Promise.all(
@@ -331,20 +351,38 @@ export class Queues {
   }
 
   async recall(target: types.WorkTarget, partition: number, offset: number, signal: AbortSignal): Promise<boolean> {
-    await this.sure(target);
-    const part = this.groupsOf(target).find((one) => one.partition === partition);
-    if (part === undefined) throw unknownPartition(partition);
-    return (await this.components.operator.ask(part.group, { op: "recall", name: target.subscription, offset }, signal)) > 0;
+    const { group } = await this.changing(target, partition);
+    return (await this.components.operator.ask(group, { op: "recall", name: target.subscription, offset }, signal)) > 0;
+  }
+
+  /** A delayed message goes now, or after another while; false when it is not delayed, or no more. `priority` -1: as it was. */
+  async expedite(
+    target: types.WorkTarget,
+    message: { partition: number; offset: number; delayMs: number; priority: number },
+    signal: AbortSignal,
+  ): Promise<boolean> {
+    const { partition, offset, delayMs, priority } = message;
+    if (delayMs > DELAY_MS_MAX)
+      throw new BrokerError("INVALID_ARGUMENT", `delay_ms must be 0..${DELAY_MS_MAX} (a year), not ${delayMs}`, { field: "delay_ms" });
+    if (priority > PRIORITY_MAX)
+      throw new BrokerError("INVALID_ARGUMENT", `priority must be 0..${PRIORITY_MAX}, not ${priority}`, { field: "priority" });
+    const { group } = await this.changing(target, partition);
+    const operation = { op: "expedite" as const, name: target.subscription, offset, delayMs, priority, whilePriority: -1 };
+    return (await this.components.operator.ask(group, operation, signal)) > 0;
   }
 
   // Inside.
 
+  private async changing(target: types.WorkTarget, partition: number): Promise<{ group: TopicRow["partitions"][number]["group"] }> {
+    checkNotReserved(target.queue);
+    await this.sure(target);
+    const part = this.groupsOf(target).find((one) => one.partition === partition);
+    if (part === undefined) throw unknownPartition(partition);
+    return part;
+  }
+
   /** The partitions of a queue, or of a topic that has the subscription. */
-  private groupsOf({
-    vhost,
-    queue,
-    subscription,
-  }: types.WorkTarget): { group: TopicRow["partitions"][number]["group"]; partition: number }[] {
+  groupsOf({ vhost, queue, subscription }: types.WorkTarget): { group: TopicRow["partitions"][number]["group"]; partition: number }[] {
     if (subscription === QUEUE) return [{ group: groupOf(this.queueOf(vhost, queue), 0), partition: 0 }];
     const topic = this.topicOf(vhost, queue);
     this.existingWork(topic, subscription);

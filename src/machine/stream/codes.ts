@@ -14,3 +14,5 @@ export const STREAM_FULL = 9;
 export const STREAM_GROUP_UNKNOWN = 10;
 /** A group that is to be deleted has members. */
 export const STREAM_GROUP_IN_USE = 11;
+/** Too much is to be known of transactions at one time. */
+export const STREAM_BUSY = 12;

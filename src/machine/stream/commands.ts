@@ -1,7 +1,7 @@
 // Commands of a stream as bytes: u8 format, u8 kind, then the fields.
 
 import { ByteReader, ByteWriter, DecodeError } from "../../base/bytes.ts";
-import { COMMIT_METADATA_LENGTH_MAX, RELOCATED_RUNS_MAX, WORK_OPERATIONS_MAX } from "../../base/limits.ts";
+import { COMMIT_METADATA_LENGTH_MAX, RELOCATED_RUNS_MAX, TRANSACTIONS_PER_VHOST_MAX, WORK_OPERATIONS_MAX } from "../../base/limits.ts";
 import { isName } from "../names.ts";
 import type { Run } from "../work/lanes.ts";
 import { Lost } from "../work/lost.ts";
@@ -16,11 +16,15 @@ export const COMMAND_TRIM = 3;
 export const COMMAND_WORK = 4;
 export const COMMAND_RELOCATE = 5;
 export const COMMAND_GROUP = 6;
+export const COMMAND_TRANSACTIONS = 7;
 /** Results of operations are small numbers, and those below zero say what was wrong. */
 const RESULT_BIAS = 16;
 
 /** Records that are stored anew: neighbours, and when they were stored first. */
 export type RelocatedRun = Run & { readonly timeMs: number };
+
+/** Of the transactions below `below` of this queue of transactions only these are not over, ascending. */
+export type UnfinishedTransactions = { readonly group: number; readonly below: number; readonly unfinished: readonly number[] };
 
 export type StreamCommand =
   | ({ readonly kind: typeof COMMAND_COMMIT } & CursorCommit)
@@ -33,7 +37,8 @@ export type StreamCommand =
       /** A RecordBatch of the records of all runs; shares the command's memory. */
       readonly records: Uint8Array;
     }
-  | { readonly kind: typeof COMMAND_GROUP; readonly operation: GroupOperation };
+  | { readonly kind: typeof COMMAND_GROUP; readonly operation: GroupOperation }
+  | ({ readonly kind: typeof COMMAND_TRANSACTIONS } & UnfinishedTransactions);
 
 function begin(kind: number): ByteWriter {
   return new ByteWriter(64).u8(FORMAT).u8(kind);
@@ -76,6 +81,16 @@ export function encodeRelocate(runs: readonly RelocatedRun[], records: Uint8Arra
 export function encodeGroup(operation: GroupOperation): Uint8Array {
   const writer = begin(COMMAND_GROUP);
   writeGroupOperation(writer, operation);
+  return writer.finish();
+}
+
+export function encodeTransactions({ group, below, unfinished }: UnfinishedTransactions): Uint8Array {
+  const writer = begin(COMMAND_TRANSACTIONS).u32(group).varint(below).varint(unfinished.length);
+  let before = 0;
+  for (const offset of unfinished) {
+    writer.varint(offset - before);
+    before = offset;
+  }
   return writer.finish();
 }
 
@@ -130,9 +145,20 @@ function decodeFields(kind: number, reader: ByteReader): StreamCommand | undefin
       return { kind, runs: relocatedRuns(reader), records: reader.block() };
     case COMMAND_GROUP:
       return { kind, operation: readGroupOperation(reader) };
+    case COMMAND_TRANSACTIONS:
+      return { kind, ...unfinishedTransactions(reader) };
     default:
       return undefined;
   }
+}
+
+function unfinishedTransactions(reader: ByteReader): UnfinishedTransactions {
+  const [group, below, count] = [reader.u32(), reader.varint(), reader.varint()];
+  if (count > TRANSACTIONS_PER_VHOST_MAX) throw new DecodeError(`${count} unfinished transactions`);
+  let before = 0;
+  const unfinished = Array.from({ length: count }, () => (before += reader.varint()));
+  if (before >= below && count > 0) throw new DecodeError("a transaction that is not among these");
+  return { group, below, unfinished };
 }
 
 function operations(reader: ByteReader): WorkOperation[] {

@@ -1,12 +1,13 @@
 // The payload of a records entry: a fixed header, what is to be known of its records beside the batch (machine/work/sidecar.ts), then
 // the producer's RecordBatch as it came.
 //
-//   u8 format = 1, u8 flags, u16 0, u32 count, u64 producer id (0 = none), u64 sequence, u32 producer epoch;
+//   u8 format = 1, u8 flags (sidecar, sparse, no facts, transaction), u16 0, u32 count, u64 producer id (0 = none), u64 sequence, u32 producer epoch;
 //   with FLAG_SIDECAR: u32 length, sidecar; RecordBatch
 //
 // Without FLAG_SIDECAR and FLAG_NO_FACTS nobody has looked what is to be known of the records: who published them knew of no work
 // subscription. Those that there are have them fed later (machine/work/works.ts).
 
+import { GROUP_ID_MAX } from "../../base/ids.ts";
 import { BATCH_FIELDS_MAX, BATCH_RECORDS_MAX } from "../../base/limits.ts";
 
 export const RECORDS_HEADER_BYTES = 28;
@@ -18,7 +19,12 @@ const FLAG_SIDECAR = 1;
 const FLAG_SPARSE = 2;
 /** Somebody looked, and there is nothing to be known of the records. */
 const FLAG_NO_FACTS = 4;
-const FLAGS_KNOWN = FLAG_SIDECAR | FLAG_SPARSE | FLAG_NO_FACTS;
+/** The producer is a queue of transactions, by its group, and the sequence a transaction's number in it. */
+const FLAG_TRANSACTION = 8;
+const FLAGS_KNOWN = FLAG_SIDECAR | FLAG_SPARSE | FLAG_NO_FACTS | FLAG_TRANSACTION;
+/** How the batches of a producer are told apart: by numbers without gaps, with gaps, or by the transaction that they belong to. */
+export type Numbering = "gapless" | "sparse" | "transaction";
+const NUMBERING_FLAGS: Readonly<Record<Numbering, number>> = { gapless: 0, sparse: FLAG_SPARSE, transaction: FLAG_TRANSACTION };
 const NO_SIDECAR = new Uint8Array(0);
 const TWO_32 = 4_294_967_296;
 
@@ -33,6 +39,7 @@ export type RecordsHeader = RecordsOrigin & {
   readonly isSparse: boolean;
   /** Somebody looked what is to be known of the records. */
   readonly isScanned: boolean;
+  readonly isTransaction: boolean;
   /** Bytes of the sidecar; 0 = there is none. */
   readonly sidecarBytes: number;
 };
@@ -46,11 +53,17 @@ export function recordsHeadBytes(sidecarBytes: number): number {
  * Writes the header at `at`, and where the sidecar begins its length; `target` belongs to the caller. A sidecar that is empty says that there
  * is nothing to be known of the records; `sidecarBytes` -1 that nobody looked.
  */
-export function writeRecordsHeader(target: Uint8Array, at: number, header: RecordsOrigin, isSparse = false, sidecarBytes = -1): void {
+export function writeRecordsHeader(
+  target: Uint8Array,
+  at: number,
+  header: RecordsOrigin,
+  numbering: Numbering = "gapless",
+  sidecarBytes = -1,
+): void {
   const view = new DataView(target.buffer, target.byteOffset + at);
   const looked = sidecarBytes > 0 ? FLAG_SIDECAR : FLAG_NO_FACTS;
   view.setUint8(0, FORMAT);
-  view.setUint8(1, (sidecarBytes < 0 ? 0 : looked) | (isSparse ? FLAG_SPARSE : 0));
+  view.setUint8(1, (sidecarBytes < 0 ? 0 : looked) | NUMBERING_FLAGS[numbering]);
   if (sidecarBytes > 0) view.setUint32(RECORDS_HEADER_BYTES, sidecarBytes, true);
   view.setUint16(2, 0, true);
   view.setUint32(4, header.count, true);
@@ -63,7 +76,7 @@ export function writeRecordsHeader(target: Uint8Array, at: number, header: Recor
 
 /**
  * Undefined for a payload that is too short for what it says, of a format or flag that this release does not know, or with
- * numbers out of bounds: no records or too many, an id or a sequence past 2^53.
+ * numbers out of bounds: no records or too many, an id or a sequence past 2^53, a transaction of no group.
  */
 export function readRecordsHeader(payload: Uint8Array): RecordsHeader | undefined {
   if (payload.length < RECORDS_HEADER_BYTES || payload[0] !== FORMAT) return undefined;
@@ -77,7 +90,8 @@ export function readRecordsHeader(payload: Uint8Array): RecordsHeader | undefine
     header.count >= 1 &&
     header.count <= BATCH_RECORDS_MAX &&
     Number.isSafeInteger(header.producerId) &&
-    Number.isSafeInteger(header.sequence + header.count);
+    Number.isSafeInteger(header.sequence + header.count) &&
+    (!header.isTransaction || (!header.isSparse && header.producerId > 0 && header.producerId <= GROUP_ID_MAX));
   return isKnown && isWhole && isInBounds ? header : undefined;
 }
 
@@ -85,6 +99,7 @@ function headerAt(view: DataView, payload: Uint8Array): RecordsHeader {
   return {
     isSparse: (payload[1]! & FLAG_SPARSE) !== 0,
     isScanned: (payload[1]! & (FLAG_SIDECAR | FLAG_NO_FACTS)) !== 0,
+    isTransaction: (payload[1]! & FLAG_TRANSACTION) !== 0,
     sidecarBytes: sidecarBytesOf(payload),
     count: view.getUint32(4, true),
     producerId: view.getUint32(12, true) * TWO_32 + view.getUint32(8, true),

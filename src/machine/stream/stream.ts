@@ -4,6 +4,8 @@
 
 import { assert, isCount } from "../../base/assert.ts";
 import { ByteReader, ByteWriter, DecodeError } from "../../base/bytes.ts";
+import { TRANSACTION_MARKS_MAX } from "../../base/limits.ts";
+import { TransactionMarks } from "../transaction-marks.ts";
 import type { ApplyMeta, Effects, Machine } from "../machine.ts";
 import { FIRST_VERSION, RULES_VERSION } from "../versions.ts";
 import type { Run } from "../work/lanes.ts";
@@ -12,12 +14,13 @@ import type { WorkOperation } from "../work/operations.ts";
 import { decodeSidecar, type FactRun } from "../work/sidecar.ts";
 import type { WorkEffects } from "../work/work.ts";
 import { Works, type WorksEffects } from "../work/works.ts";
-import { STREAM_BAD_COMMAND, STREAM_FULL, STREAM_OK } from "./codes.ts";
+import { STREAM_BAD_COMMAND, STREAM_BUSY, STREAM_DUPLICATE, STREAM_FENCED, STREAM_FULL, STREAM_OK } from "./codes.ts";
 import {
   COMMAND_COMMIT,
   COMMAND_DELETE_CURSOR,
   COMMAND_GROUP,
   COMMAND_RELOCATE,
+  COMMAND_TRANSACTIONS,
   COMMAND_TRIM,
   COMMAND_WORK,
   decodeStreamCommand,
@@ -27,7 +30,7 @@ import {
 import { Cursors, type Cursor } from "./cursors.ts";
 import { Groups } from "./groups.ts";
 import { OffsetIndex, type OffsetRow } from "./offset-index.ts";
-import { Producers } from "./producers.ts";
+import { Producers, type Verdict } from "./producers.ts";
 import { readRecordsHeader, recordsSidecar, type RecordsHeader } from "./records-codec.ts";
 import { relocationDue } from "./relocation-due.ts";
 import { Relocations } from "./relocations.ts";
@@ -58,6 +61,8 @@ export class StreamMachine implements Machine {
   lastTimeMs = 0;
   works: Works;
   groups = new Groups();
+  /** Transactions that have published here. */
+  transactions = new TransactionMarks();
   private lastRecordMs = 0;
   /** Payload bytes of accepted records since the stream began. */
   private bytesTotal = 0;
@@ -165,7 +170,17 @@ export class StreamMachine implements Machine {
     const writer = new ByteWriter(256).u8(FORMAT).u8(this.isQueue ? 1 : 0);
     writer.varint(this.startOffset).varint(this.endOffset).varint(this.firstIndex).varint(this.floor);
     writer.varint(this.lastTimeMs).varint(this.lastRecordMs).varint(this.bytesTotal);
-    for (const part of [this.offsets, this.producers, this.sparse, this.cursors, this.voids, this.works, this.groups, this.relocations])
+    for (const part of [
+      this.offsets,
+      this.producers,
+      this.sparse,
+      this.cursors,
+      this.voids,
+      this.works,
+      this.groups,
+      this.relocations,
+      this.transactions,
+    ])
       part.write(writer);
     return writer.finish();
   }
@@ -186,11 +201,12 @@ export class StreamMachine implements Machine {
     const works = Works.read(reader);
     const groups = Groups.read(reader);
     const relocations = Relocations.read(reader);
+    const transactions = TransactionMarks.read(reader);
     reader.done();
     if (startOffset > endOffset) throw new DecodeError(`stream from ${startOffset} to ${endOffset}`);
     // Only now: a damaged snapshot leaves the state as it was.
     Object.assign(this, { startOffset, endOffset, firstIndex, floor, lastTimeMs, lastRecordMs, bytesTotal });
-    Object.assign(this, { offsets, producers, sparse, cursors, voids, works, groups, relocations });
+    Object.assign(this, { offsets, producers, sparse, cursors, voids, works, groups, relocations, transactions });
   }
 
   /** Most streams have no work subscriptions. */
@@ -230,7 +246,7 @@ export class StreamMachine implements Machine {
       return;
     }
     if (header.producerId !== 0) {
-      const verdict = header.isSparse ? this.sparse.judge(header) : this.producers.judge(header);
+      const verdict = this.judge(header);
       if (verdict.code !== STREAM_OK) {
         this.refuse(meta, verdict.code, verdict.offset, effects);
         return;
@@ -245,6 +261,16 @@ export class StreamMachine implements Machine {
     return header.isScanned || this.isQueue ? decodeSidecar(recordsSidecar(payload), header.count) : null;
   }
 
+  private judge(header: RecordsHeader): Verdict {
+    if (!header.isTransaction) return header.isSparse ? this.sparse.judge(header) : this.producers.judge(header);
+    const transaction = { group: header.producerId, offset: header.sequence };
+    let code = STREAM_OK;
+    if (this.transactions.has(transaction)) code = STREAM_DUPLICATE;
+    else if (this.transactions.isPast(transaction)) code = STREAM_FENCED;
+    else if (this.transactions.runs >= TRANSACTION_MARKS_MAX) code = STREAM_BUSY;
+    return { code, offset: -1 };
+  }
+
   private refuse({ index }: ApplyMeta, code: number, value: number, effects: Effects): void {
     this.voids.add(index);
     effects.reply(code, value, null);
@@ -252,7 +278,8 @@ export class StreamMachine implements Machine {
 
   private accept(meta: ApplyMeta, header: RecordsHeader, facts: readonly FactRun[] | null, bytes: number, effects: Effects): void {
     const offset = this.endOffset;
-    if (header.producerId !== 0) (header.isSparse ? this.sparse : this.producers).accept(header, offset, meta.timeMs);
+    if (header.isTransaction) this.transactions.add({ group: header.producerId, offset: header.sequence });
+    else if (header.producerId !== 0) (header.isSparse ? this.sparse : this.producers).accept(header, offset, meta.timeMs);
     this.offsets.note(offset, meta.index, meta.timeMs, this.bytesTotal);
     this.bytesTotal += bytes;
     this.lastRecordMs = meta.timeMs;
@@ -285,6 +312,13 @@ export class StreamMachine implements Machine {
       case COMMAND_GROUP:
         effects.reply(this.groups.operate(command.operation), 0, null);
         return;
+      case COMMAND_TRANSACTIONS: {
+        const { group, below, unfinished } = command;
+        this.transactions.settle(group, below, unfinished);
+        this.works.settleTransactions(group, below, unfinished);
+        effects.reply(STREAM_OK, 0, null);
+        return;
+      }
       default:
         effects.reply(STREAM_BAD_COMMAND, 0, null);
     }

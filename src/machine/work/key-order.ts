@@ -26,6 +26,11 @@ export class KeyOrder {
     this.keys.assign(from, end, hash);
   }
 
+  /** Of the key of a message that is not done; 0 = it has none. */
+  hashOf(offset: number): number {
+    return this.keys.get(offset, 0, 0);
+  }
+
   /** True when the message may go to a consumer now, and owns its key from here on; otherwise it is parked. */
   claim(offset: number, priority: number): boolean {
     const hash = this.keys.get(offset, 0, 0);

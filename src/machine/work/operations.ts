@@ -2,8 +2,10 @@
 // one operation after the other. Each has one result, a whole number.
 
 import { DecodeError, type ByteReader, type ByteWriter } from "../../base/bytes.ts";
-import { DELAY_MS_MAX, FEED_RECORDS_MAX, LEASE_MS_MAX } from "../../base/limits.ts";
+import { HOLDER_OFFSET_MAX } from "../../base/ids.ts";
+import { DELAY_MS_MAX, FEED_RECORDS_MAX, LEASE_MS_MAX, PRIORITY_MAX } from "../../base/limits.ts";
 import { isName } from "../names.ts";
+import type { Transaction } from "../transaction-marks.ts";
 import { readWorkConfig, writeWorkConfig, type WorkConfig } from "./config.ts";
 import { readTerms, writeTerms, type ConsumerTerms } from "./consumers.ts";
 import { readBatches, writeBatches, type FedBatch } from "./backlog.ts";
@@ -25,6 +27,10 @@ const BURIED = 13;
 const SEEK = 14;
 const REVIVED = 15;
 const FEED = 16;
+const EXPEDITE = 17;
+const HOLD = 18;
+const CONCLUDE = 19;
+const LET_GO = 20;
 
 const OUTCOMES = ["ack", "return", "release", "reject"] as const;
 /** A return that waits by the back-off. */
@@ -45,6 +51,30 @@ export type WorkOperation =
   | { readonly op: "tick" }
   /** What there is to be known of stored records, batch by batch, from `from` on. */
   | { readonly op: "feed"; readonly name: string; readonly from: number; readonly batches: readonly FedBatch[] }
+  /** `priority` -1: the one that it has; `whilePriority` -1: whatever it has. */
+  | {
+      readonly op: "expedite";
+      readonly name: string;
+      readonly offset: number;
+      readonly delayMs: number;
+      readonly priority: number;
+      readonly whilePriority: number;
+    }
+  | ({
+      readonly op: "hold";
+      readonly name: string;
+      readonly consumer: number;
+      readonly token: number;
+      readonly transaction: Transaction;
+    } & Range)
+  | ({
+      readonly op: "conclude";
+      readonly name: string;
+      readonly token: number;
+      readonly transaction: Transaction;
+      readonly outcome: Outcome;
+    } & Range)
+  | { readonly op: "letGo"; readonly name: string; readonly transaction: Transaction }
   | { readonly op: "recall" | "seek"; readonly name: string; readonly offset: number }
   /** Dead messages are somewhere else now, or wait again. */
   | ({ readonly op: "buried" | "revived"; readonly name: string } & Range);
@@ -93,6 +123,32 @@ export function writeOperation(writer: ByteWriter, operation: WorkOperation): vo
     case "feed":
       writer.u8(FEED).string(operation.name).varint(operation.from);
       writeBatches(writer, operation.batches);
+      return;
+    case "expedite": {
+      const { offset, delayMs, priority, whilePriority } = operation;
+      writer
+        .u8(EXPEDITE)
+        .string(operation.name)
+        .varint(offset)
+        .varint(delayMs)
+        .varint(priority + 1)
+        .varint(whilePriority + 1);
+      return;
+    }
+    case "hold":
+      writer.u8(HOLD).string(operation.name).varint(operation.consumer).varint(operation.token);
+      writeTransaction(writer, operation.transaction);
+      writeRange(writer, operation);
+      return;
+    case "conclude":
+      writer.u8(CONCLUDE).string(operation.name).varint(operation.token);
+      writeTransaction(writer, operation.transaction);
+      writeRange(writer, operation);
+      writeOutcome(writer, operation.outcome);
+      return;
+    case "letGo":
+      writer.u8(LET_GO).string(operation.name);
+      writeTransaction(writer, operation.transaction);
       return;
     case "recall":
     case "seek":
@@ -143,6 +199,21 @@ export function readOperation(reader: ByteReader): WorkOperation {
     case RECALL:
     case SEEK:
       return { op: kind === RECALL ? "recall" : "seek", name, offset: reader.varint() };
+    case EXPEDITE: {
+      const [offset, delayMs] = [reader.varint(), atMost(DELAY_MS_MAX, reader)];
+      const [priority, whilePriority] = [atMost(PRIORITY_MAX + 1, reader) - 1, atMost(PRIORITY_MAX + 1, reader) - 1];
+      return { op: "expedite", name, offset, delayMs, priority, whilePriority };
+    }
+    case HOLD: {
+      const [consumer, token, transaction] = [idOf(reader), reader.varint(), readTransaction(reader)];
+      return { op: "hold", name, consumer, token, transaction, ...readRange(reader) };
+    }
+    case CONCLUDE: {
+      const [token, transaction, range] = [reader.varint(), readTransaction(reader), readRange(reader)];
+      return { op: "conclude", name, token, transaction, ...range, outcome: readOutcome(reader) };
+    }
+    case LET_GO:
+      return { op: "letGo", name, transaction: readTransaction(reader) };
     case BURIED:
     case REVIVED:
       return { op: kind === BURIED ? "buried" : "revived", name, ...readRange(reader) };
@@ -160,6 +231,16 @@ function readRange(reader: ByteReader): Range {
   const length = reader.varint();
   if (length === 0 || !Number.isSafeInteger(from + length)) throw new DecodeError("a range of no offsets");
   return { from, end: from + length };
+}
+
+function writeTransaction(writer: ByteWriter, { group, offset }: Transaction): void {
+  writer.u32(group).varint(offset);
+}
+
+function readTransaction(reader: ByteReader): Transaction {
+  const group = reader.u32();
+  if (group === 0) throw new DecodeError("the catalog is no queue of transactions");
+  return { group, offset: atMost(HOLDER_OFFSET_MAX, reader) };
 }
 
 function writeOutcome(writer: ByteWriter, outcome: Outcome): void {

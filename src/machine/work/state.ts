@@ -2,7 +2,8 @@
 
 import { DecodeError, type ByteReader, type ByteWriter } from "../../base/bytes.ts";
 import { readWorkConfig, writeWorkConfig, type WorkConfig } from "./config.ts";
-import { Consumers } from "./consumers.ts";
+import { Consumers, type Consumer } from "./consumers.ts";
+import { Holds } from "./holds.ts";
 import { KeyOrder } from "./key-order.ts";
 import { Lanes, type Run } from "./lanes.ts";
 import { NOWHERE, RunMap, type Place } from "./run-map.ts";
@@ -86,6 +87,8 @@ export class WorkState {
   dead = new RunMap(1);
   sizes = new Sizes();
   consumers: Consumers;
+  /** What transactions hold. */
+  holds = new Holds();
   /** When somebody last came, went or took something, by the log's time. */
   lastUsedMs = 0;
 
@@ -115,6 +118,11 @@ export class WorkState {
   /** Messages of the stream, which ends at `endOffset`, that were not enqueued yet. */
   backlogTo(endOffset: number): number {
     return Math.max(0, endOffset - this.fedTo);
+  }
+
+  /** Who has a lease of this id: a consumer, or what holds it for a transaction. */
+  ownerOf(id: number): Consumer {
+    return (this.consumers.get(id) ?? this.holds.get(id))!;
   }
 
   /** Messages that wait for a consumer, their time or their turn. */
@@ -194,6 +202,7 @@ export class WorkState {
     this.keys.write(writer);
     this.sizes.write(writer);
     this.consumers.write(writer);
+    this.holds.write(writer);
     writer.varint(this.lastUsedMs);
   }
 
@@ -210,6 +219,7 @@ export class WorkState {
     state.keys = KeyOrder.read(reader);
     state.sizes = Sizes.read(reader);
     state.consumers = Consumers.read(state.config.singleActive, reader);
+    state.holds = Holds.read(reader);
     state.lastUsedMs = reader.varint();
     return state;
   }
@@ -264,16 +274,16 @@ export function eachOf(map: RunMap, { from, end }: Run, then: (run: Run, place: 
   }
 }
 
-/** Up to here the map says the same of every offset as of this one. */
-function alikeUntil(map: RunMap, offset: number): number {
-  const place = map.next(offset);
-  if (place === NOWHERE) return Number.MAX_SAFE_INTEGER;
-  return map.from(place) > offset ? map.from(place) : map.end(place);
-}
-
 /** What of the run has facts, and the priority of each part. */
 export function partsOf(facts: RunMap, run: Run): (Run & { readonly priority: number })[] {
   const parts: (Run & { readonly priority: number })[] = [];
   eachOf(facts, run, (part, place) => parts.push({ ...part, priority: facts.value(place, PRIORITY) }));
   return parts;
+}
+
+/** Up to here the map says the same of every offset as of this one. */
+function alikeUntil(map: RunMap, offset: number): number {
+  const place = map.next(offset);
+  if (place === NOWHERE) return Number.MAX_SAFE_INTEGER;
+  return map.from(place) > offset ? map.from(place) : map.end(place);
 }

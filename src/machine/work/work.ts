@@ -7,23 +7,22 @@ import { PRIORITY_MAX } from "../../base/limits.ts";
 import { backOffAfter, OVERFLOW_REJECT, sameWorkConfig, type WorkConfig } from "./config.ts";
 import type { Consumer, ConsumerTerms } from "./consumers.ts";
 import { Dues } from "./dues.ts";
+import { Handover } from "./handover.ts";
 import { KeyOrder } from "./key-order.ts";
 import type { Run } from "./lanes.ts";
+import { Places } from "./places.ts";
 import { NOWHERE, type Place } from "./run-map.ts";
 import {
   CONSUMER,
   DEAD_EXPIRED,
   DEAD_LIMIT,
-  DEAD_OVERFLOW,
   DEAD_REJECTED,
   DEADLINE,
   eachOf,
-  EXPIRY,
   partsOf,
   PRIORITY,
   TOKEN,
   WorkState,
-  type DeadReason,
   type Facts,
   type WorkCounts,
 } from "./state.ts";
@@ -54,11 +53,16 @@ export interface WorkEffects {
 
 export class Work {
   readonly state: WorkState;
+  /** What transactions have to say. */
+  readonly handover: Handover;
   private readonly dues: Dues;
+  private readonly places: Places;
 
   constructor(config: WorkConfig, state = new WorkState(config)) {
     this.state = state;
     this.dues = new Dues(state);
+    this.places = new Places(state, this.dues);
+    this.handover = new Handover(state, this.dues, (holder, { from, end }, outcome, nowMs) => this.end(holder, from, end, outcome, nowMs));
   }
 
   get counts(): WorkCounts {
@@ -94,15 +98,15 @@ export class Work {
     const expiryMs = facts.expiryMs === 0 || ownMs === 0 ? Math.max(facts.expiryMs, ownMs) : Math.min(facts.expiryMs, ownMs);
     if (facts.priority > 0 || expiryMs > 0) state.facts.assign(from, end, facts.priority, expiryMs);
     if (expiryMs > 0 && expiryMs <= nowMs) {
-      this.kill(from, end, DEAD_EXPIRED);
+      this.places.kill(from, end, DEAD_EXPIRED);
       return;
     }
     if (expiryMs > 0) this.dues.expiries.push(expiryMs, from, end);
     if (facts.keyHash > 0 && keyOrder) state.keys.add(from, end, facts.keyHash);
     if (maxBytes > 0) state.sizes.add(from, end, bytesEach);
-    if (facts.dueMs > nowMs) this.delay(from, end, facts.dueMs);
+    if (facts.dueMs > nowMs) this.places.delay(from, end, facts.dueMs);
     else state.lanes.add(facts.priority, from, end);
-    this.bound();
+    this.places.bound();
   }
 
   hasConfig(config: WorkConfig): boolean {
@@ -117,9 +121,9 @@ export class Work {
     state.consumers.alter(config.singleActive);
     if (unordered !== null) {
       state.keys = new KeyOrder();
-      eachOf(unordered, EVERYTHING, (run) => this.ready(run.from, run.end));
+      eachOf(unordered, EVERYTHING, (run) => this.places.ready(run.from, run.end));
     }
-    this.bound();
+    this.places.bound();
   }
 
   /** Attached again it stays as it is. */
@@ -173,7 +177,8 @@ export class Work {
 
   /** Returns for how many messages: those that this consumer holds under this token. The others are added to `lost`. */
   extend(id: number, from: number, end: number, token: number, leaseMs: number, nowMs: number, lost: Run[] = []): number {
-    const { leases } = this.state;
+    const { leases, consumers } = this.state;
+    if (consumers.get(id) === undefined) return 0;
     return this.eachHeld(id, from, end, token, lost, (run) => {
       leases.assign(run.from, run.end, id, token, nowMs + leaseMs);
       this.dues.leases.push(nowMs + leaseMs, run.from, run.end);
@@ -184,14 +189,14 @@ export class Work {
   advance(nowMs: number, effects: WorkEffects): void {
     const { state, dues } = this;
     const { expiries, departures } = dues;
-    for (let due = expiries.pop(nowMs); due !== undefined; due = expiries.pop(nowMs)) this.expireMessages(due, nowMs);
+    for (let due = expiries.pop(nowMs); due !== undefined; due = expiries.pop(nowMs)) this.places.expire(due, nowMs);
     dues.take(dues.leases, state.leases, DEADLINE, nowMs, (run, place) => this.expireLease(run, place, nowMs, effects));
     dues.take(dues.delays, state.delayed, 0, nowMs, (run) => {
       state.delayed.clear(run.from, run.end);
-      this.ready(run.from, run.end);
+      this.places.ready(run.from, run.end);
     });
     for (let due = departures.pop(nowMs); due !== undefined; due = departures.pop(nowMs)) this.depart(due.from, nowMs);
-    this.bound();
+    this.places.bound();
   }
 
   /** Gives what waits to those who have room, until there is nothing, or no room. `token` rises from call to call. */
@@ -215,12 +220,17 @@ export class Work {
     const { state } = this;
     const unfed = state.backlogTo(end);
     state.fedTo = Math.max(state.fedTo, end);
-    return unfed + this.takeBack(0, end);
+    return unfed + this.places.takeBack(0, end);
   }
 
   /** A message that waits, for its time, its turn or a consumer, is taken back. False when it does not: somebody has it, or it is gone. */
   recall(offset: number): boolean {
-    return this.takeBack(offset, offset + 1) > 0;
+    return this.places.takeBack(offset, offset + 1) > 0;
+  }
+
+  /** As in Places. */
+  expedite(offset: number, delayMs: number, priority: number, whilePriority: number, nowMs: number): number {
+    return this.places.expedite(offset, delayMs, priority, whilePriority, nowMs);
   }
 
   /** They are where they were to go. Returns how many of them were dead. */
@@ -229,7 +239,7 @@ export class Work {
     let buried = 0;
     eachOf(dead, { from, end }, (run) => {
       buried += dead.clear(run.from, run.end);
-      this.forget(run.from, run.end);
+      this.places.forget(run.from, run.end);
     });
     return buried;
   }
@@ -245,24 +255,25 @@ export class Work {
       for (const part of partsOf(facts, run))
         if (part.priority > 0) facts.assign(part.from, part.end, part.priority, 0);
         else facts.clear(part.from, part.end);
-      this.ready(run.from, run.end);
+      this.places.ready(run.from, run.end);
     });
     return revived;
   }
 
   /** Nothing below `end` is there any more, whoever holds it. */
   drop(end: number, effects: WorkEffects): void {
-    const { leases, dead, consumers } = this.state;
+    const { leases, dead, holds } = this.state;
     eachOf(leases, { from: 0, end }, (run, place) => {
-      const consumer = consumers.get(leases.value(place, CONSUMER))!;
+      const consumer = this.state.ownerOf(leases.value(place, CONSUMER));
       leases.clear(run.from, run.end);
       consumer.held.clear(run.from, run.end);
-      this.forget(run.from, run.end);
+      this.places.forget(run.from, run.end);
+      holds.close(consumer);
       effects.revoke(consumer, run);
     });
     eachOf(dead, { from: 0, end }, (run) => {
       dead.clear(run.from, run.end);
-      this.forget(run.from, run.end);
+      this.places.forget(run.from, run.end);
     });
     this.purge(end);
   }
@@ -315,40 +326,6 @@ export class Work {
     if (consumer.isDone) consumers.detach(id);
   }
 
-  private delay(from: number, end: number, dueMs: number): void {
-    this.state.delayed.assign(from, end, dueMs);
-    this.dues.delays.push(dueMs, from, end);
-  }
-
-  /** Back from a consumer: what has expired meanwhile is dead, the rest waits, for a while or not. */
-  private back(from: number, end: number, waitMs: number, nowMs: number): void {
-    const { facts } = this.state;
-    const expired: Run[] = [];
-    eachOf(facts, { from, end }, (run, place) => {
-      const expiryMs = facts.value(place, EXPIRY);
-      if (expiryMs > 0 && expiryMs <= nowMs) expired.push(run);
-    });
-    let at = from;
-    for (const run of [...expired, { from: end, end }]) {
-      if (at < run.from && waitMs > 0) this.delay(at, run.from, nowMs + waitMs);
-      else if (at < run.from) this.ready(at, run.from);
-      at = run.end;
-    }
-    for (const run of expired) this.kill(run.from, run.end, DEAD_EXPIRED);
-  }
-
-  /** Back to their places, each in the lane of its priority. */
-  private ready(from: number, end: number): void {
-    const { lanes, facts } = this.state;
-    let at = from;
-    eachOf(facts, { from, end }, (run, place) => {
-      if (run.from > at) lanes.add(0, at, run.from);
-      lanes.add(facts.value(place, PRIORITY), run.from, run.end);
-      at = run.end;
-    });
-    if (at < end) lanes.add(0, at, end);
-  }
-
   /** Of messages with keys only those whose turn it is go out; the others are parked. */
   private eachAllowed({ from, end }: Run, give: (from: number, end: number) => void): void {
     let first = from;
@@ -378,21 +355,21 @@ export class Work {
     consumer.held.clear(from, end);
     switch (outcome.kind) {
       case "ack":
-        this.forget(from, end);
+        this.places.forget(from, end);
         return;
       case "reject":
         this.countDelivery(from, end, () => {});
-        this.kill(from, end, DEAD_REJECTED);
+        this.places.kill(from, end, DEAD_REJECTED);
         return;
       case "release":
-        this.back(from, end, 0, nowMs);
+        this.places.back(from, end, 0, nowMs);
         return;
       case "return":
         this.countDelivery(from, end, (run, deliveries) => {
           const { config } = this.state;
           const waitMs = outcome.delayMs >= 0 ? outcome.delayMs : backOffAfter(deliveries, config);
-          if (config.deliveryLimit > 0 && deliveries >= config.deliveryLimit) this.kill(run.from, run.end, DEAD_LIMIT);
-          else this.back(run.from, run.end, waitMs, nowMs);
+          if (config.deliveryLimit > 0 && deliveries >= config.deliveryLimit) this.places.kill(run.from, run.end, DEAD_LIMIT);
+          else this.places.back(run.from, run.end, waitMs, nowMs);
         });
     }
   }
@@ -409,84 +386,11 @@ export class Work {
   }
 
   private expireLease(run: Run, place: Place, nowMs: number, effects: WorkEffects): void {
-    const { leases, consumers } = this.state;
-    const consumer = consumers.get(leases.value(place, CONSUMER))!;
+    const { leases, consumers, holds } = this.state;
+    const consumer = this.state.ownerOf(leases.value(place, CONSUMER));
     this.end(consumer, run.from, run.end, { kind: "return", delayMs: -1 }, nowMs);
     effects.revoke(consumer, run);
+    holds.close(consumer);
     if (consumer.isDone) consumers.detach(consumer.id);
-  }
-
-  /** Those that wait; one that a consumer holds does not expire, and when it comes back it does. */
-  private expireMessages(due: Run, nowMs: number): void {
-    const { facts } = this.state;
-    const expired: Run[] = [];
-    eachOf(facts, due, (run, place) => {
-      const expiryMs = facts.value(place, EXPIRY);
-      if (expiryMs > 0 && expiryMs <= nowMs) expired.push(run);
-    });
-    for (const run of expired) for (const part of this.takeWaiting(run.from, run.end)) this.kill(part.from, part.end, DEAD_EXPIRED);
-  }
-
-  /** Takes out those of the offsets that wait for a consumer, their time or their turn, and tells which they were. */
-  private takeWaiting(from: number, end: number): Run[] {
-    const { lanes, delayed, keys } = this.state;
-    const found = lanes.takeOut(from, end);
-    eachOf(delayed, { from, end }, (run) => {
-      delayed.clear(run.from, run.end);
-      found.push(run);
-    });
-    found.push(...keys.takeOut(from, end));
-    return found;
-  }
-
-  private takeBack(from: number, end: number): number {
-    let taken = 0;
-    for (const run of this.takeWaiting(from, end)) {
-      this.forget(run.from, run.end);
-      taken += run.end - run.from;
-    }
-    return taken;
-  }
-
-  private kill(from: number, end: number, reason: DeadReason): void {
-    // Nobody said that it is of no use, so it is kept for whoever looks into it.
-    if (!this.state.config.deadLetters && reason !== DEAD_LIMIT) {
-      this.forget(from, end);
-      return;
-    }
-    this.passKeys(from, end);
-    this.state.sizes.forget(from, end);
-    this.state.dead.assign(from, end, reason);
-  }
-
-  /** Nothing is known of them any more: they are settled. */
-  private forget(from: number, end: number): void {
-    const { deliveries, facts, sizes } = this.state;
-    this.passKeys(from, end);
-    deliveries.clear(from, end);
-    facts.clear(from, end);
-    sizes.forget(from, end);
-  }
-
-  private passKeys(from: number, end: number): void {
-    const { keys } = this.state;
-    for (const offset of keys.keyed(from, end)) {
-      const next = keys.done(offset);
-      if (next >= 0) this.ready(next, next + 1);
-    }
-  }
-
-  /** Where what comes is refused, nothing that was taken goes. */
-  private bound(): void {
-    const { config, lanes, sizes } = this.state;
-    const { maxMessages, maxBytes } = config;
-    if (config.overflow === OVERFLOW_REJECT) return;
-    while (maxMessages > 0 && lanes.size > 0 && this.state.waiting > maxMessages) this.overflow(this.state.waiting - maxMessages);
-    while (maxBytes > 0 && lanes.size > 0 && sizes.total > maxBytes) this.overflow(1);
-  }
-
-  private overflow(messages: number): void {
-    const run = this.state.lanes.takeLeast(messages)!;
-    this.kill(run.from, run.end, DEAD_OVERFLOW);
   }
 }

@@ -7,6 +7,7 @@ import { CONSUMERS_PER_SUBSCRIPTION_MAX, WORKS_PER_STREAM_MAX } from "../../base
 import { NOTHING } from "../../base/nothing.ts";
 import { feed, Tail, type FedBatch } from "./backlog.ts";
 import type { Run } from "./lanes.ts";
+import type { TransactionMarks } from "../transaction-marks.ts";
 import type { FactRun } from "./sidecar.ts";
 import { WORK_DEFAULTS } from "./config.ts";
 import type { WorkOperation } from "./operations.ts";
@@ -115,6 +116,18 @@ export class Works {
     this.tidy(endOffset);
   }
 
+  /** The most runs that any of them takes to know which transactions are over, and whose these are. */
+  get marks(): TransactionMarks | undefined {
+    let most: TransactionMarks | undefined;
+    for (const { state } of this.works.values()) if (state.holds.marks.runs > (most?.runs ?? 0)) most = state.holds.marks;
+    return most;
+  }
+
+  /** As in TransactionMarks. */
+  settleTransactions(group: number, below: number, unfinished: readonly number[]): void {
+    for (const { state } of this.works.values()) state.holds.marks.settle(group, below, unfinished);
+  }
+
   /** Returns the operation's result. Of a settlement or an extension the messages that were not the consumer's are added to `lost`. */
   operate(operation: WorkOperation, stored: Stored, nowMs: number, effects: WorksEffects, lost: Run[] = []): number {
     const result = this.carryOut(operation, stored, nowMs, effects, lost);
@@ -161,6 +174,19 @@ export class Works {
         return work.purge(stored.endOffset);
       case "recall":
         return work.recall(operation.offset) ? 1 : 0;
+      case "expedite": {
+        const { offset, delayMs, priority, whilePriority } = operation;
+        const done = work.expedite(offset, delayMs, priority, whilePriority, nowMs);
+        return done < 0 ? WORK_DIFFERENT : done;
+      }
+      case "hold": {
+        const { consumer, token, transaction } = operation;
+        return orTooMany(work.handover.hold(consumer, operation, token, transaction, nowMs));
+      }
+      case "conclude":
+        return work.handover.conclude(operation, operation.token, operation.transaction, operation.outcome, nowMs);
+      case "letGo":
+        return orTooMany(work.handover.letGo(operation.transaction, nowMs));
       case "buried":
         return work.buried(operation.from, operation.end);
       case "revived":
@@ -230,4 +256,8 @@ export class Works {
 /** Where a subscription that begins at `offset` does so. */
 function offsetIn({ startOffset, endOffset }: Stored, offset: number): number {
   return Math.min(Math.max(offset, startOffset), endOffset);
+}
+
+function orTooMany(result: number): number {
+  return result < 0 ? WORK_TOO_MANY : result;
 }

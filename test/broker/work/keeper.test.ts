@@ -39,6 +39,7 @@ class Scene {
       deadLetters: { look: () => {} },
       relocator: { look: () => {} },
       feeder: { look: () => {} },
+      lookAtTransactions: () => {},
     };
     this.keeper = new Keeper(components as unknown as KeeperComponents);
     this.keeper.worked(GROUP, { deliveries: [], revokes: [], dueMs: -1 });

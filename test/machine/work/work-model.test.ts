@@ -2,7 +2,9 @@
 
 import fc from "fast-check";
 import { expect, test } from "vitest";
+import { holderOf } from "../../../src/base/ids.ts";
 import type { WorkConfig } from "../../../src/machine/work/config.ts";
+import type { Run } from "../../../src/machine/work/lanes.ts";
 import type { Outcome } from "../../../src/machine/work/work.ts";
 import { Bench, CONFIG, type Delivered } from "./work-bench.ts";
 
@@ -11,6 +13,10 @@ type Step =
   | { do: "attach" | "detach"; id: number }
   | { do: "credit"; id: number; messages: number }
   | { do: "settle"; at: number; outcome: Outcome; part: number }
+  | { do: "expedite"; offset: number; delayMs: number; priority: number }
+  | { do: "hold"; at: number; part: number; transaction: number }
+  | { do: "conclude"; at: number; outcome: Outcome }
+  | { do: "letGo"; transaction: number }
   | { do: "purge" | "bury" | "wait"; amount: number };
 
 const step: fc.Arbitrary<Step> = fc.oneof(
@@ -50,6 +56,33 @@ const step: fc.Arbitrary<Step> = fc.oneof(
       ),
     }),
   },
+  {
+    weight: 2,
+    arbitrary: fc.record({
+      do: fc.constant("expedite" as const),
+      offset: fc.nat(40),
+      delayMs: fc.constantFrom(0, 20),
+      priority: fc.integer({ min: -1, max: 2 }),
+    }),
+  },
+  {
+    weight: 3,
+    arbitrary: fc.record({
+      do: fc.constant("hold" as const),
+      at: fc.nat(10),
+      part: fc.nat(3),
+      transaction: fc.integer({ min: 1_000, max: 1_003 }),
+    }),
+  },
+  {
+    weight: 2,
+    arbitrary: fc.record({
+      do: fc.constant("conclude" as const),
+      at: fc.nat(3),
+      outcome: fc.constantFrom<Outcome>({ kind: "ack" }, { kind: "return", delayMs: 0 }, { kind: "reject" }),
+    }),
+  },
+  { weight: 1, arbitrary: fc.record({ do: fc.constant("letGo" as const), transaction: fc.integer({ min: 1_000, max: 1_003 }) }) },
   { weight: 1, arbitrary: fc.record({ do: fc.constantFrom("purge" as const, "bury" as const), amount: fc.nat(40) }) },
   { weight: 3, arbitrary: fc.record({ do: fc.constant("wait" as const), amount: fc.integer({ min: 1, max: 60 }) }) },
 );
@@ -67,6 +100,9 @@ type Fate = {
 
 class Observer {
   readonly fates: Fate[] = [];
+  /** What transactions were given to hold, and which were rolled back. */
+  private readonly held: { offset: number; run: Run; token: number }[] = [];
+  private readonly over = new Set<number>();
   private readonly bench: Bench;
   private readonly config: WorkConfig;
 
@@ -104,6 +140,18 @@ class Observer {
       case "settle":
         this.settle(step);
         break;
+      case "expedite":
+        this.expedite(step);
+        break;
+      case "hold":
+        this.hold(step);
+        break;
+      case "conclude":
+        this.conclude(step);
+        break;
+      case "letGo":
+        this.letGo(step.transaction);
+        break;
       case "purge":
         bench.entry((work) => void work.purge(Math.min(step.amount, bench.end)));
         break;
@@ -130,6 +178,59 @@ class Observer {
       if (outcome.kind === "release" && !isDue) fate.deliveries -= 1;
     }
     expect(bench.settle(lease, outcome, run)).toBe(isDue ? 0 : held.length);
+  }
+
+  private expedite({ offset, delayMs, priority }: Extract<Step, { do: "expedite" }>): void {
+    const { bench, fates } = this;
+    let done = 0;
+    bench.entry((work) => (done = work.expedite(offset, delayMs, priority, -1, bench.nowMs)));
+    if (done === 0) return;
+    const fate = fates[offset]!;
+    expect([fate.holder, fate.isGone]).toEqual([null, false]);
+    fate.dueMs = bench.nowMs + delayMs;
+    // It lives as long as before, from when it may be delivered: that is told by a test of its own.
+    fate.expiryMs = 0;
+  }
+
+  private hold({ at, part, transaction: offset }: Extract<Step, { do: "hold" }>): void {
+    const { bench, fates } = this;
+    const lease = bench.delivered[bench.delivered.length - 1 - at];
+    if (lease === undefined) return;
+    const run = { from: Math.min(lease.from + part, lease.end - 1), end: lease.end };
+    const isDue = lease.deadlineMs <= bench.nowMs + 1;
+    const isOurs = ({ holder }: Fate): boolean =>
+      holder?.token === lease.token && (holder.consumer === holderOf(offset) || (holder.consumer === lease.consumer && !isDue));
+    const all = !this.over.has(offset) && fates.slice(run.from, run.end).every(isOurs);
+    let held = 0;
+    bench.entry((work) => (held = work.handover.hold(lease.consumer, run, lease.token, { group: 9, offset }, bench.nowMs)));
+    expect(held).toBe(all ? run.end - run.from : 0);
+    if (!all) return;
+    for (const fate of fates.slice(run.from, run.end)) fate.holder = { ...lease, consumer: holderOf(offset) };
+    this.held.push({ offset, run, token: lease.token });
+  }
+
+  private conclude({ at, outcome }: Extract<Step, { do: "conclude" }>): void {
+    const { bench, fates } = this;
+    const one = this.held[this.held.length - 1 - at];
+    if (one === undefined) return;
+    const { offset, run, token } = one;
+    const ours = fates.slice(run.from, run.end).filter(({ holder }) => holder?.consumer === holderOf(offset) && holder.token === token);
+    for (const fate of ours) {
+      fate.holder = null;
+      if (outcome.kind === "ack") fate.isGone = true;
+    }
+    bench.entry((work) => expect(work.handover.conclude(run, token, { group: 9, offset }, outcome, bench.nowMs)).toBe(ours.length));
+  }
+
+  private letGo(offset: number): void {
+    const { bench, fates } = this;
+    const ours = fates.filter(({ holder }) => holder?.consumer === holderOf(offset));
+    this.over.add(offset);
+    for (const fate of ours) {
+      fate.holder = null;
+      fate.deliveries -= 1;
+    }
+    bench.entry((work) => expect(work.handover.letGo({ group: 9, offset }, bench.nowMs)).toBe(ours.length));
   }
 
   private delivered(delivery: Delivered): void {
