@@ -18,7 +18,7 @@ import { runSwarm, seedOfCommit } from "./swarm.ts";
 const TWICE_ONE_IN = 20;
 
 /** In what a planted bug is looked for: many short and small runs find more than few long ones. A flood costs as much as ten others. */
-const PLANTED_RUN = { seconds: 12, groups: 4, queues: 0, floods: false };
+const PLANTED_RUN = { seconds: 12, groups: 4, queues: 0, transactions: 0, floods: false };
 
 type Flags = {
   seed?: number;
@@ -31,6 +31,7 @@ type Flags = {
   nodes?: number;
   groups?: number;
   queues?: number;
+  transactions?: number;
   faults?: Fault[];
   hopeless: boolean;
   twice: boolean;
@@ -81,6 +82,7 @@ const program = new Command("sim")
   .option("--nodes <n>", "nodes (otherwise drawn from the seed)", count)
   .option("--groups <n>", "partitions of the topic", count)
   .option("--queues <n>", "queues beside it (otherwise drawn from the seed)", count)
+  .option("--transactions <n>", "clients that run transactions over queues of their own (otherwise drawn from the seed)", count)
   .option("--faults <list>", "these classes instead of those drawn from the seed", faultList)
   .option("--hopeless", "damage strikes a majority: the cluster may refuse, and must not be wrong", false)
   .option("--twice", `each seed two times, not only one in ${TWICE_ONE_IN}; their traces must be the same`, false)
@@ -104,11 +106,12 @@ function writeProgress(line: string): void {
   process.stderr.write(process.stderr.isTTY ? `\r\u001b[2K${line}` : `${line}\n`);
 }
 
-function givenIn({ nodes, groups, queues, seconds, faults, hopeless }: Flags): Omit<GivenOptions, "seed"> {
+function givenIn({ nodes, groups, queues, transactions, seconds, faults, hopeless }: Flags): Omit<GivenOptions, "seed"> {
   return {
     ...(nodes === undefined ? {} : { nodes }),
     ...(groups === undefined ? {} : { groups }),
     ...(queues === undefined ? {} : { queues }),
+    ...(transactions === undefined ? {} : { transactions }),
     ...(seconds === undefined ? {} : { seconds }),
     ...(faults === undefined ? {} : { faults }),
     ...(hopeless ? { hopeless } : {}),
@@ -117,7 +120,7 @@ function givenIn({ nodes, groups, queues, seconds, faults, hopeless }: Flags): O
 
 function replayOf(flags: Flags, seed: number): string {
   const parts = [`npm run sim -- --seed ${seed}`];
-  for (const name of ["seconds", "nodes", "groups", "queues"] as const)
+  for (const name of ["seconds", "nodes", "groups", "queues", "transactions"] as const)
     if (flags[name] !== undefined) parts.push(`--${name} ${flags[name]}`);
   if (flags.faults !== undefined) parts.push(`--faults ${flags.faults.length === 0 ? "none" : flags.faults.join(",")}`);
   if (flags.hopeless) parts.push("--hopeless");

@@ -56,6 +56,8 @@ export type SimOptions = {
   readonly groups: number;
   /** Queues beside the topic's partitions, each with another one for its dead letters. */
   readonly queues: number;
+  /** Clients that run transactions, over queues of their own. */
+  readonly transactions: number;
   /** Times that faults and the whole load set in, and virtual seconds that each lasts. */
   readonly storms: number;
   readonly seconds: number;
@@ -96,6 +98,7 @@ export type GivenOptions = {
   readonly nodes?: number;
   readonly groups?: number;
   readonly queues?: number;
+  readonly transactions?: number;
   readonly seconds?: number;
   readonly faults?: readonly Fault[];
   readonly hopeless?: boolean;
@@ -114,6 +117,7 @@ export function optionsOf(given: GivenOptions): SimOptions {
     nodes: given.nodes ?? pick(random, [3, 3, 3, 4, 5]),
     groups: given.groups ?? 8,
     queues: given.queues ?? pick(new Prng(given.seed ^ 0x9e0e), [0, 0, 1, 1]),
+    transactions: given.transactions ?? pick(new Prng(given.seed ^ 0x7a5a), [0, 0, 2]),
     ...phasesOf(given),
     faults: new Set(given.faults ?? on),
     hopeless: given.hopeless ?? (given.faults === undefined && isHopeless),

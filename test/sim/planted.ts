@@ -12,6 +12,7 @@ import { PLANTED_NODE } from "./planted/node.ts";
 import { PLANTED_QUEUES } from "./planted/queues.ts";
 import { PLANTED_RAFT } from "./planted/raft.ts";
 import { PLANTED_STORAGE } from "./planted/storage.ts";
+import { PLANTED_TRANSACTIONS } from "./planted/transactions.ts";
 import type { Planted } from "./planted/swap.ts";
 
 export const PLANTED: readonly Planted[] = [
@@ -20,5 +21,6 @@ export const PLANTED: readonly Planted[] = [
   ...PLANTED_STORAGE,
   ...PLANTED_MACHINES,
   ...PLANTED_QUEUES,
+  ...PLANTED_TRANSACTIONS,
   ...PLANTED_NODE,
 ];

@@ -37,7 +37,7 @@ export function printScript({ about, planted, expects, options, schedule }: Scri
 /** Throws what is wrong, with its line. */
 export function parseScript(text: string): Script {
   const about: string[] = [];
-  const given: Record<string, unknown> = { ...optionsOf({ seed: 1 }) };
+  const given: Record<string, unknown> = { ...optionsOf({ seed: 1, transactions: 0 }) };
   const schedule: Struck[] = [];
   let [planted, expects] = ["", ""];
   for (const [at, line] of text.split("\n").entries()) {

@@ -10,6 +10,7 @@ import { Nemesis } from "./nemesis.ts";
 import type { SimOptions } from "./options.ts";
 import { Observer } from "./observer.ts";
 import { QueueLoad } from "./queue-load.ts";
+import { TransactionLoad } from "./transaction-load.ts";
 import { ReplicaChecks } from "./replica-checks.ts";
 import { describe, SimLife, SimMachine, slowRoundMs } from "./sim-node.ts";
 import { SimNet } from "./sim-net.ts";
@@ -60,6 +61,7 @@ export class Simulation {
   private readonly producers: Producer[] = [];
   private readonly readers: Reader[] = [];
   private readonly queues: QueueLoad;
+  private readonly transactions: TransactionLoad;
   private readonly notes: { atMs: number; who: string; what: string; fields: object }[] = [];
   private readonly nemesis: Nemesis;
   private readonly clients: ClientParts;
@@ -87,6 +89,7 @@ export class Simulation {
       this.machines.push(new SimMachine(id, { world, net, options, events, random: world.fork() }));
     this.clients = { world, machines: this.machines, history: this.history, owner, random: world.fork(), pace: this.pace, note: this.note };
     this.queues = new QueueLoad(options, this.clients);
+    this.transactions = new TransactionLoad(options, this.clients);
     this.nemesis = new Nemesis({ options, clients: this.clients, net, schedule });
     this.observer = new Observer(
       this.machines,
@@ -117,6 +120,7 @@ export class Simulation {
       counts: {
         ...history.counts,
         ...this.queues.counts(),
+        ...this.transactions.counts(),
         digestsCompared: this.checks.compared,
         restarts: this.machines.reduce((sum, { lives }) => sum + lives - 1, 0),
       },
@@ -136,13 +140,14 @@ export class Simulation {
     for (const machine of machines) world.after(between(world.random, 1, 200_000), clients.owner, "power on", () => machine.start());
     await this.until("the cluster is ready", () => machines.every(({ broker }) => broker?.ready === true));
     await this.createTopic();
-    await this.until("the queues are made", () => this.queues.create());
+    await this.until("the queues are made", () => this.queues.create() && this.transactions.create());
     this.startLoad();
     await this.weather();
     this.nemesis.stop();
     if (!this.nemesis.isRuined) await this.withoutOne();
     for (const producer of this.producers) producer.stop();
     this.queues.stop();
+    this.transactions.stop();
     if (this.nemesis.isRuined) {
       await this.refuse();
       return;
@@ -152,7 +157,7 @@ export class Simulation {
       const waiting = this.producers.find(({ isIdle }) => !isIdle);
       this.lacking =
         waiting === undefined
-          ? this.queues.waiting || lackOf(this.machines)
+          ? this.queues.waiting || this.transactions.waiting || lackOf(this.machines)
           : `a batch for ${TOPIC}/${waiting.partition} has no answer: ${waiting.lastFailure}; ${lackOf(this.machines)}`;
       return this.lacking === "";
     });
@@ -166,6 +171,11 @@ export class Simulation {
       return isDone;
     });
     this.queues.end();
+    await this.until("every transaction is over", () => {
+      const isDone = this.transactions.drained();
+      this.lacking = this.transactions.lacking;
+      return isDone;
+    });
     await this.readBack();
   }
 
@@ -289,6 +299,7 @@ export class Simulation {
     }
     for (const client of [...this.producers, ...this.readers]) client.start();
     this.queues.start();
+    this.transactions.start();
     if (!options.floods) return;
     const flood = floodOf(options.seed, options.groups, clients);
     this.producers.push(...flood.producers);

@@ -3,6 +3,7 @@
 import { DeadLetters } from "../../../src/broker/work/dead-letters.ts";
 import { StreamMachine } from "../../../src/machine/stream/stream.ts";
 import { KeyOrder } from "../../../src/machine/work/key-order.ts";
+import { Places } from "../../../src/machine/work/places.ts";
 import { DEAD_LIMIT } from "../../../src/machine/work/state.ts";
 import { Dues } from "../../../src/machine/work/dues.ts";
 import { Work } from "../../../src/machine/work/work.ts";
@@ -98,7 +99,7 @@ export const PLANTED_QUEUES: readonly Planted[] = [
     what: "what has expired while it waited is delivered",
     within: 40,
     run: { queues: 2 },
-    plant: () => swap<() => void>(Work, "expireMessages", () => () => {}),
+    plant: () => swap<() => void>(Places, "expire", () => () => {}),
   },
   {
     name: "limit-ignored",
@@ -107,7 +108,7 @@ export const PLANTED_QUEUES: readonly Planted[] = [
     run: { queues: 2 },
     plant: () =>
       swap<Kill>(
-        Work,
+        Places,
         "kill",
         (kill) =>
           function (from, end, reason) {
