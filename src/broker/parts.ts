@@ -205,6 +205,7 @@ export class BrokerParts {
       topicChanged: (topic) => this.work.topicChanged(topic),
       worksUpkeep: () => {
         this.work.keeper.upkeep();
+        this.work.gateway.upkeep();
         this.groups.upkeep();
       },
       fatal,

@@ -32,6 +32,8 @@ export interface Attached {
   grown(topic: TopicRow): void;
   /** The queue or subscription was deleted: nothing will come any more. */
   gone(error: BrokerError): void;
+  /** Once a second. */
+  upkeep(): void;
   /** Another node leads the group, or may have said something that did not come here. */
   lookAgain(): void;
 }
@@ -79,9 +81,12 @@ export class Gateway {
   nextConsumer(): number {
     if (this.attached.size >= SESSIONS_PER_NODE_MAX)
       throw new BrokerError("OVERLOADED", `${SESSIONS_PER_NODE_MAX} consumers are connected to this node already; use another`);
-    this.counter = (this.counter + 1) % COUNTER_LIMIT;
     const { nodeId, incarnation } = this.components;
-    return gatewayOf(nodeId, incarnation % INCARNATION_LIMIT) * COUNTER_LIMIT + this.counter;
+    const base = gatewayOf(nodeId, incarnation % INCARNATION_LIMIT) * COUNTER_LIMIT;
+    // Millions of calls of Receive later it has gone round, and some consumers are still here.
+    do this.counter = (this.counter + 1) % COUNTER_LIMIT;
+    while (this.attached.has(base + this.counter));
+    return base + this.counter;
   }
 
   add(part: Attached): void {
@@ -116,6 +121,11 @@ export class Gateway {
 
   heard(_from: NodeId, body: Uint8Array): void {
     this.given(decodeNotice(body));
+  }
+
+  /** Once a second. */
+  upkeep(): void {
+    for (const part of this.attached.values()) part.upkeep();
   }
 
   /** Who only waits says nothing to its group, and would never hear that it is not there any more. */

@@ -32,6 +32,9 @@ export type PartEvents = {
   failed(error: BrokerError): void;
 };
 
+/** So long before the end of its lease goes back what could not be sent on: at least, in ms, and as a share of the lease. */
+const UNSENT_MS_MIN = 1_500;
+const UNSENT_SHARE = 4;
 const RETRY_MS_MIN = 20;
 const RETRY_MS_MAX = 1_000;
 /** A subscription that the catalog has and its partition does not yet: its leader is about to make it. */
@@ -58,11 +61,14 @@ class TokensSeen {
   }
 }
 
+/** With when it came, by the clock of this node. */
+type PendingRun = LeasedRun & { readonly sinceMs: number };
+
 export class Part implements Attached {
   readonly terms: PartTerms;
   consumer: number;
   /** Given to it, and not sent on yet; in the order in which it came. */
-  pending: LeasedRun[] = [];
+  pending: PendingRun[] = [];
   pendingMessages = 0;
   private readonly gateway: Gateway;
   private readonly events: PartEvents;
@@ -183,7 +189,7 @@ export class Part implements Attached {
     if (kept.length === this.pending.length) this.events.revoked(this, from, end - from);
     else {
       this.pending = kept;
-      this.pendingMessages = kept.reduce((sum, run) => sum + run.end - run.from, 0);
+      this.pendingMessages = messagesOf(kept);
     }
   }
 
@@ -215,14 +221,35 @@ export class Part implements Attached {
     this.detach(this.consumer, 0);
   }
 
+  /**
+   * Once a second. What waits here for a client that takes nothing goes back before its lease ends, as if it had never been given: then it
+   * would count as a delivery that nobody has seen.
+   */
+  upkeep(): void {
+    if (this.pendingMessages === 0) return;
+    const { leaseMs } = this.terms;
+    const waitMsMax = Math.max(leaseMs / 2, leaseMs - Math.max(UNSENT_MS_MIN, leaseMs / UNSENT_SHARE));
+    const nowMs = this.gateway.components.clock.monotonicMs();
+    const isLate = ({ sinceMs }: PendingRun): boolean => nowMs - sinceMs > waitMsMax;
+    const late = this.pending.filter(isLate);
+    if (late.length === 0) return;
+    this.pending = this.pending.filter((run) => !isLate(run));
+    this.pendingMessages = messagesOf(this.pending);
+    this.release(late);
+  }
+
   /** What was given and not taken goes back as if it had never come; what was taken stays with whoever took it. */
   leave(): void {
     if (this.isClosed) return;
     this.isClosed = true;
     this.gateway.remove(this);
     this.wakeQuiet();
+    this.release(this.pending);
+  }
+
+  private release(runs: readonly LeasedRun[]): void {
     const { operator } = this.gateway.components;
-    for (const { from, end, token } of this.pending)
+    for (const { from, end, token } of runs)
       operator.operate(
         this.group,
         { op: "settle", name: this.subscription, consumer: this.consumer, token, from, end, outcome: { kind: "release" } },
@@ -244,8 +271,9 @@ export class Part implements Attached {
   }
 
   /** What was missed goes before what came later. */
-  private put(run: LeasedRun): void {
-    this.tokens.note(run.token);
+  private put(given: LeasedRun): void {
+    this.tokens.note(given.token);
+    const run = { ...given, sinceMs: this.gateway.components.clock.monotonicMs() };
     let at = this.pending.length;
     while (at > 0 && this.pending[at - 1]!.token > run.token) at -= 1;
     if (at === this.pending.length) this.pending.push(run);
@@ -362,4 +390,8 @@ export class Part implements Attached {
       clock.schedule(Math.min(RETRY_MS_MAX, RETRY_MS_MIN * 2 ** Math.min(tries, 6)), () => this.detach(consumer, tries + 1));
     });
   }
+}
+
+function messagesOf(runs: readonly LeasedRun[]): number {
+  return runs.reduce((sum, { from, end }) => sum + end - from, 0);
 }

@@ -149,6 +149,26 @@ test.each([
   expect(await at.json(`topic describe ${t}`)).toMatchObject({ config: { durability: "fsync" } });
 });
 
+test.each([
+  { bound: "bytes", flags: "--retention-bytes 256KiB" },
+  { bound: "time", flags: "--retention-time 2s" },
+])("deletePolicy, delete by $bound: the oldest records go, and who reads from earliest begins behind them", async ({ flags }) => {
+  const t = at.name("t");
+  await at.done(`topic create ${t} --partitions 1 ${flags}`);
+  for (let batch = 0; batch < 20; batch++) await at.client.publish(t, [{ body: Buffer.alloc(64 * 1024, batch) }]);
+  const offsets = async (): Promise<{ startOffset: number; endOffset: number }> => (await at.client.getOffsets(t))[0]!;
+  await expect.poll(async () => (await offsets()).startOffset, { timeout: 30_000 }).toBeGreaterThanOrEqual(15);
+  expect((await offsets()).endOffset).toBe(20);
+  const [gone] = await at.client.fetch(t, [{ partition: 0, from: { offset: 0 } }]);
+  expect(gone!.error).toMatchObject({ code: "OFFSET_OUT_OF_RANGE" });
+  await using reader = await at.client.consumer(t, { from: "earliest" });
+  await at.client.publish(t, [{ body: "next" }]);
+  for await (const record of reader) {
+    expect(record.offset).toBeGreaterThanOrEqual(15);
+    break;
+  }
+});
+
 test("persistence per message: every message of a queue is on disk, and there after a SIGKILL of all nodes", async () => {
   const q = await at.queue();
   await at.client.publish(q, [

@@ -216,6 +216,19 @@ test("attempt count is exact for what a consumer never got: given to it, not sen
   ]);
 });
 
+test("attempt count is exact for what waits for a consumer that takes nothing: it goes back before its lease ends, and to others", async () => {
+  const q = await at.queue({ deliveryLimit: 1 });
+  for (const body of ["sent", "unsent"]) await at.client.publish(q, [{ body: body.padEnd(100_000, " ") }]);
+  await using raw = new RawConsumer(at.cluster.endpoints[0]!, q, { leaseMs: 6_000 });
+  raw.send({ credit: { messages: 2, bytes: 1 } });
+  await until("one has come", () => raw.messages === 1);
+  await until("both are its own", async () => (await at.client.queues.describeQueue(q)).queue.counts!.leased === 2);
+  const [message] = await at.client.receive(q, { maxWaitMs: 20_000 });
+  expect([text(message!).trim(), message!.attempt]).toEqual(["unsent", 1]);
+  await message!.ack();
+  await until("the other one has come to its limit", async () => (await at.client.queues.describeQueue(q)).queue.counts!.dead === 1);
+});
+
 test("credit: what is left of it is taken back by a drain, and the rest of the queue is for others", async () => {
   const q = await at.queue();
   await at.client.publish(q, [{ body: "1" }, { body: "2" }]);
