@@ -56,6 +56,8 @@ export class GroupConsumer implements AsyncIterable<ReceivedRecord> {
   private readonly options: Required<GroupConsumerOptions>;
   private readonly closed: (self: GroupConsumer) => void;
   private generation = 0;
+  /** Partitions that there were when it came: later ones are read from their first record on, wherever the others began. */
+  private partitionsAtFirst = 0;
   private readonly owned = new Map<number, Owned>();
   private released: number[] = [];
   private ready: Ready[] = [];
@@ -75,6 +77,7 @@ export class GroupConsumer implements AsyncIterable<ReceivedRecord> {
     closed: (self: GroupConsumer) => void,
   ): Promise<GroupConsumer> {
     const consumer = new GroupConsumer(channels, topic, group, options, closed);
+    await consumer.begun();
     await consumer.sync();
     consumer.later(SYNC_MS);
     consumer.commitTimer = setInterval(() => void consumer.commit().catch(ignore), consumer.options.commitMs);
@@ -206,6 +209,12 @@ export class GroupConsumer implements AsyncIterable<ReceivedRecord> {
     if (added.length > 0) await this.take(added);
   }
 
+  private async begun(): Promise<void> {
+    const question = { vhost: this.options.vhost, topic: this.topic };
+    const { partitions } = await this.channels.call<object, Offsets>("flotilla.v1.Messaging", "GetOffsets", question);
+    this.partitionsAtFirst = partitions.length;
+  }
+
   /**
    * Begins to read: first the generation is put on the position, so that a member of before can commit no more. Where nobody has
    * committed, the place to begin at is committed with it: there would be nothing to put it on.
@@ -219,7 +228,7 @@ export class GroupConsumer implements AsyncIterable<ReceivedRecord> {
       .filter(({ error }) => mayRead(error))
       .map(({ partition, startOffset, endOffset, committedOffset }) => ({
         partition,
-        offset: committedOffset ?? (from === "earliest" ? startOffset : endOffset),
+        offset: committedOffset ?? (from === "earliest" || partition >= this.partitionsAtFirst ? startOffset : endOffset),
       }));
     if (begins.length === 0) return;
     const offsets = begins.map((begin) => ({ ...begin, metadata: "", reset: false }));

@@ -155,6 +155,29 @@ test("cli binding: create, list, delete; and explain publish", async () => {
   expect(await json(`binding list --source ${x}`)).toEqual([]);
 });
 
+test("cli publish: --exchange --routing-key --delay --priority --ttl --key on one message; consume --queue --ack auto and manual", async () => {
+  const [x, q] = [name("x"), await queue()];
+  await done(`exchange create ${x} --type topic`);
+  await done(`binding create ${x} ${q} --routing-key a.*`);
+  await done(`publish --exchange ${x} --routing-key a.b --delay 1500ms --priority 7 --ttl 1h --key k --header h=v --quiet`, "all of it\n");
+  const [message] = await json<Record<string, unknown>[]>(`peek ${q}`);
+  expect(message).toMatchObject({
+    body: "all of it",
+    state: "delayed",
+    priority: 7,
+    key: "k",
+    routingKey: "a.b",
+    headers: [{ name: "h" }],
+  });
+  const record = JSON.parse(await done(`consume --queue ${q} --count 1 --wait 10s --format json --quiet`)) as Record<string, unknown>;
+  expect(record).toMatchObject({ body: "all of it", key: "k", priority: 7 });
+  await done(`publish ${q} --quiet`, "1\n2\n3\n");
+  // What was not asked for is not touched by either way.
+  expect(await done(`consume --queue ${q} --ack auto --count 1 --quiet`)).toBe("1\n");
+  expect(await done(`consume --queue ${q} --ack manual --count 1 --quiet`)).toBe("2\n");
+  expect(await json(`peek ${q}`)).toMatchObject([{ body: "3", state: "ready", attempts: 0 }]);
+});
+
 test("cli vhost: create, list, describe, delete, and everything in it", async () => {
   const v = name("v");
   await done(`vhost create ${v}`);
@@ -347,7 +370,7 @@ test("cli: every command about queues explains itself", async () => {
     ["vhost", ["create", "list", "describe", "delete"]],
     ["policy", ["set", "list", "describe", "delete"]],
     ["schedule", ["set", "list", "describe", "delete"]],
-    ["subscription", ["create", "list", "describe", "update", "seek", "reset", "delete"]],
+    ["subscription", ["create", "list", "describe", "members", "update", "seek", "reset", "delete"]],
     ["definitions", ["export", "import"]],
     ["explain", ["publish"]],
   ] as const;

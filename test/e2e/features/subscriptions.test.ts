@@ -198,6 +198,18 @@ test("expansion of partitions is transparent: what comes in the new ones before 
   expect((await takeFrom(shared, 8)).map(text).sort()).toEqual(partitions.map(String));
 });
 
+test("expansion of partitions is transparent: a group that began at the end misses nothing of the new ones", async () => {
+  const t = await topic(1);
+  await at.client.publish(t, [{ body: "old" }]);
+  await using member = await at.client.groupConsumer(t, "g", { from: "latest" });
+  await at.client.admin.expandTopic(t, 2);
+  await at.client.publish(t, [{ body: "before anybody reads it" }], { partition: 1 });
+  for await (const record of member) {
+    expect(text(record)).toBe("before anybody reads it");
+    break;
+  }
+});
+
 test("consumer group: sticky assignment, seen by who asks: whoever stays keeps what it had", async () => {
   const t = await topic(4);
   const first = await at.client.groupConsumer(t, "g");
