@@ -8,8 +8,8 @@ import { StreamMachine } from "../../src/machine/stream/stream.ts";
 import { OVERFLOW_REJECT, WORK_DEFAULTS } from "../../src/machine/work/config.ts";
 import type { WorkOperation } from "../../src/machine/work/operations.ts";
 import type { Run } from "../../src/machine/work/lanes.ts";
-import { LOST_RUNS_MAX } from "../../src/base/limits.ts";
-import { QUEUE, WORK_DIFFERENT, WORK_NO_CONSUMER, WORK_UNKNOWN } from "../../src/machine/work/works.ts";
+import { CONSUMERS_PER_SUBSCRIPTION_MAX, LOST_RUNS_MAX } from "../../src/base/limits.ts";
+import { QUEUE, WORK_DIFFERENT, WORK_NO_CONSUMER, WORK_TOO_MANY, WORK_UNKNOWN } from "../../src/machine/work/works.ts";
 import { COMMAND, RECORDS, records, type TestEntry } from "./entries.ts";
 import { MachineRun } from "./machine-run.ts";
 
@@ -97,6 +97,15 @@ test("queue: what was lost of settlements is named up to a bound, and beyond it 
   expect(runs.length).toBeLessThanOrEqual(LOST_RUNS_MAX + all.length);
   const named = new Set(runs.flatMap(({ from, end }) => Array.from({ length: end - from }, (_, at) => from + at)));
   for (let at = 0; at < count; at += 2) expect(named.has(at)).toBe(true);
+});
+
+test("queue: it has as many consumers as it may have, and the next one is told so; one that goes makes room", () => {
+  const run = queue();
+  for (let first = 1; first <= CONSUMERS_PER_SUBSCRIPTION_MAX; first += 1_000)
+    run.command(say(...Array.from({ length: 1_000 }, (_, at) => attach(first + at, 1))));
+  const [before, next] = [CONSUMERS_PER_SUBSCRIPTION_MAX, CONSUMERS_PER_SUBSCRIPTION_MAX + 1];
+  run.command(say(attach(next, 1), attach(before, 1), { op: "detach", name: QUEUE, consumer: 1 }, attach(next, 1)));
+  expect(results(run)).toEqual([WORK_TOO_MANY, 0, 0, 0]);
 });
 
 test("queue: every operation has a result, also the one that nobody can carry out", () => {

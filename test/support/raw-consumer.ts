@@ -19,7 +19,29 @@ const PROTOS = loadSync("flotilla/v1/messaging.proto", {
   oneofs: true,
 });
 
-type Stub = { Consume(): ClientDuplexStream<object, Answer>; close(): void };
+type Stub = {
+  Consume(): ClientDuplexStream<object, Answer>;
+  Publish(request: object, done: (error: ServiceError | null) => void): void;
+  close(): void;
+};
+
+function stubOf(endpoint: string): Stub {
+  const { flotilla } = loadPackageDefinition(PROTOS) as unknown as {
+    flotilla: { v1: { Messaging: new (endpoint: string, credentials: object) => Stub } };
+  };
+  return new flotilla.v1.Messaging(endpoint, credentials.createInsecure());
+}
+
+/** One publish as the stock tools encode it; resolves with its status, 0 = done. */
+export function rawPublish(endpoint: string, request: object): Promise<{ code: number; details: string }> {
+  const stub = stubOf(endpoint);
+  return new Promise((resolve) =>
+    stub.Publish(request, (error) => {
+      stub.close();
+      resolve({ code: error?.code ?? 0, details: error?.details ?? "" });
+    }),
+  );
+}
 
 export class RawConsumer {
   readonly deliveries: RawDelivery[] = [];
@@ -32,10 +54,7 @@ export class RawConsumer {
   private readonly stream: ClientDuplexStream<object, Answer>;
 
   constructor(endpoint: string, queue: string, { reads = true, ...open }: { reads?: boolean; autoAck?: boolean; leaseMs?: number } = {}) {
-    const { flotilla } = loadPackageDefinition(PROTOS) as unknown as {
-      flotilla: { v1: { Messaging: new (endpoint: string, credentials: object) => Stub } };
-    };
-    this.stub = new flotilla.v1.Messaging(endpoint, credentials.createInsecure());
+    this.stub = stubOf(endpoint);
     this.stream = this.stub.Consume();
     this.stream.on("error", (error: ServiceError) => (this.error = error));
     if (reads) this.stream.on("data", (answer: Answer) => this.heard(answer));

@@ -1,10 +1,11 @@
 // What nobody should do to a queue or a topic, and somebody will: a clear error or a bounded cost, nothing lost, nobody else harmed.
 // test/e2e/queues/bad-input.test.ts has the plain mistakes.
 
+import { status } from "@grpc/grpc-js";
 import { afterEach, beforeAll, expect, test } from "vitest";
 import { Flotilla, type FlotillaError, type Message, type QueueConsumer } from "../../../src/client/index.ts";
 import { feature, headersOf, take, text } from "../../support/feature.ts";
-import { RawConsumer } from "../../support/raw-consumer.ts";
+import { RawConsumer, rawPublish } from "../../support/raw-consumer.ts";
 import { until } from "../../support/until.ts";
 
 const at = feature();
@@ -173,6 +174,10 @@ test("bad input: what a stream may not say ends it, or is answered, each time wi
     { partition: 0, firstOffset: "12345", token, outcome: 1 },
     { partition: 0, firstOffset, token: String(Number(token) + 1), outcome: 1 },
     { partition: 0, firstOffset, token, outcome: 9 },
+    { partition: 0, firstOffset, token, outcome: 2, delayMs: "999999999999999" },
+    { partition: 0, firstOffset, token, outcome: 5, leaseMs: 1 },
+    { partition: 0, firstOffset, token, outcome: 5, leaseMs: 4_000_000_000 },
+    { partition: 0, firstOffset, token, count: 4_000_000_000, outcome: 1 },
     { partition: 0, firstOffset, token, outcome: 1 },
     { partition: 0, firstOffset, token, outcome: 1 },
   ];
@@ -181,7 +186,40 @@ test("bad input: what a stream may not say ends it, or is answered, each time wi
     raw.send({ settlements: [settlement] });
     await until("it is answered", () => raw.outcomes.length > answered || raw.error !== null);
   }
-  expect(raw.outcomes).toEqual(["UNKNOWN_PARTITION", "LEASE_LOST", "LEASE_LOST", "INVALID_ARGUMENT", "done", "LEASE_LOST"]);
+  expect(raw.outcomes).toEqual([
+    "UNKNOWN_PARTITION",
+    "LEASE_LOST",
+    "LEASE_LOST",
+    ...Array<string>(5).fill("INVALID_ARGUMENT"),
+    "done",
+    "LEASE_LOST",
+  ]);
+  // Below zero is no number of milliseconds: the stream ends and says which field it was, and what it held goes to others.
+  await at.client.publish(q, [{ body: "n" }]);
+  const said = await ended((other) => {
+    other.send({ credit: { messages: 1 } });
+    other.send({ settlements: [{ partition: 0, firstOffset: "1", token: "1", outcome: 2, delayMs: "-5" }] });
+  });
+  expect(said).toContain("field 6 is negative");
+  const [message] = await at.client.receive(q, { maxWaitMs: 10_000 });
+  await message!.ack();
+});
+
+test.each([
+  { what: "a delay below zero", record: { delayMs: -5 } },
+  { what: "a time to live below zero", record: { ttlMs: -5 } },
+  { what: "a time below zero", record: { deliverAtMs: -5 } },
+  { what: "a priority of four billion", record: { priority: 4_000_000_000 } },
+])("bad input: $what, from a client that is none of ours, is refused, and nothing of the batch is stored", async ({ record }) => {
+  const [q, x] = [await at.queue(), at.name("x")];
+  await at.client.queues.createExchange({ name: x, type: "fanout" });
+  await at.client.queues.createBinding({ source: x, destination: q });
+  const records = [{ body: Buffer.from("good") }, { body: Buffer.from("bad"), ...record }];
+  for (const where of [{ topic: q }, { exchange: x }]) {
+    const { code } = await rawPublish(at.cluster.endpoints[0]!, { ...where, records: { records } });
+    expect(code).toBe(status.INVALID_ARGUMENT);
+  }
+  expect((await at.client.queues.describeQueue(q)).endOffset).toBe(0);
 });
 
 test("bad input: everything is deleted while it is used: each caller is told what is gone, and what is made anew begins empty", async () => {
