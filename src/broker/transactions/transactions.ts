@@ -93,7 +93,7 @@ export class Transactions {
         // It may be found by its name before whoever prepares it has come so far.
         if (state === STATE_PREPARED) return this.goOn({ ...written, intent: { ...written.intent, isPrepared: false } }, false, untilMs);
       }
-      const state = await book.decide(group as GroupId, offset, verdict, untilMs);
+      const state = await book.decide(group as GroupId, offset, verdict, untilMs).catch(rethrowUnknown);
       if (state === null) throw unknownTransaction();
       if (state !== verdict) throw ended(state);
       return this.finish(written, verdict);

@@ -9,6 +9,7 @@ import { encodeDeclare } from "../../machine/catalog/commands.ts";
 import { workConfigOf, type DeclaredSettings, type WorkSettings } from "../../machine/catalog/settings.ts";
 import { encodeTrim, encodeWork } from "../../machine/stream/commands.ts";
 import type { StreamMachine } from "../../machine/stream/stream.ts";
+import type { WorkState } from "../../machine/work/state.ts";
 import type { WorkConfig } from "../../machine/work/config.ts";
 import type { WorkOperation } from "../../machine/work/operations.ts";
 import { QUEUE } from "../../machine/work/works.ts";
@@ -298,7 +299,7 @@ export class Keeper {
   private lookAtQueue(topic: TopicRow, group: GroupId, replica: Replica, watched: Watched, nowMs: number): void {
     const machine = replica.machine as StreamMachine;
     const { state } = machine.works.get(QUEUE)!;
-    if (watched.unusedSinceMs < 0 || state.consumers.size > 0 || state.lastUsedMs !== watched.usedMs) {
+    if (watched.unusedSinceMs < 0 || isUsed(state) || state.lastUsedMs !== watched.usedMs) {
       watched.usedMs = state.lastUsedMs;
       watched.unusedSinceMs = nowMs;
     }
@@ -321,8 +322,13 @@ export class Keeper {
     this.components.host.readBarrier(group, (isLeader) => {
       watched.isExpiring = false;
       const { state } = this.machineOf(group)?.works.get(QUEUE) ?? {};
-      if (!isLeader || state === undefined || state.consumers.size > 0 || state.lastUsedMs !== watched.usedMs) return;
+      if (!isLeader || state === undefined || isUsed(state) || state.lastUsedMs !== watched.usedMs) return;
       this.components.router.catalog(encodeDeclare({ do: "deleteQueue", vhost: topic.vhost, name: topic.name, group }), () => {});
     });
   }
+}
+
+/** Somebody takes from it, or a transaction holds some of it. */
+function isUsed({ consumers, holds }: WorkState): boolean {
+  return consumers.size > 0 || holds.size > 0;
 }

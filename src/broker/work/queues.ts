@@ -73,11 +73,12 @@ export class Queues {
 
   /** A queue of the broker's own: made as it is needed, and never changed. It may be made by several nodes at one time. */
   async declareOwn(vhost: string, name: string, settings: DeclaredSettings, signal: AbortSignal): Promise<void> {
-    const { admin } = this.components;
+    const { admin, viewIsCurrent } = this.components;
     const made = admin.create({ vhost, name, partitions: 1, replicas: 0, config: {} }, signal, declared(settings));
     await made.catch((error: unknown) => {
       // By another node, which counted on other nodes to be there.
       if (!(error instanceof BrokerError) || error.code !== "TOPIC_EXISTS") throw error;
+      return viewIsCurrent();
     });
     await this.settled(this.queueOf(vhost, name), signal);
   }

@@ -5,8 +5,9 @@ import type { GroupId } from "../../../src/base/ids.ts";
 import { Keeper, type KeeperComponents } from "../../../src/broker/work/keeper.ts";
 import { decodeCatalogCommand } from "../../../src/machine/catalog/commands.ts";
 import { effective } from "../../../src/machine/catalog/settings.ts";
-import { encodeWork } from "../../../src/machine/stream/commands.ts";
+import { encodeTrim, encodeWork } from "../../../src/machine/stream/commands.ts";
 import { StreamMachine } from "../../../src/machine/stream/stream.ts";
+import { records } from "../../machine/entries.ts";
 import { MachineRun } from "../../machine/machine-run.ts";
 import { TestClock } from "../../support/test-clock.ts";
 
@@ -19,6 +20,8 @@ class Scene {
   readonly run = new MachineRun(new StreamMachine({ isQueue: true }));
   readonly clock = new TestClock();
   readonly deleted: unknown[] = [];
+  /** Notices to gateways. */
+  readonly told: unknown[] = [];
   readonly keeper: Keeper;
   /** The log's time. */
   logMs = 10_000;
@@ -40,6 +43,8 @@ class Scene {
       relocator: { look: () => {} },
       feeder: { look: () => {} },
       lookAtTransactions: () => {},
+      given: (notice: unknown) => this.told.push(notice),
+      tell: (_node: number, notice: unknown) => this.told.push(notice),
     };
     this.keeper = new Keeper(components as unknown as KeeperComponents);
     this.keeper.worked(GROUP, { deliveries: [], revokes: [], dueMs: -1 });
@@ -91,6 +96,27 @@ test("keeper: a leader that was stopped for long and is none any more deletes no
   expect(scene.deleted).toEqual([]);
   scene.leads = true;
   scene.pass(1);
+  expect(scene.deleted).toHaveLength(1);
+  scene.keeper.stop();
+});
+
+test("keeper: a queue does not expire while a transaction holds of it, and what is taken from a transaction is told to nobody", () => {
+  const scene = new Scene();
+  const { run } = scene;
+  run.records(records(1), scene.logMs);
+  const terms = { gateway: 1, priority: 0, leaseMs: 60_000, staysMs: 0 };
+  run.command(encodeWork([{ op: "attach", name: "", consumer: 1, terms, granted: 1 }]), scene.logMs);
+  const { token } = run.deliveries[0]!;
+  const transaction = { group: 9, offset: 4 };
+  run.command(encodeWork([{ op: "hold", name: "", consumer: 1, token, from: 0, end: 1, transaction }]), scene.logMs);
+  run.command(encodeWork([{ op: "detach", name: "", consumer: 1 }]), scene.logMs);
+  scene.pass(HOUR_MS);
+  expect(scene.deleted).toEqual([]);
+  run.command(encodeTrim(1), scene.logMs);
+  expect(run.revokes).toMatchObject([{ gateway: 0, from: 0, end: 1 }]);
+  scene.keeper.worked(GROUP, { deliveries: [], revokes: run.revokes, dueMs: -1 });
+  expect(scene.told).toEqual([]);
+  scene.pass(EXPIRES_MS);
   expect(scene.deleted).toHaveLength(1);
   scene.keeper.stop();
 });

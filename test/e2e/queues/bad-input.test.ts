@@ -259,3 +259,44 @@ test("bad input: as many subscriptions as a topic may have, and then a refusal",
     );
   expect(refusedAt).toBe(240);
 }, 120_000);
+
+test("bad input: transactions with parts that are nobody's, of too many, or of others", async () => {
+  const [name, to] = [await queue(), await queue()];
+  await client.publish(name, [{ body: "1" }, { body: "2" }, { body: "3" }]);
+  const [one, two, three] = await client.receive(name, { maxMessages: 3, leaseMs: 60_000 });
+  const held = client
+    .transaction({ timeoutMs: 60_000 })
+    .publish(to, [{ body: "x" }])
+    .ack(one!);
+  expect(() => held.ack(one!)).toThrow("in the transaction already");
+  const id = await held.prepare();
+  expect(() => held.publish(to, [{ body: "y" }])).toThrow("sent already");
+  await refused(client.transaction().ack(one!).commit(), "LEASE_LOST");
+  // What a transaction holds is no consumer's, whoever says so.
+  const holder = Number(id.split("-")[1]) + 1;
+  Object.defineProperty(one!, "consumer", { value: holder });
+  Object.assign(one!, { isSettled: false });
+  await refused(one!.ack(), "LEASE_LOST");
+  await refused(one!.extend(1_000), "LEASE_LOST");
+  Object.assign(one!, { isSettled: false });
+  await refused(
+    client
+      .transaction()
+      .publish(to, [{ body: "z" }])
+      .ack(one!)
+      .commit(),
+    "LEASE_LOST",
+  );
+  Object.defineProperty(two!, "token", { value: 0 });
+  await refused(client.transaction().ack(two!).commit(), "INVALID_ARGUMENT", "token");
+  Object.defineProperty(three!, "consumer", { value: 0 });
+  await refused(client.transaction().ack(three!).commit(), "INVALID_ARGUMENT", "consumer");
+  const many = client.transaction();
+  for (let at = 0; at < 1_025; at++) many.publish(to, [{ body: "x" }]);
+  await refused(many.commit(), "INVALID_ARGUMENT", "1024 parts");
+  await refused(client.transaction().publish(to, []).commit(), "MALFORMED_BATCH", "no records");
+  expect((await client.browse(to)).messages).toEqual([]);
+  await client.transactions.commit(id);
+  expect((await client.browse(to)).messages).toHaveLength(1);
+  expect((await client.queues.describeQueue(name)).queue.counts).toMatchObject({ dead: 0 });
+});

@@ -128,6 +128,26 @@ test("transaction: a message is taken and what it leads to is published, both or
   await expect.poll(() => counts(from)).toEqual({ ready: 0, leased: 0 });
 });
 
+test("transaction: put together and dropped, its messages come again, to a consumer and to whoever received them", async () => {
+  const from = await queue();
+  await client.publish(from, [{ body: "a" }]);
+  await using consumer = await client.queueConsumer(from, { prefetch: 1 });
+  const message = (await consumer.next())!;
+  client
+    .transaction()
+    .publish(from, [{ body: "b" }])
+    .ack(message)
+    .rollback();
+  const again = (await consumer.next())!;
+  expect([text(again), again.attempt]).toEqual(["a", 1]);
+  await again.release();
+  await consumer.close();
+  const [received] = await client.receive(from, { maxWaitMs: 5_000, leaseMs: 600_000 });
+  client.transaction().ack(received!).rollback();
+  const [back] = await client.receive(from, { maxWaitMs: 5_000 });
+  expect([text(back!), back!.attempt]).toEqual(["a", 1]);
+});
+
 test("transaction: one that settles what is somebody else's by now publishes nothing, and lets go of the rest", async () => {
   const [one, other, to] = [await queue(), await queue(), await queue()];
   await client.publish(one, [{ body: "a" }]);
