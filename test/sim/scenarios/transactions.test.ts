@@ -169,3 +169,32 @@ test(
     expect(done).toBeGreaterThan(STEPS / 2);
   },
 );
+
+test(
+  "transaction: committed by its name at any moment of its being prepared: what it is to settle is held first",
+  {
+    timeout: 120_000,
+  },
+  async () => {
+    const cluster = await begin();
+    const asked = new Map<string, Asked>();
+    for (let step = 0; step < 2 * STEPS; step++) {
+      const id = `named-${step}`;
+      const [gateway, other] = [(step % 3) + 1, ((step + 1) % 3) + 1];
+      const { call, takes } = await taking(cluster, gateway, id, step + 1);
+      const prepared = { ...call, isPrepared: true, name: id, timeoutMs: 5_000 };
+      cluster.ask(gateway, (broker, signal) => broker.transactions.transact(prepared, signal), LONG_MS);
+      await cluster.run((step * STEP_US) / 4_000);
+      const key = { vhost: "", id: "", name: id };
+      const question = cluster.ask(other, (broker, signal) => broker.transactions.end(key, STATE_COMMITTED, signal), LONG_MS);
+      await cluster.until("an answer", () => question.isOver);
+      const isUnknown = (question.error as { code?: string } | null)?.code === "UNKNOWN_TRANSACTION";
+      asked.set(id, { takes, question: isUnknown ? { ...question, error: null } : question });
+      await cluster.run(200);
+    }
+    await over(cluster);
+    await cluster.run(120_000);
+    const { done } = await judge(cluster, asked);
+    expect(done).toBeGreaterThan(STEPS);
+  },
+);
