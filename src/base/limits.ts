@@ -171,8 +171,9 @@ export const TRANSACTION_TARGETS_MAX = 1_024;
 export const TRANSACTION_NAME_LENGTH_MAX = 128;
 /** Milliseconds that a prepared transaction may wait for its verdict: a day. */
 export const TRANSACTION_TIMEOUT_MS_MAX = 86_400_000;
-/** Transactions that one node has under way, and that it finishes for others at one time. */
+/** Transactions that one node has under way, and bytes that they publish; and those that it finishes for others at one time. */
 export const TRANSACTIONS_PER_NODE_MAX = 4_096;
+export const TRANSACTIONS_PER_NODE_BYTES_MAX = 128 * 1024 * 1024;
 export const TRANSACTION_JOBS_MAX = 64;
 /** Transactions of one page of ListTransactions. */
 export const TRANSACTIONS_PER_PAGE_MAX = 1_000;

@@ -4,7 +4,13 @@
 import { BrokerError } from "../../base/errors.ts";
 import type { Clock } from "../../base/clock.ts";
 import type { GroupId } from "../../base/ids.ts";
-import { DELIVERY_BYTES_MAX, TRANSACTIONS_PER_NODE_MAX, TRANSACTIONS_PER_PAGE_MAX } from "../../base/limits.ts";
+import {
+  DELIVERY_BYTES_MAX,
+  SPARSE_SEQUENCES_MAX,
+  TRANSACTIONS_PER_NODE_BYTES_MAX,
+  TRANSACTIONS_PER_NODE_MAX,
+  TRANSACTIONS_PER_PAGE_MAX,
+} from "../../base/limits.ts";
 import { utf8Encode } from "../../base/bytes.ts";
 import type { Transaction } from "../../machine/transaction-marks.ts";
 import { vhostOf } from "../admin.ts";
@@ -37,6 +43,8 @@ const CALL_MS = 20_000;
 const CARRY_OUT_MS = GRACE_MS - 1_000;
 const READ_MS = 10_000;
 const NAMES_MAX = 1_000;
+/** Producers of one node whose numbers tell its transactions apart. */
+const PRODUCERS = TRANSACTIONS_PER_NODE_MAX / SPARSE_SEQUENCES_MAX;
 
 export type TransactionsComponents = {
   readonly book: Book;
@@ -54,6 +62,7 @@ export class Transactions {
   private readonly components: TransactionsComponents;
   private sequence = 0;
   private underWay = 0;
+  private bytesUnderWay = 0;
 
   constructor(components: TransactionsComponents) {
     this.components = components;
@@ -61,7 +70,7 @@ export class Transactions {
 
   /** Begins a transaction, and commits it or leaves it prepared. An error that does not say that the outcome is unknown: nothing happens of it. */
   transact(call: TransactCall, signal: AbortSignal): Promise<Transacted> {
-    return this.counted(async () => {
+    return this.counted(bytesIn(call), async () => {
       const { book, planner, clock } = this.components;
       const vhost = vhostOf(call.vhost);
       await this.components.checkVhost(vhost);
@@ -83,7 +92,7 @@ export class Transactions {
 
   /** Decides a prepared transaction. Said again it changes nothing; against what was decided before it is refused. */
   end(key: TransactionKey, verdict: Verdict, signal: AbortSignal): Promise<Transacted> {
-    return this.counted(async () => {
+    return this.counted(0, async () => {
       const { book, clock } = this.components;
       const written = await this.find(key, signal);
       const { group, offset } = written.transaction;
@@ -133,20 +142,26 @@ export class Transactions {
     return infoOf(transaction, rows[0], intent);
   }
 
-  private async counted<Value>(work: () => Promise<Value>): Promise<Value> {
-    if (this.underWay >= TRANSACTIONS_PER_NODE_MAX)
-      throw new BrokerError("OVERLOADED", `${TRANSACTIONS_PER_NODE_MAX} transactions are under way on this node already`);
+  private async counted<Value>(bytes: number, work: () => Promise<Value>): Promise<Value> {
+    const isFull = this.underWay > 0 && this.bytesUnderWay + bytes > TRANSACTIONS_PER_NODE_BYTES_MAX;
+    if (isFull || this.underWay >= TRANSACTIONS_PER_NODE_MAX)
+      throw new BrokerError("OVERLOADED", "as many transactions, or bytes of them, as may be are under way on this node already");
     this.underWay += 1;
+    this.bytesUnderWay += bytes;
     try {
       return await work();
     } finally {
       this.underWay -= 1;
+      this.bytesUnderWay -= bytes;
     }
   }
 
   private originOf({ producerId, producerEpoch, sequence }: TransactCall): Origin {
     if (producerId !== 0) return { producerId, producerEpoch, sequence };
-    return { producerId: this.components.producerId, producerEpoch: 0, sequence: this.sequence++ };
+    // Of each producer the last few numbers are remembered: with several of them enough for all that is under way here.
+    const number = this.sequence++;
+    const producer = this.components.producerId * PRODUCERS + (number % PRODUCERS);
+    return { producerId: producer, producerEpoch: 0, sequence: Math.floor(number / PRODUCERS) };
   }
 
   /** From what is written down to what was asked for. */
@@ -273,6 +288,10 @@ function idOf({ transaction: { group, offset }, intent: { createdMs } }: Written
 
 function hashOf(name: string): number {
   return name === "" ? 0 : hashKey(utf8Encode(name)) || 1;
+}
+
+function bytesIn({ publishes }: TransactCall): number {
+  return publishes.reduce((sum, { records }) => sum + records.length, 0);
 }
 
 function copiesOf({ targets }: Intent): number {

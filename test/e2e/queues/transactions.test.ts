@@ -205,6 +205,20 @@ test("transaction: prepared it holds, and anybody commits it or rolls it back by
   expect((await client.receive(from))[0]!.attempt).toBe(1);
 });
 
+test("transaction: of those that ask for one name at one time one gets it", async () => {
+  const to = await queue();
+  const prepare = (at: number): Promise<string> =>
+    client
+      .transaction({ name: "mine" })
+      .publish(to, [{ body: String(at) }])
+      .prepare();
+  const outcomes = await Promise.allSettled([0, 1, 2, 3, 4].map(prepare));
+  expect(outcomes.filter(({ status }) => status === "fulfilled")).toHaveLength(1);
+  for (const outcome of outcomes) if (outcome.status === "rejected") expect(outcome.reason).toMatchObject({ code: "EXISTS_DIFFERENT" });
+  await client.transactions.commit({ name: "mine" });
+  expect(await inQueue(to)).toHaveLength(1);
+});
+
 test("transaction: prepared and forgotten it is rolled back when its time is up", async () => {
   const [from, to] = [await queue(), await queue()];
   await client.publish(from, [{ body: "a" }]);
