@@ -1,8 +1,6 @@
 import { Command } from "commander";
 import { kebab, loadSettings } from "../config/load.ts";
 import { settingsSchema, SettingsError } from "../config/settings.ts";
-import { serve } from "../server/main.ts";
-import { VERSION } from "../server/node.ts";
 
 /** `flotilla serve`: one node in this process, until a signal ends it. */
 export function serveCommand(): Command {
@@ -19,6 +17,8 @@ Examples:
   );
   command.action(async (options: Record<string, string | undefined>) => {
     const { config, ...flags } = options;
+    // All other commands start faster without a node's libraries.
+    const { serve } = await import("../server/main.ts");
     try {
       process.exitCode = await serve(loadSettings({ file: config, env: process.env, flags }));
     } catch (error) {
@@ -29,5 +29,5 @@ Examples:
     // Handles of libraries must not keep a stopped node's process alive.
     process.exit();
   });
-  return command.version(VERSION);
+  return command;
 }
