@@ -2,7 +2,7 @@
 // whose entries are no longer in memory waits for them in catch-up.ts, a snapshot goes its own way.
 
 import { ByteReader, DecodeError } from "../base/bytes.ts";
-import type { Clock } from "../base/clock.ts";
+import type { Clock, Timer } from "../base/clock.ts";
 import { nodeOfReplica, type GroupId, type NodeId, type ReplicaId } from "../base/ids.ts";
 import { decodeRaftFrame } from "../peer/frames.ts";
 import type { PeerTransport } from "../peer/transport.ts";
@@ -42,9 +42,13 @@ export type MessagesComponents = {
   readonly requestTurn: () => void;
 };
 
+/** How long news of a commit waits for a frame to go along with. */
+const NEWS_MS = 2;
+
 export class Messages {
   private readonly components: MessagesComponents;
   private readonly outbox: Outbox;
+  private newsTimer: Timer | null = null;
 
   constructor(components: MessagesComponents) {
     this.components = components;
@@ -72,13 +76,26 @@ export class Messages {
   }
 
   post(replica: Replica, message: Message): void {
-    this.outbox.add(nodeOfReplica(message.to as ReplicaId), replica.group, message);
+    this.outbox.add(nodeOfReplica(message.to as ReplicaId), replica.group, message, this.components.clock.monotonicMs());
     this.components.requestTurn();
   }
 
   /** Sends what somebody waits for; with `all` also what only tells how far the log is committed. */
   flush(all: boolean): void {
     this.outbox.flush(all);
+  }
+
+  /** Sends also what only tells how far logs are committed once that has waited for NEWS_MS: mostly it has gone along with something by then. */
+  flushNews(): void {
+    const { clock, requestTurn } = this.components;
+    const waitedMs = this.outbox.newsWaits(clock.monotonicMs());
+    if (waitedMs < 0) return;
+    if (waitedMs >= NEWS_MS) this.outbox.flush(true);
+    else
+      this.newsTimer ??= clock.schedule(NEWS_MS - waitedMs, () => {
+        this.newsTimer = null;
+        requestTurn();
+      });
   }
 
   private receive(from: NodeId, group: GroupId, message: Message): void {

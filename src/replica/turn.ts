@@ -128,7 +128,8 @@ export class Turn {
     }
     elections.pump();
     // Who published hears of a commit before the followers do.
-    messages.flush(true);
+    messages.flush(false);
+    messages.flushNews();
     this.running = false;
     if (!this.dirty.isEmpty || !applyQueue.isEmpty || this.tickDue) this.request();
   }

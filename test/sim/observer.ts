@@ -64,10 +64,10 @@ export class Observer {
     this.logs.get(machine)!.ended();
     const { outbox } = (host as unknown as HostParts).messages;
     const add = outbox.add.bind(outbox);
-    outbox.add = (node, group, message) => {
+    outbox.add = (node, group, message, nowMs) => {
       const isSynced = host.get(group)?.durability.sync ?? true;
       this.tell(() => this.checks.sent(machine.name, group, message, isSynced));
-      add(node, group, message);
+      add(node, group, message, nowMs);
     };
     return watch;
   }
