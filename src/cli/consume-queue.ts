@@ -21,6 +21,8 @@ export type ConsumeQueueOptions = SessionOptions & {
 };
 
 const PRINTED_AT_ONCE = 256;
+/** How long one Receive waits for a first message. */
+const RECEIVE_MS = 20_000;
 
 /** Runs the command with the message on its standard input; resolves with whether it ended well. */
 function handle(command: string, message: Message): Promise<boolean> {
@@ -36,33 +38,35 @@ function handle(command: string, message: Message): Promise<boolean> {
 
 /** With `manual` a message is acknowledged once it is printed: what is not printed stays. With `auto` it is done when it is sent. */
 export async function consumeQueue(client: Flotilla, options: ConsumeQueueOptions): Promise<void> {
-  const { vhost, queue, subscription = "", ack, follow = false } = options;
-  const autoAck = ack === "auto";
-  const prefetch = Math.min(options.count ?? 1_000, 1_000);
-  const consumer = await client.queueConsumer(queue, { vhost, subscription, autoAck, prefetch });
-  const stop = (): void => void consumer.close();
+  const stopped = new AbortController();
+  const stop = (): void => stopped.abort();
   process.once("SIGINT", stop);
   process.stdout.on("error", stop); // The reader of our pipe has seen enough.
   const progress = new Progress("read", 0, { quiet: options.quiet === true || process.stdout.isTTY });
+  const print = (messages: readonly Message[]): Promise<void> => printed(messages, options, progress);
+  try {
+    // Of a stream more may be sent than is asked for, and is done then.
+    if (options.ack === "auto" && options.count !== undefined) await receive(client, options, options.count, stopped.signal, print);
+    else await stream(client, options, stopped.signal, print);
+  } finally {
+    process.off("SIGINT", stop);
+    progress.end();
+  }
+}
+
+type Print = (messages: readonly Message[]) => Promise<void>;
+
+async function stream(client: Flotilla, options: ConsumeQueueOptions, stopped: AbortSignal, print: Print): Promise<void> {
+  const { vhost, queue, subscription = "", ack, follow = false } = options;
+  const prefetch = Math.min(options.count ?? 1_000, 1_000);
+  const consumer = await client.queueConsumer(queue, { vhost, subscription, autoAck: ack === "auto", prefetch });
+  const stop = (): void => void consumer.close();
+  stopped.addEventListener("abort", stop);
   let left = options.count ?? Number.POSITIVE_INFINITY;
   let idle: NodeJS.Timeout | undefined;
   const wait = (): void => {
     clearTimeout(idle);
     if (!follow) idle = setTimeout(stop, options.wait);
-  };
-  const print = async (messages: readonly Message[]): Promise<void> => {
-    if (options.exec !== undefined) {
-      for (const message of messages) {
-        const isDone = await handle(options.exec, message);
-        progress.records += 1;
-        if (!autoAck) await (isDone ? message.ack() : message.nack());
-      }
-      return;
-    }
-    await write(messages.map((message) => (options.format === "json" ? jsonOf(message) : message.body)));
-    progress.records += messages.length;
-    for (const { body } of messages) progress.bytes += body.length + 1;
-    if (process.stdout.errored === null && !autoAck) await Promise.all(messages.map((message) => message.ack()));
   };
   try {
     wait();
@@ -79,7 +83,40 @@ export async function consumeQueue(client: Flotilla, options: ConsumeQueueOption
   } finally {
     clearTimeout(idle);
     await consumer.close();
-    process.off("SIGINT", stop);
-    progress.end();
   }
+}
+
+/** As many as are asked for and not one more. */
+async function receive(client: Flotilla, options: ConsumeQueueOptions, count: number, stopped: AbortSignal, print: Print): Promise<void> {
+  const { vhost, queue, subscription = "", follow = false } = options;
+  let idleMs = 0;
+  for (let left = count; left > 0 && !stopped.aborted && (follow || idleMs < options.wait);) {
+    const maxWaitMs = follow ? RECEIVE_MS : Math.min(RECEIVE_MS, options.wait - idleMs);
+    const maxMessages = Math.min(left, PRINTED_AT_ONCE);
+    const messages = await client
+      .receive(queue, { vhost, subscription, maxMessages, maxWaitMs, autoAck: true, signal: stopped })
+      .catch((error: unknown) => {
+        if (!stopped.aborted) throw error;
+        return [];
+      });
+    idleMs = messages.length === 0 ? idleMs + maxWaitMs : 0;
+    left -= messages.length;
+    if (messages.length > 0) await print(messages);
+  }
+}
+
+async function printed(messages: readonly Message[], { ack, exec, format }: ConsumeQueueOptions, progress: Progress): Promise<void> {
+  const autoAck = ack === "auto";
+  if (exec !== undefined) {
+    for (const message of messages) {
+      const isDone = await handle(exec, message);
+      progress.records += 1;
+      if (!autoAck) await (isDone ? message.ack() : message.nack());
+    }
+    return;
+  }
+  await write(messages.map((message) => (format === "json" ? jsonOf(message) : message.body)));
+  progress.records += messages.length;
+  for (const { body } of messages) progress.bytes += body.length + 1;
+  if (process.stdout.errored === null && !autoAck) await Promise.all(messages.map((message) => message.ack()));
 }
