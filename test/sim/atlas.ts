@@ -21,7 +21,13 @@ import { DATA_DIR, type SimMachine } from "./sim-node.ts";
 export type Scope = readonly GroupId[] | "all";
 
 /** A group as its leader has it. */
-type GroupView = { readonly voters: readonly ReplicaId[]; readonly isCalm: boolean; readonly lastIndex: number };
+type GroupView = {
+  readonly voters: readonly ReplicaId[];
+  /** With those that learn, and may vote in a moment. */
+  readonly members: readonly ReplicaId[];
+  readonly isCalm: boolean;
+  readonly lastIndex: number;
+};
 
 type Mark = {
   readonly machine: SimMachine;
@@ -64,8 +70,10 @@ export class Atlas {
     this.struck.add(machine);
     const replicas = new Map<GroupId, ReplicaId>();
     for (const group of scope === "all" ? this.groups() : scope) {
-      const voter = this.viewOf(group)?.voters.find((one) => nodeOfReplica(one) === machine.id);
-      if (voter !== undefined) replicas.set(group, voter);
+      // Of two lives of a node the one that is there: it may vote only later.
+      const own = machine.host?.get(group)?.descriptor.self;
+      const member = own ?? this.viewOf(group)?.voters.find((one) => nodeOfReplica(one) === machine.id);
+      if (member !== undefined) replicas.set(group, member);
     }
     this.marks.push({ machine, isWhole: scope === "all", replicas, isThere });
   }
@@ -110,7 +118,7 @@ export class Atlas {
         if (this.catalog()?.groupState(group) !== "deleted") return true;
         continue;
       }
-      if (view.voters.includes(replica) && (there || !this.isUpToDate(group, replica, view))) return true;
+      if (view.members.includes(replica) && (there || !this.isUpToDate(group, replica, view))) return true;
     }
     return false;
   }
@@ -145,6 +153,7 @@ export class Atlas {
     const isWanted = !isStream || (learners.length === 0 && this.isPlaced(group, voters as readonly ReplicaId[]));
     return {
       voters: voters as readonly ReplicaId[],
+      members: [...voters, ...learners] as unknown as readonly ReplicaId[],
       // Every node is a member of the catalog's group: further ones learn.
       isCalm: votersOutgoing.length === 0 && isWanted && leader.applied === leader.raft.lastIndex,
       lastIndex: leader.raft.lastIndex,
