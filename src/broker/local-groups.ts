@@ -73,6 +73,11 @@ export class LocalGroups {
 
   /** Reads from groups that this node leads; waits for the first record of any of them if all are at their end. */
   async fetch(fetches: readonly GroupFetch[], maxBytes: number, maxWaitMs: number, signal: AbortSignal): Promise<GroupFetched[]> {
+    // One that leads since a moment ago may not know yet what was acknowledged before: it must not tell of an end that goes back.
+    for (const { group } of fetches) {
+      const replica = this.host.get(group);
+      if (replica?.isLeader === true && !replica.leadsCurrent) await this.confirmed(group);
+    }
     const positions = fetches.map((fetch) => this.position(fetch));
     const deadline = this.clock.monotonicMs() + Math.min(maxWaitMs, FETCH_WAIT_MS_MAX);
     for (;;) {

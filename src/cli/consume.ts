@@ -62,6 +62,7 @@ async function consume(client: Flotilla, topic: string, options: ConsumeOptions)
   process.once("SIGINT", interrupt);
   process.stdout.on("error", interrupt); // The reader of our pipe has seen enough.
   const ends = options.follow === true ? null : await endsOf(client, topic, options);
+  if (ends !== null) checkStart(options.from, ends);
   const consumer = await client.consumer(topic, {
     vhost: options.vhost,
     from: options.from ?? (options.group === undefined ? (options.follow === true ? "latest" : "earliest") : "committed"),
@@ -121,6 +122,14 @@ async function endsOf(client: Flotilla, topic: string, options: ConsumeOptions):
     if (error !== null) throw new FlotillaError(error.reason as FlotillaErrorCode, `partition ${partition}: ${error.message}`);
   }
   return new Map(offsets.map(({ partition, endOffset }) => [partition, endOffset]));
+}
+
+/** What does not exist yet is not waited for either. */
+function checkStart(from: From | undefined, ends: ReadonlyMap<number, number>): void {
+  if (typeof from !== "object" || !("offset" in from)) return;
+  for (const [partition, end] of ends)
+    if (from.offset > end)
+      throw new FlotillaError("OFFSET_OUT_OF_RANGE", `partition ${partition}: offset ${from.offset} does not exist yet: the end is ${end}`);
 }
 
 function isDone(positions: ReadonlyMap<number, number>, ends: ReadonlyMap<number, number>): boolean {

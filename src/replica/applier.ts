@@ -148,6 +148,7 @@ export class Applier implements Effects {
         unreachable(entry.kind, "entry kind");
     }
     replica.applied = entry.index;
+    replica.appliedTerm = entry.term;
     replica.digest.add(entry, this.code, this.value);
     replica.appliedEntriesSinceCheckpoint += 1;
     replica.appliedBytesSinceCheckpoint += entry.payload.length;

@@ -50,6 +50,8 @@ export class Replica {
 
   /** Index and group time of the machine; the configuration at that index. Invariant: applied <= committedTo. */
   applied: number;
+  /** Term of the last entry that was applied since the replica was opened; 0 = none was. */
+  appliedTerm = 0;
   timeMs: number;
   configuration: Configuration;
   /** Committed and durable here: may be applied. */
@@ -121,6 +123,11 @@ export class Replica {
 
   get isLeader(): boolean {
     return this.raft.role === ROLE_LEADER;
+  }
+
+  /** Leads, and has applied all that leaders before it have acknowledged: that is certain once an entry of its own term is (Raft section 8). */
+  get leadsCurrent(): boolean {
+    return this.isLeader && this.appliedTerm === this.raft.term;
   }
 
   /** The node that leads, as far as this replica knows; 0 = none. */

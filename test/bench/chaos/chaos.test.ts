@@ -32,7 +32,7 @@ test("chaos: a short run strikes, judges, and writes its report in both forms", 
     const { code, stdout, stderr } = await runProgram(process.execPath, [
       FLOTILLA,
       "chaos",
-      ...["--minutes", "0.2", "--scale", "0.2", "--seed", "3", "--faults", "kill,isolate,power,corrupt"],
+      ...["--minutes", "0.3", "--queues", "1", "--scale", "0.2", "--seed", "3", "--faults", "kill,isolate,power,corrupt"],
       ...["--json", json, "--html", html, "--directory", directory],
     ]);
     expect(code, `${stdout.toString()}\n${stderr}`).toBe(0);
