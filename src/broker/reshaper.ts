@@ -2,6 +2,7 @@
 // the catalog names. A node that gets many replicas at once gets them a few at a time.
 
 import type { Clock, Timer } from "../base/clock.ts";
+import { BrokerError } from "../base/errors.ts";
 import { CATALOG_GROUP, lifeOfReplica, nodeOfReplica, replicaId, type GroupId, type NodeId, type ReplicaId } from "../base/ids.ts";
 import type { Logger } from "../base/logger.ts";
 import type { CatalogMachine } from "../machine/catalog/catalog.ts";
@@ -22,11 +23,17 @@ export type ReshaperComponents = {
   readonly catalog: CatalogMachine;
   readonly clock: Clock;
   readonly logger: Logger;
+  /** As in view.ts. */
+  readonly viewIsCurrent: () => Promise<void>;
 };
+
+/** For which members of a group this node's catalog was asked to be as new as they are. */
+type Asked = { readonly configuration: Configuration; readonly term: number; isAnswered: boolean };
 
 export class Reshaper {
   private readonly components: ReshaperComponents;
   private readonly groups = new Set<GroupId>();
+  private readonly asked = new Map<GroupId, Asked>();
   private timer: Timer | null = null;
   private stopped = false;
 
@@ -59,8 +66,10 @@ export class Reshaper {
     const replica = host.get(group);
     if (replica === undefined || !replica.isLeader || this.isDone(replica)) {
       this.groups.delete(group);
+      this.asked.delete(group);
       return;
     }
+    if (!this.mayAct(replica)) return;
     const { raft, descriptor } = replica;
     const target = this.targetOf(replica)!;
     const { configuration } = replica;
@@ -77,6 +86,30 @@ export class Reshaper {
       return;
     }
     if (host.proposeChange(group, step.change)) logger.info({ group, changes: step.change.changes, target }, "membership change proposed");
+  }
+
+  /**
+   * The members that there are were made by a catalog that may be newer than this node's: it has just started, or lags. Undone by an older
+   * one a replica would be removed that the newer one has opened again, and begin anew under its old id. So this node's catalog is asked
+   * to be as new as the catalog is, once for each membership that it leads with.
+   */
+  private mayAct(replica: Replica): boolean {
+    if (!replica.leadsCurrent) return false;
+    const { group, configuration } = replica;
+    const { term } = replica.raft;
+    if (group === CATALOG_GROUP) return true;
+    const known = this.asked.get(group);
+    if (known?.configuration === configuration && known.term === term) return known.isAnswered;
+    const asked: Asked = { configuration, term, isAnswered: false };
+    this.asked.set(group, asked);
+    this.components.viewIsCurrent().then(
+      () => (asked.isAnswered = true),
+      (error: unknown) => {
+        if (!(error instanceof BrokerError)) throw error;
+        if (this.asked.get(group) === asked) this.asked.delete(group);
+      },
+    );
+    return false;
   }
 
   /** A leader may have taken over a change that it has yet to apply: one that a leader before it made with an older catalog. */
