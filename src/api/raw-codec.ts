@@ -27,6 +27,16 @@ import {
 const EMPTY = new Uint8Array(0);
 const ROUTING_DIRECT = 2;
 
+/** What a Producer says, into the call that it belongs to. */
+export function readProducer(reader: ProtoReader, call: { producerId: number; producerEpoch: number; sequence: number }): void {
+  while (reader.next()) {
+    if (reader.field === 1) call.producerId = reader.uint();
+    else if (reader.field === 2) call.producerEpoch = uint32(reader);
+    else if (reader.field === 3) call.sequence = reader.uint();
+    else reader.skip();
+  }
+}
+
 export function decodePublish(bytes: Uint8Array): PublishCall & { readonly mandatory: boolean } {
   const reader = new ProtoReader(bytes, 0, bytes.length, MESSAGE_FIELDS_MAX);
   const call = {
@@ -51,13 +61,7 @@ export function decodePublish(bytes: Uint8Array): PublishCall & { readonly manda
     else if (reader.field === 4) call.records = reader.block();
     else if (reader.field === 5) call.count = reader.uint();
     else if (reader.field === 6) {
-      const producer = reader.message(MESSAGE_FIELDS_MAX);
-      while (producer.next()) {
-        if (producer.field === 1) call.producerId = producer.uint();
-        else if (producer.field === 2) call.producerEpoch = uint32(producer);
-        else if (producer.field === 3) call.sequence = producer.uint();
-        else producer.skip();
-      }
+      readProducer(reader.message(MESSAGE_FIELDS_MAX), call);
     } else if (reader.field === 7) call.partitionKey = reader.block();
     else if (reader.field === 8) call.direct = reader.uint() === ROUTING_DIRECT;
     else if (reader.field === 9) call.exchange = name(reader);

@@ -5,7 +5,7 @@ import { MESSAGE_FIELDS_MAX, TRANSACTION_PARTS_MAX } from "../base/limits.ts";
 import { ProtoReader } from "../base/protobuf.ts";
 import type { TransactCall, TransactionPublish, TransactionSettle } from "../broker/transactions/types.ts";
 import type { Settlement } from "../broker/work/types.ts";
-import { name, uint32 } from "./raw-codec.ts";
+import { name, readProducer, uint32 } from "./raw-codec.ts";
 import { decodeSettlement } from "./work-codec.ts";
 
 const EMPTY = new Uint8Array(0);
@@ -36,13 +36,7 @@ export function decodeTransact(bytes: Uint8Array): TransactFrame {
     else if (reader.field === 5) call.timeoutMs = uint32(reader);
     else if (reader.field === 6) call.name = name(reader);
     else if (reader.field === 7) {
-      const producer = reader.message(MESSAGE_FIELDS_MAX);
-      while (producer.next()) {
-        if (producer.field === 1) call.producerId = producer.uint();
-        else if (producer.field === 2) call.producerEpoch = uint32(producer);
-        else if (producer.field === 3) call.sequence = producer.uint();
-        else producer.skip();
-      }
+      readProducer(reader.message(MESSAGE_FIELDS_MAX), call);
     } else reader.skip();
   }
   return call;

@@ -73,11 +73,7 @@ export class LocalGroups {
 
   /** Reads from groups that this node leads; waits for the first record of any of them if all are at their end. */
   async fetch(fetches: readonly GroupFetch[], maxBytes: number, maxWaitMs: number, signal: AbortSignal): Promise<GroupFetched[]> {
-    // One that leads since a moment ago may not know yet what was acknowledged before: it must not tell of an end that goes back.
-    for (const { group } of fetches) {
-      const replica = this.host.get(group);
-      if (replica?.isLeader === true && !replica.leadsCurrent) await this.confirmed(group);
-    }
+    await this.current(fetches);
     const positions = fetches.map((fetch) => this.position(fetch));
     const deadline = this.clock.monotonicMs() + Math.min(maxWaitMs, FETCH_WAIT_MS_MAX);
     for (;;) {
@@ -94,6 +90,16 @@ export class LocalGroups {
       const waitMs = deadline - this.clock.monotonicMs();
       if (bytes > 0 || waitMs <= 0 || signal.aborted || fetched.some((part) => part.error !== null)) return fetched;
       await this.waitForAny(positions, waitMs, signal);
+      // Others may have led in between.
+      await this.current(positions);
+    }
+  }
+
+  /** Whoever leads since a moment ago may not know yet what was acknowledged before: it must not tell of an end that goes back. */
+  private async current(groups: readonly { readonly group: GroupId }[]): Promise<void> {
+    for (const { group } of groups) {
+      const replica = this.host.get(group);
+      if (replica?.isLeader === true && !replica.leadsCurrent) await this.confirmed(group);
     }
   }
 

@@ -18,7 +18,6 @@ export type Facts = {
   /** Not at or after this time. */ readonly expiryMs: number;
   /** Of the key, 1..2^32-1. */ readonly keyHash: number;
 };
-export const NO_FACTS: Facts = { priority: 0, dueMs: 0, expiryMs: 0, keyHash: 0 };
 
 export const DEAD_REJECTED = 1;
 export const DEAD_LIMIT = 2;

@@ -4,8 +4,10 @@ import { expect } from "vitest";
 import { ByteReader, ByteWriter } from "../../../src/base/bytes.ts";
 import { WORK_DEFAULTS, type WorkConfig } from "../../../src/machine/work/config.ts";
 import type { Run } from "../../../src/machine/work/lanes.ts";
-import { NO_FACTS, type Facts } from "../../../src/machine/work/state.ts";
+import type { Facts } from "../../../src/machine/work/state.ts";
 import { Work, type Outcome, type WorkEffects } from "../../../src/machine/work/work.ts";
+
+const NO_FACTS: Facts = { priority: 0, dueMs: 0, expiryMs: 0, keyHash: 0 };
 
 export const CONFIG: WorkConfig = { ...WORK_DEFAULTS, deliveryLimit: 0, keyOrder: false, deadLetters: true };
 const TERMS = { priority: 0, leaseMs: 1_000, gateway: 1, staysMs: 0 };
